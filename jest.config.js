@@ -1,0 +1,26 @@
+/** @type {import('jest').Config} */
+module.exports = {
+  testEnvironment: 'node',
+  roots: ['<rootDir>/test'],
+  testMatch: ['**/*.test.ts'],
+  // .swcrc is not used: the options stand here, so that there is one place to look.
+  transform: {
+    '^.+\\.[cm]?[jt]s$': [
+      '@swc/jest',
+      {
+        jsc: {
+          target: 'es2023',
+          parser: { syntax: 'typescript', decorators: true },
+          transform: { legacyDecorator: true, decoratorMetadata: true },
+        },
+        module: { type: 'commonjs' },
+      },
+    ],
+  },
+  // Nest 12 and a few others are ES modules only; Jest cannot require() those untransformed.
+  transformIgnorePatterns: [
+    '/node_modules/(?!(@nestjs|file-type|jose|cookie|content-disposition)/)',
+  ],
+  setupFiles: ['reflect-metadata'],
+  testTimeout: 60_000,
+};
