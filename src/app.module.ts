@@ -1,0 +1,27 @@
+import { Module, type DynamicModule } from '@nestjs/common';
+import type { DestinationStream } from 'pino';
+import { AuthModule } from './auth/auth.module';
+import type { Environment } from './config/config';
+import { ConfigModule } from './config/config.module';
+import { HealthModule } from './health/health.module';
+import { LoggingModule } from './logging/logging.module';
+import { MetricsModule } from './metrics/metrics.module';
+import { RedisModule } from './redis/redis.module';
+
+/** The composition root, the one file that sees every module. */
+@Module({})
+export class AppModule {
+  static register(environment: Environment | undefined, logs: DestinationStream): DynamicModule {
+    return {
+      module: AppModule,
+      imports: [
+        ConfigModule.register(environment),
+        LoggingModule.register(logs),
+        MetricsModule,
+        RedisModule,
+        HealthModule,
+        AuthModule,
+      ],
+    };
+  }
+}

@@ -1,0 +1,77 @@
+import helmet from '@fastify/helmet';
+import { NestFactory } from '@nestjs/core';
+import type { NestFastifyApplication } from '@nestjs/platform-fastify';
+import type { DestinationStream } from 'pino';
+import { AppModule } from './app.module';
+import { Config, type Environment } from './config/config';
+import { ProblemFilter } from './errors/problem.filter';
+import { Routes } from './errors/routes';
+import { Lifecycle } from './health/lifecycle';
+import { serveOpenApi } from './http/openapi';
+import { observeRequests } from './http/request-log';
+import { acceptJsonObjects, addAnswerHooks, httpServer } from './http/server';
+import { validation } from './http/validation';
+import { Logger } from './logging/logger';
+import { Metrics } from './metrics/metrics';
+
+export interface AppOptions {
+  /** The whole configuration; without it, the process's environment and `.env`. */
+  environment?: Environment;
+  /** Where JSON lines go; stdout by default. */
+  logs?: DestinationStream;
+}
+
+/**
+ * The Nest application that main, tests and other entry points share, ready to listen. Throws `ConfigError` with every
+ * fault of the configuration.
+ */
+export async function createApp({ environment, logs = process.stdout }: AppOptions = {}): Promise<NestFastifyApplication> {
+  const module = AppModule.register(environment, logs);
+  const routes = new Routes();
+  const adapter = httpServer(() => filter);
+  adapter.getInstance().addHook('onRoute', ({ url, method }) => {
+    routes.add(url, method);
+  });
+  const app = await NestFactory.create<NestFastifyApplication>(module, adapter, {
+    bodyParser: false,
+    bufferLogs: true,
+    abortOnError: false,
+  });
+  const [config, logger] = [app.get(Config), app.get(Logger)];
+  app.useLogger(logger);
+  const filter = new ProblemFilter(routes, logger);
+  for (const warning of config.warnings) logger.warn(warning);
+
+  acceptJsonObjects(adapter);
+  addAnswerHooks(adapter, () => app.get(Lifecycle).ending);
+  observeRequests(adapter, logger, app.get(Metrics));
+  app.useGlobalPipes(validation());
+  app.useGlobalFilters(filter);
+  app.enableCors({
+    origin: (origin, answer) => {
+      const allowed = config.corsOrigins.includes(origin ?? '');
+      answer(null, allowed || (!config.production && LOCALHOST.test(origin ?? '')));
+    },
+    credentials: true,
+    methods: ['GET', 'POST', 'DELETE'],
+    allowedHeaders: ['authorization', 'content-type', 'idempotency-key'],
+    exposedHeaders: ['retry-after', 'x-request-id'],
+    maxAge: 600,
+  });
+  await app.register(helmet, {
+    hsts: config.issuer.startsWith('https:') ? { includeSubDomains: false } : false,
+    contentSecurityPolicy: { useDefaults: false, directives: config.swagger ? SWAGGER_UI : NOTHING },
+  });
+  if (config.swagger) serveOpenApi(app);
+  return app;
+}
+
+const LOCALHOST = /^http:\/\/localhost(:\d+)?$/;
+const NOTHING = { defaultSrc: ["'none'"], frameAncestors: ["'none'"] };
+const SWAGGER_UI = {
+  ...NOTHING,
+  connectSrc: ["'self'"],
+  imgSrc: ["'self'", 'data:'],
+  scriptSrc: ["'self'"],
+  styleSrc: ["'self'", "'unsafe-inline'"],
+};

@@ -1,0 +1,63 @@
+import { ApiProperty } from '@nestjs/swagger';
+import type { Delivery } from '../otp/otp-provider';
+
+export class OtpRequestAnswer {
+  @ApiProperty({
+    description: 'Opaque; give it to verify-otp with the code.',
+    example: 'Zf3v0x5QW8mJkq1pY7nRtAxB2c4D6e8F0g1H3i5J7k9Q',
+  })
+  requestId!: string;
+
+  @ApiProperty({ format: 'date-time', description: 'The code works until then.', example: '2026-11-21T10:05:00.000Z' })
+  expiresAt!: string;
+
+  @ApiProperty({ type: 'integer', minimum: 0, description: 'How many codes may be tried.', example: 3 })
+  attemptsLeft!: number;
+
+  @ApiProperty({
+    format: 'date-time',
+    description: 'From then on this phone number may ask for another SMS.',
+    example: '2026-11-21T10:00:30.000Z',
+  })
+  resendAt!: string;
+
+  @ApiProperty({
+    enum: ['accepted', 'sent', 'delivered', 'failed', 'unknown'],
+    description: 'What is known of the SMS. `unknown`: it may arrive, and its code works if it does.',
+    example: 'accepted',
+  })
+  delivery!: Delivery;
+}
+
+export class UserAnswer {
+  @ApiProperty({ description: 'Stable and opaque: `sub` of every token of this person.', example: 'mJkq1pY7nRtAxB2c4D6e8F' })
+  id!: string;
+
+  @ApiProperty({ example: '+919876543210' })
+  phoneNumber!: string;
+}
+
+export class VerifiedAnswer {
+  @ApiProperty({ enum: [true], example: true })
+  verified!: true;
+
+  @ApiProperty({ enum: ['Bearer'], example: 'Bearer' })
+  tokenType!: 'Bearer';
+
+  @ApiProperty({ description: 'A JWT (RFC 9068), verified by the keys of `/.well-known/jwks.json`.', example: 'eyJ…' })
+  accessToken!: string;
+
+  @ApiProperty({ type: 'integer', description: 'Seconds until the access token expires.', example: 600 })
+  expiresIn!: number;
+
+  @ApiProperty({ type: UserAnswer })
+  user!: UserAnswer;
+}
+
+export class MeAnswer extends UserAnswer {
+  @ApiProperty({ description: '`sid` of the access token.', example: 'Y7nRtAxB2c4D6e8FmJkq1p' })
+  sessionId!: string;
+
+  @ApiProperty({ format: 'date-time', description: 'When the code was verified.', example: '2026-11-21T10:00:42.000Z' })
+  authenticatedAt!: string;
+}

@@ -1,0 +1,91 @@
+import { Body, Controller, Get, HttpCode, Post, UseGuards } from '@nestjs/common';
+import { ApiBearerAuth, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { ApiProblems } from '../errors/api-problems';
+import { OtpService } from '../otp/otp.service';
+import { SessionsService, type Session } from '../sessions/sessions.service';
+import { AddressThrottlerGuard, LimitedByAddress } from '../throttling/address-throttler.guard';
+import { AccessTokens } from '../tokens/access-tokens';
+import { MeAnswer, OtpRequestAnswer, VerifiedAnswer } from './answers';
+import { BearerGuard, CurrentSession } from './bearer.guard';
+import { SendOtpBody, VerifyOtpBody } from './otp-bodies';
+
+/** The HTTP face of login. */
+@ApiTags('Log in')
+@Controller('auth')
+export class AuthController {
+  constructor(
+    private readonly otp: OtpService,
+    private readonly sessions: SessionsService,
+    private readonly tokens: AccessTokens,
+  ) {}
+
+  @Post('send-otp')
+  @HttpCode(200)
+  @UseGuards(AddressThrottlerGuard)
+  @LimitedByAddress('send')
+  @ApiOperation({
+    operationId: 'sendOtp',
+    summary: 'Send a code to a phone number',
+    description: 'Sends an SMS. The same code is sent again while at least half of its life remains.',
+    security: [],
+  })
+  @ApiOkResponse({ type: OtpRequestAnswer, description: 'The SMS is on its way' })
+  @ApiProblems(
+    'validation_failed', 'phone_number_rejected', 'payload_too_large', 'unsupported_media_type', 'phone_locked',
+    'rate_limited', 'internal_error', 'upstream_unavailable', 'sms_unavailable', 'store_unavailable', 'overloaded',
+    'upstream_timeout',
+  )
+  async sendOtp(@Body() { phoneNumber }: SendOtpBody): Promise<OtpRequestAnswer> {
+    const { requestId, expiresAt, attemptsLeft, resendAt, delivery } = await this.otp.request(phoneNumber);
+    return {
+      requestId,
+      expiresAt: expiresAt.toISOString(),
+      attemptsLeft,
+      resendAt: resendAt.toISOString(),
+      delivery,
+    };
+  }
+
+  @Post('verify-otp')
+  @HttpCode(200)
+  @UseGuards(AddressThrottlerGuard)
+  @LimitedByAddress('verify')
+  @ApiOperation({
+    operationId: 'verifyOtp',
+    summary: 'Exchange the code for an access token',
+    description: 'Each call takes an attempt before the code is looked at. A code works once.',
+    security: [],
+  })
+  @ApiOkResponse({ type: VerifiedAnswer, description: 'The code is right: a session is open' })
+  @ApiProblems(
+    'validation_failed', 'otp_incorrect', 'otp_expired', 'otp_attempts_exhausted', 'payload_too_large',
+    'unsupported_media_type', 'phone_locked', 'rate_limited', 'internal_error', 'upstream_unavailable',
+    'sms_unavailable', 'store_unavailable', 'upstream_timeout',
+  )
+  async verifyOtp(@Body() { requestId, otpCode }: VerifyOtpBody): Promise<VerifiedAnswer> {
+    const session = await this.sessions.open(await this.otp.verify(requestId, otpCode));
+    const { accessToken, expiresIn } = await this.tokens.issue(session);
+    return {
+      verified: true,
+      tokenType: 'Bearer',
+      accessToken,
+      expiresIn,
+      user: { id: session.subject, phoneNumber: session.phoneNumber },
+    };
+  }
+
+  @Get('me')
+  @UseGuards(BearerGuard)
+  @ApiBearerAuth()
+  @ApiOperation({ operationId: 'me', summary: 'Who is logged in' })
+  @ApiOkResponse({ type: MeAnswer, description: 'The user and the session of the access token' })
+  @ApiProblems('unauthenticated', 'session_expired', 'internal_error', 'store_unavailable')
+  me(@CurrentSession() session: Session): MeAnswer {
+    return {
+      id: session.subject,
+      phoneNumber: session.phoneNumber,
+      sessionId: session.id,
+      authenticatedAt: session.authenticatedAt.toISOString(),
+    };
+  }
+}

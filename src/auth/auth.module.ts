@@ -1,0 +1,13 @@
+import { Module } from '@nestjs/common';
+import { OtpModule } from '../otp/otp.module';
+import { SessionsModule } from '../sessions/sessions.module';
+import { ThrottlingModule } from '../throttling/throttling.module';
+import { TokensModule } from '../tokens/tokens.module';
+import { AuthController } from './auth.controller';
+
+/** Issues a JWT once verification succeeds, and says whose it is. */
+@Module({
+  imports: [OtpModule, SessionsModule, ThrottlingModule, TokensModule],
+  controllers: [AuthController],
+})
+export class AuthModule {}

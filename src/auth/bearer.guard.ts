@@ -1,0 +1,38 @@
+import { createParamDecorator, Injectable, type CanActivate, type ExecutionContext } from '@nestjs/common';
+import type { FastifyRequest } from 'fastify';
+import { ApiError } from '../errors/api-error';
+import { SessionsService, type Session } from '../sessions/sessions.service';
+import { AccessTokens } from '../tokens/access-tokens';
+
+const sessions = new WeakMap<FastifyRequest, Session>();
+
+/** The session that {@link BearerGuard} found. */
+export const CurrentSession = createParamDecorator((_: unknown, context: ExecutionContext): Session => {
+  const session = sessions.get(context.switchToHttp().getRequest<FastifyRequest>());
+  // Without the guard in front of it a route must fail, not run for nobody.
+  if (session === undefined) throw new ApiError('unauthenticated');
+  return session;
+});
+
+/**
+ * Lets a request pass whose bearer token (RFC 6750 section 2.1) is ours and whose session lives. The token alone would
+ * go on working here after its session has ended.
+ */
+@Injectable()
+export class BearerGuard implements CanActivate {
+  constructor(
+    private readonly tokens: AccessTokens,
+    private readonly sessionsService: SessionsService,
+  ) {}
+
+  async canActivate(context: ExecutionContext): Promise<boolean> {
+    const request = context.switchToHttp().getRequest<FastifyRequest>();
+    const [, token] = /^Bearer +([^ ]+) *$/i.exec(request.headers.authorization ?? '') ?? [];
+    const claims = token === undefined ? undefined : await this.tokens.verify(token);
+    if (claims === undefined) throw new ApiError('unauthenticated');
+    const session = await this.sessionsService.find(claims.subject, claims.sessionId);
+    if (session === undefined) throw new ApiError('session_expired');
+    sessions.set(request, session);
+    return true;
+  }
+}

@@ -1,0 +1,106 @@
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
+import { FastifyAdapter } from '@nestjs/platform-fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { ApiError, type ErrorCode } from '../errors/api-error';
+import { problemBody } from '../errors/problem';
+import type { ProblemFilter } from '../errors/problem.filter';
+
+declare module 'fastify' {
+  interface FastifyReply {
+    /** The error code of the answer, for the log. */
+    outcome: ErrorCode | null;
+  }
+}
+
+const BODY_LIMIT_BYTES = 16 * 1024;
+const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
+
+/**
+ * The HTTP server. It reads 16 KB of a body and waits ten seconds for a request: a caller who sends more or slower is
+ * answered and cut off. What it refuses before Nest is there goes to the one filter too.
+ */
+export function httpServer(filter: () => ProblemFilter): FastifyAdapter {
+  return new FastifyAdapter({
+    bodyLimit: BODY_LIMIT_BYTES,
+    // A client that reads Retry-After is better off with our answers than with Fastify's own 503.
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+    // Longer than a load balancer keeps an idle connection (60 s at an ALB), or it would write into a closed one.
+    keepAliveTimeout: 75_000,
+    http: { headersTimeout: 10_000, requestTimeout: 10_000, connectionsCheckingInterval: 1_000 },
+    requestIdHeader: false,
+    genReqId: requestId,
+    frameworkErrors: (error: Error, request: FastifyRequest, reply: FastifyReply) => {
+      void reply.header('X-Request-Id', request.id);
+      filter().answer(error, request, reply);
+    },
+    clientErrorHandler: refuseConnection,
+  });
+}
+
+/** The caller's id when it can do no harm in a log or a header, else a new one. */
+function requestId(request: Pick<IncomingMessage, 'headers'>): string {
+  const given = request.headers['x-request-id'];
+  return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
+}
+
+/** Hooks that every answer passes. */
+export function addAnswerHooks(adapter: FastifyAdapter, isEnding: () => boolean): void {
+  const fastify = adapter.getInstance();
+  fastify.decorateReply('outcome', null);
+  fastify.addHook('onRequest', (request, reply, done) => {
+    void reply.header('X-Request-Id', request.id);
+    // Codes, numbers and tokens must not lie in a shared cache.
+    if (/^\/(auth|oauth)(\/|$|\?)/.test(request.url)) void reply.header('Cache-Control', 'no-store');
+    done();
+  });
+  fastify.addHook('onSend', (request, reply, _body, done) => {
+    // A body that was refused unread would otherwise be read to its end, however long it is.
+    const { headers, complete } = request.raw;
+    const hasBody = headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
+    if ((hasBody && !complete) || isEnding()) void reply.header('Connection', 'close');
+    done();
+  });
+}
+
+/** JSON only, and objects only. `__proto__` and its like are unknown fields: they go nowhere. */
+export function acceptJsonObjects(adapter: FastifyAdapter): void {
+  const fastify = adapter.getInstance();
+  const parse = fastify.getDefaultJsonParser('remove', 'remove');
+  fastify.removeAllContentTypeParsers();
+  fastify.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body === '') {
+      done(null, {});
+      return;
+    }
+    parse(request, String(body), (error, value) => {
+      if (error) done(new ApiError('validation_failed', { detail: 'The body is not JSON' }));
+      else if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+        done(new ApiError('validation_failed', { detail: 'The body must be a JSON object' }));
+      } else done(null, value);
+    });
+  });
+}
+
+/** Bytes that are no HTTP request never become one; they are answered on the bare socket. */
+function refuseConnection(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const problem = new ApiError(
+    error.code === 'HPE_HEADER_OVERFLOW' ? 'payload_too_large' : 'validation_failed',
+    { detail: error.code === 'HPE_HEADER_OVERFLOW' ? 'The headers are too large' : 'This is not an HTTP request' },
+  );
+  const body = JSON.stringify(problemBody(problem));
+  const headers = [
+    `HTTP/1.1 ${problem.status} ${problem.status === 413 ? 'Content Too Large' : 'Bad Request'}`,
+    'Content-Type: application/problem+json; charset=utf-8',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    `X-Request-Id: ${randomUUID()}`,
+    'Connection: close',
+  ];
+  socket.end(`${headers.join('\r\n')}\r\n\r\n${body}`, () => socket.destroy());
+}

@@ -1,0 +1,19 @@
+import { ValidationPipe, type ValidationError } from '@nestjs/common';
+import { ApiError } from '../errors/api-error';
+
+/** Wrong types are refused, never coerced; unknown fields are dropped; every field that does not hold is named. */
+export function validation(): ValidationPipe {
+  return new ValidationPipe({
+    transform: true,
+    whitelist: true,
+    // The value never stands in an answer: it may be somebody's number or code.
+    validationError: { target: false, value: false },
+    exceptionFactory: (errors: ValidationError[]) =>
+      new ApiError('validation_failed', {
+        errors: errors.map(({ property, constraints }) => ({
+          field: property,
+          message: Object.values(constraints ?? {})[0] ?? `${property} does not hold`,
+        })),
+      }),
+  });
+}

@@ -1,0 +1,58 @@
+import { Injectable } from '@nestjs/common';
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+
+const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20];
+
+/** What operations watch, in Prometheus conventions. Every label has a bounded set of values. */
+@Injectable()
+export class Metrics {
+  readonly registry = new Registry();
+
+  readonly requests = new Histogram({
+    name: 'otp_login_http_request_duration_seconds',
+    help: 'HTTP requests by method, route and status',
+    labelNames: ['method', 'route', 'status'] as const,
+    buckets: SECONDS,
+    registers: [this.registry],
+  });
+  readonly sends = new Counter({
+    name: 'otp_login_sends_total',
+    help: 'OTP requests by outcome: the delivery that was answered, or the error code',
+    labelNames: ['outcome'] as const,
+    registers: [this.registry],
+  });
+  readonly verifications = new Counter({
+    name: 'otp_login_verifications_total',
+    help: 'Verifications by outcome: verified, or the error code',
+    labelNames: ['outcome'] as const,
+    registers: [this.registry],
+  });
+  readonly limitsHit = new Counter({
+    name: 'otp_login_limits_hit_total',
+    help: 'Requests refused by a limit, by its kind',
+    labelNames: ['limit'] as const,
+    registers: [this.registry],
+  });
+  readonly upstreamCalls = new Histogram({
+    name: 'otp_login_upstream_call_duration_seconds',
+    help: 'Calls of StartMessaging by operation and outcome, each retry by itself',
+    labelNames: ['operation', 'outcome'] as const,
+    buckets: SECONDS,
+    registers: [this.registry],
+  });
+  readonly walletExhausted = new Gauge({
+    name: 'otp_login_wallet_exhausted',
+    help: '1 from an answer that the wallet is empty until the next SMS is accepted',
+    registers: [this.registry],
+  });
+  readonly alerts = new Counter({
+    name: 'otp_login_alerts_total',
+    help: 'Faults that somebody must act on, by kind',
+    labelNames: ['alert'] as const,
+    registers: [this.registry],
+  });
+
+  constructor() {
+    collectDefaultMetrics({ register: this.registry, prefix: 'otp_login_' });
+  }
+}

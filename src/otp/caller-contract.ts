@@ -1,0 +1,49 @@
+import { Injectable } from '@nestjs/common';
+import type { PhoneNumber } from '../phone-number/phone-number';
+import { StartMessagingClient } from '../startmessaging/startmessaging.client';
+import { StartMessagingError } from '../startmessaging/startmessaging.error';
+import { Codes } from './codes';
+import type { Challenge, Delivery, OtpProvider, Sent } from './otp-provider';
+import { UpstreamFaults } from './upstream-faults';
+
+// `status` is an open set: whatever else a 201 says, it was accepted.
+const DELIVERIES = new Map<string | undefined, Delivery>([
+  ['sent', 'sent'],
+  ['delivered', 'delivered'],
+  ['failed', 'failed'],
+]);
+
+/** StartMessaging under the `caller` contract: this service makes the code and checks it; upstream only carries it. */
+@Injectable()
+export class CallerContract implements OtpProvider {
+  readonly resendsCode = true;
+
+  constructor(
+    private readonly client: StartMessagingClient,
+    private readonly codes: Codes,
+    private readonly faults: UpstreamFaults,
+  ) {}
+
+  async send({ phone, nonce, lifeSeconds, idempotencyKey }: Challenge): Promise<Sent> {
+    try {
+      const sent = await this.client.sendCode({
+        phoneNumber: phone,
+        code: this.codes.derive(phone, nonce),
+        expiryMinutes: Math.max(1, Math.floor(lifeSeconds / 60)),
+        idempotencyKey,
+      });
+      return { delivery: DELIVERIES.get(sent.status) ?? 'accepted', upstreamId: sent.id };
+    } catch (error) {
+      // The SMS may be on its way, and a repeat would be a second SMS and a second charge: the code works if it arrives.
+      if (error instanceof StartMessagingError && error.accepted === 'unknown') {
+        this.faults.translate(error);
+        return { delivery: 'unknown' };
+      }
+      throw this.faults.translate(error);
+    }
+  }
+
+  verify({ phone, nonce }: { phone: PhoneNumber; nonce: string }, code: string): Promise<boolean> {
+    return Promise.resolve(this.codes.matches(phone, nonce, code));
+  }
+}

@@ -1,0 +1,49 @@
+import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import { Injectable } from '@nestjs/common';
+import { Config } from '../config/config';
+import { Keyring } from '../config/derived-keys';
+import type { PhoneNumber } from '../phone-number/phone-number';
+
+/**
+ * Codes are derived, not stored: an HMAC of the phone number and a random nonce. Redis holds the nonce, so the same
+ * code can be sent again, and a dump of Redis holds no code and nothing to guess one from.
+ */
+@Injectable()
+export class Codes {
+  private readonly keys: Keyring;
+  private readonly length: number;
+
+  constructor(config: Config) {
+    this.keys = new Keyring(config.secrets, 'code');
+    this.length = config.otpLength;
+  }
+
+  /**
+   * A nonce for a new code: `secret id.digits.128 random bits`. It says which secret it belongs to: trying them all
+   * would give a guesser one more code with every secret.
+   */
+  nonce(): string {
+    return `${this.keys.current.id}.${this.length}.${randomBytes(16).toString('base64url')}`;
+  }
+
+  /** The ids of the secrets whose codes can be derived here. */
+  get knownSecrets(): string {
+    return this.keys.ids.join(',');
+  }
+
+  /** The code of a nonce for this phone number: HMAC-SHA256 as a 256-bit number modulo 10^digits, a bias below 2^-200. */
+  derive(phone: PhoneNumber, nonce: string): string {
+    const [id = '', digits = '0'] = nonce.split('.');
+    const key = this.keys.find(id);
+    if (key === undefined) throw new Error('A code belongs to a secret that is not in SECRET any more');
+    const mac = createHmac('sha256', key).update(`${phone}:${nonce}`).digest('hex');
+    return (BigInt(`0x${mac}`) % 10n ** BigInt(digits)).toString().padStart(Number(digits), '0');
+  }
+
+  /** Compares in constant time: an answer's timing must not tell how many digits are right. */
+  matches(phone: PhoneNumber, nonce: string, code: string): boolean {
+    const expected = Buffer.from(this.derive(phone, nonce));
+    const given = Buffer.from(code);
+    return given.length === expected.length && timingSafeEqual(given, expected);
+  }
+}

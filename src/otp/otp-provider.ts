@@ -1,0 +1,49 @@
+import type { ApiError } from '../errors/api-error';
+import type { PhoneNumber } from '../phone-number/phone-number';
+
+export type Delivery = 'accepted' | 'sent' | 'delivered' | 'failed' | 'unknown';
+
+/** What a provider gets to know of a challenge. */
+export interface Challenge {
+  phone: PhoneNumber;
+  /** Names the code, where this service makes it. */
+  nonce: string;
+  /** How long the code will work, in seconds. */
+  lifeSeconds: number;
+  /** Stays the same over every repeat of this send, and tells nothing of our request id. */
+  idempotencyKey: string;
+}
+
+/** What a provider says of a send. */
+export interface Sent {
+  /** `unknown`: the SMS may have arrived, and its code must work if it did. */
+  delivery: Delivery;
+  /** The provider's own id of the OTP; it never leaves this service towards a caller. */
+  upstreamId?: string | undefined;
+  expiresAt?: Date | undefined;
+  attemptsLeft?: number | undefined;
+}
+
+/** A call of a provider that failed: what the caller is told, and what the domain must know of it. */
+export class ProviderError extends Error {
+  constructor(
+    readonly refusal: ApiError,
+    /** `no`: certainly nothing was sent and no code was looked at, so money and attempts are given back. */
+    readonly accepted: 'no' | 'unknown',
+  ) {
+    super('The provider failed', { cause: refusal });
+  }
+}
+
+/** Who sends an SMS and knows the right code. A right and a wrong code are values; a failure is an exception. */
+export interface OtpProvider {
+  /** True where this service makes the code, so that the same one can be sent again. */
+  readonly resendsCode: boolean;
+  /** Sends one SMS. Throws {@link ProviderError}. */
+  send(challenge: Challenge): Promise<Sent>;
+  /** Looks at the code. Throws {@link ProviderError}. */
+  verify(challenge: { phone: PhoneNumber; nonce: string; upstreamId: string }, code: string): Promise<boolean>;
+}
+
+/** The provider that the configuration names. */
+export const OTP_PROVIDER = Symbol('OtpProvider');

@@ -1,0 +1,53 @@
+import { HttpModule, HttpService } from '@nestjs/axios';
+import { Module } from '@nestjs/common';
+import { Config } from '../config/config';
+import { Metrics } from '../metrics/metrics';
+import { StartMessagingClient } from '../startmessaging/startmessaging.client';
+import { ThrottlingModule } from '../throttling/throttling.module';
+import { CallerContract } from './caller-contract';
+import { Challenges } from './challenges';
+import { Codes } from './codes';
+import { OTP_PROVIDER, type OtpProvider } from './otp-provider';
+import { OtpService } from './otp.service';
+import { ProviderContract } from './provider-contract';
+import { UpstreamFaults } from './upstream-faults';
+
+/** Request a code, verify a code. Wraps the StartMessaging client as a provider, under the contract that is configured. */
+@Module({
+  imports: [HttpModule, ThrottlingModule],
+  providers: [
+    {
+      provide: StartMessagingClient,
+      inject: [HttpService, Config, Metrics],
+      useFactory: (http: HttpService, config: Config, metrics: Metrics) =>
+        new StartMessagingClient(http, {
+          baseUrl: config.startMessagingBaseUrl,
+          apiKey: config.startMessagingApiKey,
+          templateId: config.startMessagingTemplateId,
+          appName: config.startMessagingAppName,
+          timeoutMs: config.upstreamTimeoutMs,
+          connectTimeoutMs: config.upstreamConnectTimeoutMs,
+          retryDelayMs: config.upstreamRetryDelayMs,
+          maxAttempts: config.upstreamMaxAttempts,
+          deadlineMs: config.upstreamDeadlineMs,
+          onCall: ({ operation, outcome, seconds }) => {
+            metrics.upstreamCalls.observe({ operation, outcome }, seconds);
+          },
+        }),
+    },
+    {
+      provide: OTP_PROVIDER,
+      inject: [Config, CallerContract, ProviderContract],
+      useFactory: (config: Config, caller: CallerContract, provider: ProviderContract): OtpProvider =>
+        config.startMessagingContract === 'caller' ? caller : provider,
+    },
+    CallerContract,
+    ProviderContract,
+    UpstreamFaults,
+    Codes,
+    Challenges,
+    OtpService,
+  ],
+  exports: [OtpService],
+})
+export class OtpModule {}

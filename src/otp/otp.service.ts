@@ -1,0 +1,132 @@
+import { createHmac } from 'node:crypto';
+import { Inject, Injectable } from '@nestjs/common';
+import { Config } from '../config/config';
+import { deriveKey } from '../config/derived-keys';
+import { ApiError } from '../errors/api-error';
+import { Metrics } from '../metrics/metrics';
+import type { PhoneNumber } from '../phone-number/phone-number';
+import { Admission, type Admitted } from '../throttling/admission';
+import { Challenges, type Attempt, type OpenChallenge } from './challenges';
+import { OTP_PROVIDER, ProviderError, type Challenge, type Delivery, type OtpProvider, type Sent } from './otp-provider';
+
+export interface OtpRequest extends OpenChallenge {
+  requestId: string;
+  delivery: Delivery;
+}
+
+/**
+ * A phone number whose code came back: what a session is opened for. Only {@link OtpService.verify} can make one: the
+ * class is exported as a type, and its private field lets no other object pass for it, so code that opens a session
+ * for an unverified number does not compile.
+ */
+class VerifiedPhone {
+  readonly #verified = true;
+
+  constructor(
+    readonly phoneNumber: PhoneNumber,
+    /** The challenge that was used up; a session derives its id from it. */
+    readonly challengeId: string,
+  ) {}
+
+  get verified(): true {
+    return this.#verified;
+  }
+}
+export type { VerifiedPhone };
+
+/** The domain's two verbs: request a code for a phone number, verify the code that came back. */
+@Injectable()
+export class OtpService {
+  private readonly idempotencyKey: Buffer;
+
+  constructor(
+    config: Config,
+    private readonly challenges: Challenges,
+    private readonly admission: Admission,
+    @Inject(OTP_PROVIDER) private readonly provider: OtpProvider,
+    private readonly metrics: Metrics,
+  ) {
+    this.idempotencyKey = deriveKey(config.subjectSecret, 'upstream idempotency key');
+  }
+
+  /**
+   * Sends a code to a phone number that is neither locked nor over a limit, and opens a challenge for it. What upstream
+   * must be told is in the store before its first byte leaves. Throws {@link ApiError}.
+   */
+  async request(phone: PhoneNumber): Promise<OtpRequest> {
+    return counted(this.metrics.sends, this.sendCode(phone), ({ delivery }) => delivery);
+  }
+
+  private async sendCode(phone: PhoneNumber): Promise<OtpRequest> {
+    const { requestId, pseudonym, nonce, lifeSeconds } = await this.challenges.begin(phone, this.provider.resendsCode);
+    const admitted = await this.admission.admit(pseudonym).catch(async (error: unknown) => {
+      await this.challenges.abandon(requestId);
+      throw error;
+    });
+    const sent = await this.send({ phone, nonce, lifeSeconds, idempotencyKey: this.keyOf(requestId) }, admitted);
+    const open = await this.challenges.finish(requestId, sent, admitted.resendAfterMs);
+    return { requestId, delivery: sent.delivery, ...open };
+  }
+
+  /**
+   * Answers whether this is the code of this request, and returns the proof. The phone number comes from the
+   * challenge, never from the caller: who owns one number could otherwise log in as another.
+   * Throws {@link ApiError} `otp_incorrect`, `otp_expired`, `otp_attempts_exhausted`, `phone_locked`, or a fault.
+   */
+  async verify(requestId: string, code: string): Promise<VerifiedPhone> {
+    return counted(this.metrics.verifications, this.checkCode(requestId, code), () => 'verified');
+  }
+
+  private async checkCode(requestId: string, code: string): Promise<VerifiedPhone> {
+    // Taken before we looked, so that a crash in between cannot give it back.
+    const attempt = await this.challenges.takeAttempt(requestId);
+    const verified = await this.look(requestId, attempt, code);
+    if (!verified) throw new ApiError('otp_incorrect', { attemptsLeft: attempt.attemptsLeft });
+    if (!(await this.challenges.consume(requestId, attempt))) throw new ApiError('otp_expired');
+    return new VerifiedPhone(attempt.phone, requestId);
+  }
+
+  private async send(challenge: Challenge, admitted: Admitted): Promise<Sent> {
+    try {
+      const sent = await this.provider.send(challenge);
+      if (sent.delivery !== 'unknown') this.metrics.walletExhausted.set(0);
+      return sent;
+    } catch (error) {
+      if (!(error instanceof ProviderError)) throw error;
+      // The pending challenge is left to expire: nothing can be verified by it.
+      if (error.accepted === 'no') await this.admission.refund(admitted);
+      throw error.refusal;
+    }
+  }
+
+  private async look(requestId: string, attempt: Attempt, code: string): Promise<boolean> {
+    try {
+      return await this.provider.verify(attempt, code);
+    } catch (error) {
+      if (!(error instanceof ProviderError)) throw error;
+      if (error.accepted === 'no') await this.challenges.giveBack(requestId, attempt);
+      throw error.refusal;
+    }
+  }
+
+  /** Derived, so that a repeat of this send finds the same key, and upstream never learns the request id. */
+  private keyOf(requestId: string): string {
+    return createHmac('sha256', this.idempotencyKey).update(requestId).digest('hex').slice(0, 32);
+  }
+}
+
+/** Counts how a step ended: what it answered, or the code of its error. */
+async function counted<Answer>(
+  counter: Metrics['sends'],
+  step: Promise<Answer>,
+  outcomeOf: (answer: Answer) => string,
+): Promise<Answer> {
+  try {
+    const answer = await step;
+    counter.inc({ outcome: outcomeOf(answer) });
+    return answer;
+  } catch (error) {
+    counter.inc({ outcome: error instanceof ApiError ? error.code : 'internal_error' });
+    throw error;
+  }
+}

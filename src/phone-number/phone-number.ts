@@ -1,0 +1,36 @@
+import { createHmac } from 'node:crypto';
+import { parsePhoneNumberFromString } from 'libphonenumber-js/max';
+
+declare const phoneNumber: unique symbol;
+
+/** An Indian mobile number in E.164 form (`+91` and ten ASCII digits), known to be one: {@link isPhoneNumber} said so. */
+export type PhoneNumber = string & { readonly [phoneNumber]: true };
+
+// The ASCII form comes first: libphonenumber finds numbers inside text, and takes other scripts' digits, spaces
+// and arrays (by their toString). Each spelling would be a bucket of its own to a limit per number.
+const E164_INDIA = /^\+91[6-9][0-9]{9}$/;
+
+/**
+ * The one rule of what a phone number is here: the exact ASCII form, and a number that libphonenumber's full metadata
+ * calls valid and mobile. A third of real mobile numbers that start with 7 or 8 are FIXED_LINE_OR_MOBILE to it.
+ */
+export function isPhoneNumber(value: unknown): value is PhoneNumber {
+  if (typeof value !== 'string' || !E164_INDIA.test(value)) return false;
+  const parsed = parsePhoneNumberFromString(value);
+  if (parsed?.number !== value || parsed.country !== 'IN' || !parsed.isValid()) return false;
+  const type = parsed.getType();
+  return type === 'MOBILE' || type === 'FIXED_LINE_OR_MOBILE';
+}
+
+/** The number as it may be shown to an operator: `+91******3210`. */
+export function maskPhoneNumber(number: PhoneNumber): string {
+  return `${number.slice(0, 3)}******${number.slice(-4)}`;
+}
+
+/**
+ * A stable name for the number that does not tell the number: 22 base64url characters (128 bits of HMAC-SHA256).
+ * A bare hash would not do: there are only four thousand million numbers to try.
+ */
+export function phonePseudonym(number: PhoneNumber, key: Buffer): string {
+  return createHmac('sha256', key).update(number).digest().subarray(0, 16).toString('base64url');
+}

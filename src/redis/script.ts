@@ -1,0 +1,24 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+const PRELUDE = readFileSync(join(__dirname, 'prelude.lua'), 'utf8');
+
+/** A Lua script: one atomic step over keys of one slot. Its head says what its keys, arguments and answer are. */
+export class Script {
+  readonly source: string;
+  readonly sha1: string;
+
+  private constructor(
+    readonly name: string,
+    body: string,
+  ) {
+    this.source = `${PRELUDE}\n${body}`;
+    this.sha1 = createHash('sha1').update(this.source).digest('hex');
+  }
+
+  /** Reads `name.lua` that lies beside its user. Throws at start when it is missing from the build. */
+  static load(folder: string, name: string): Script {
+    return new Script(name, readFileSync(join(folder, `${name}.lua`), 'utf8'));
+  }
+}

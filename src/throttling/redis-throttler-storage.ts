@@ -1,0 +1,63 @@
+import { createHmac } from 'node:crypto';
+import type { ThrottlerStorage } from '@nestjs/throttler';
+import { Config, type Limit } from '../config/config';
+import { deriveKey } from '../config/derived-keys';
+import { Script } from '../redis/script';
+import { KEY_PREFIX, Store } from '../redis/store';
+import { addressScopes } from './client-address';
+
+const ADDRESS = Script.load(__dirname, 'address');
+
+/** The limits as the scripts read them: how many, then count and milliseconds of each. */
+export function limitArguments(limits: readonly Limit[]): number[] {
+  return [limits.length, ...limits.flatMap(({ count, seconds }) => [count, seconds * 1_000])];
+}
+
+/** Sliding windows on Redis, all windows of a route in one step. Addresses are kept as pseudonyms only. */
+export class RedisThrottlerStorage implements ThrottlerStorage {
+  private readonly key: Buffer;
+
+  constructor(
+    config: Config,
+    private readonly store: Store,
+  ) {
+    this.key = deriveKey(config.subjectSecret, 'client address');
+  }
+
+  /**
+   * Counts one request of an address under a name, or refuses it without counting.
+   * Returns 0, or the milliseconds until it may come again.
+   */
+  async admit(name: string, address: string, limits: readonly Limit[]): Promise<number> {
+    const scopes = addressScopes(address);
+    // The widest scope is the hash tag, so that all scopes of an address lie on one slot.
+    const tag = this.pseudonym(scopes.at(-1)?.scope ?? address);
+    const keys = scopes.map(({ scope }) => `${KEY_PREFIX}{${tag}}:address:${name}:${this.pseudonym(scope)}`);
+    const answer = await this.store.run(ADDRESS, keys, [
+      ...limitArguments(limits),
+      ...scopes.map(({ factor }) => factor),
+    ]);
+    return Number(answer);
+  }
+
+  /** The interface of the module: one window. The guard does not use it, because it asks for all windows at once. */
+  async increment(
+    key: string,
+    ttl: number,
+    limit: number,
+    blockDuration: number,
+    throttlerName: string,
+  ): ReturnType<ThrottlerStorage['increment']> {
+    const wait = await this.admit(throttlerName, key, [{ count: limit, seconds: ttl / 1_000 }]);
+    return {
+      totalHits: wait > 0 ? limit + 1 : 1,
+      timeToExpire: Math.ceil(wait / 1_000),
+      isBlocked: wait > 0,
+      timeToBlockExpire: Math.ceil(Math.max(wait, wait > 0 ? blockDuration : 0) / 1_000),
+    };
+  }
+
+  private pseudonym(text: string): string {
+    return createHmac('sha256', this.key).update(text).digest('base64url').slice(0, 16);
+  }
+}

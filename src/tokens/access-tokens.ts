@@ -1,0 +1,92 @@
+import { randomBytes } from 'node:crypto';
+import { Injectable } from '@nestjs/common';
+import { JwtService, type JwtVerifyOptions } from '@nestjs/jwt';
+import { Config } from '../config/config';
+import type { Session } from '../sessions/sessions.service';
+import { SigningKeys } from './signing-keys';
+
+/** What a verified access token says, as far as this service asks. */
+export interface AccessTokenClaims {
+  subject: string;
+  sessionId: string;
+}
+
+const TYPE = 'at+jwt';
+// Each part in canonical base64url: a lenient decoder ignores the spare bits of the last character, so that sixteen
+// texts would be the same signature.
+const BASE64URL = /^[A-Za-z0-9_-]+$/;
+const LONGEST = 4_096;
+
+/** Access tokens: RFC 9068, signed with ES256 (RFC 7518 section 3.4). */
+@Injectable()
+export class AccessTokens {
+  constructor(
+    private readonly config: Config,
+    private readonly jwt: JwtService,
+    private readonly keys: SigningKeys,
+  ) {}
+
+  /** A token for a live session. `expiresIn` is in seconds, counted from `iat`. */
+  async issue(session: Session): Promise<{ accessToken: string; expiresIn: number }> {
+    const { kid, privateKey } = this.keys.current();
+    const expiresIn = this.config.accessTokenTtlSeconds;
+    const accessToken = await this.jwt.signAsync(
+      {
+        sid: session.id,
+        auth_time: Math.floor(session.authenticatedAt.getTime() / 1_000),
+        amr: ['otp', 'sms'],
+        client_id: this.config.audience,
+        ...(this.config.tokenPhoneNumber ? { phone_number: session.phoneNumber } : {}),
+      },
+      {
+        privateKey,
+        algorithm: 'ES256',
+        header: { alg: 'ES256', typ: TYPE, kid },
+        issuer: this.config.issuer,
+        audience: this.config.audience,
+        subject: session.subject,
+        jwtid: randomBytes(16).toString('base64url'),
+        // A number: jsonwebtoken would take the string '600' as milliseconds.
+        expiresIn,
+      },
+    );
+    return { accessToken, expiresIn };
+  }
+
+  /**
+   * The claims of a token that this service signed for this audience and that has not expired, else undefined. The
+   * algorithm is pinned: a token's header must not choose how it is verified (RFC 8725 section 3.1).
+   */
+  async verify(token: string): Promise<AccessTokenClaims | undefined> {
+    if (token.length > LONGEST || !token.split('.').every(isCanonical)) return undefined;
+    const header = decodeHeader(token);
+    const key = this.keys.find(header?.kid);
+    if (key === undefined || header?.typ !== TYPE) return undefined;
+    try {
+      const claims = await this.jwt.verifyAsync<Record<string, unknown>>(token, {
+        publicKey: key.publicKey,
+        algorithms: ['ES256'],
+        issuer: this.config.issuer,
+        audience: this.config.audience,
+        // The type forgets KeyObject, which jsonwebtoken takes; a PEM string would be parsed anew at every call.
+      } as unknown as JwtVerifyOptions);
+      const { sub, sid } = claims;
+      return typeof sub === 'string' && typeof sid === 'string' ? { subject: sub, sessionId: sid } : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+}
+
+function isCanonical(part: string): boolean {
+  return BASE64URL.test(part) && Buffer.from(part, 'base64url').toString('base64url') === part;
+}
+
+function decodeHeader(token: string): Record<string, unknown> | undefined {
+  try {
+    const header: unknown = JSON.parse(Buffer.from(token.split('.')[0] ?? '', 'base64url').toString());
+    return typeof header === 'object' && header !== null ? (header as Record<string, unknown>) : undefined;
+  } catch {
+    return undefined;
+  }
+}
