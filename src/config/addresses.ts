@@ -1,0 +1,51 @@
+import { BlockList, isIP } from 'node:net';
+import type { Rule } from './rules';
+
+/**
+ * An http or https URL without credentials, query or fragment (what RFC 8414, section 2 wants of an issuer), kept
+ * to the letter.
+ */
+export const webAddress: Rule<string> = {
+  is: 'an http or https URL without credentials, query and fragment',
+  read(text) {
+    if (!/^https?:\/\/[^/@?#\\\s][^@?#\\\s]*$/.test(text)) return undefined;
+    return URL.canParse(text) ? text : undefined;
+  },
+};
+
+/** An origin to the letter as browsers send it: no path, no default port, no capitals, and so never `*`. */
+export const webOrigin: Rule<string> = {
+  is: 'an exact origin such as https://app.example.com',
+  read(text) {
+    return /^https?:/.test(text) && URL.canParse(text) && new URL(text).origin === text ? text : undefined;
+  },
+};
+
+/** A network as `address/prefix`; a bare address is a network of one. */
+export const network: Rule<string> = {
+  is: 'an IP address or a CIDR',
+  read(text) {
+    const [address = '', prefix, ...rest] = text.split('/');
+    const family = isIP(address);
+    // isIP takes a zone (fe80::1%eth0), which no network has.
+    if (family === 0 || address.includes('%') || rest.length > 0) return undefined;
+    const bits = family === 4 ? 32 : 128;
+    if (prefix === undefined) return `${address}/${bits}`;
+    return /^(0|[1-9]\d{0,2})$/.test(prefix) && Number(prefix) <= bits ? text : undefined;
+  },
+};
+
+/** Whether a network holds every address of a family. IPv6 holds all of IPv4 once more, as ::ffff:0:0/96. */
+export function isEverywhere(cidr: string): boolean {
+  const [address = '', digits] = cidr.split('/');
+  const prefix = Number(digits);
+  if (prefix === 0 || isIP(address) === 4) return prefix === 0;
+  const block = new BlockList();
+  block.addSubnet(address, prefix, 'ipv6');
+  return prefix <= 96 && block.check('::ffff:0:0', 'ipv6');
+}
+
+/** Whether the host of a URL is this machine, so that what is sent to it crosses no wire. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host);
+}

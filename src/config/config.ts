@@ -1,0 +1,122 @@
+import { inspect } from 'node:util';
+import { type IntrospectionClient, readAccess } from './read-access';
+import { type Limit, readLimits } from './read-limits';
+import { readLogin } from './read-login';
+import { type LogLevel, readService } from './read-service';
+import { readKeys } from './read-keys';
+import { readStartMessaging, type StartMessagingContract } from './read-startmessaging';
+import { type Environment, type NodeEnv, Settings } from './settings';
+
+export { ConfigError, SETTING_NAMES, type Environment } from './settings';
+export type { Limit, IntrospectionClient, LogLevel, NodeEnv, StartMessagingContract };
+
+type ConfigValues = Omit<Config, 'toJSON' | typeof inspect.custom>;
+
+/** Every setting of the service, valid and typed; a time or a sum says its unit in its name. Inject it by class. */
+export class Config {
+  readonly nodeEnv!: NodeEnv;
+  /** True when `NODE_ENV` is `production`: ask this, and never compare the name. */
+  readonly production!: boolean;
+  readonly host!: string;
+  /** 0 lets the system choose a free port. */
+  readonly port!: number;
+  /** Exactly as configured: `iss` is compared as text (RFC 8414, section 3.3), and may end in a slash. */
+  readonly issuer!: string;
+  /** `aud` and `client_id` of access tokens. */
+  readonly audience!: string;
+  /** Undefined means the embedded store, which production refuses. */
+  readonly redisUrl!: string | undefined;
+  /** Lets `phone_number` into access tokens. */
+  readonly tokenPhoneNumber!: boolean;
+  readonly swagger!: boolean;
+  readonly logLevel!: LogLevel;
+  /** How long serving goes on after SIGTERM, so that a load balancer can look away. */
+  readonly shutdownDelaySeconds!: number;
+
+  readonly startMessagingApiKey!: string;
+  /** Without a slash at its end. */
+  readonly startMessagingBaseUrl!: string;
+  /** Who makes and checks the code: `caller` is this service, `provider` is StartMessaging. */
+  readonly startMessagingContract!: StartMessagingContract;
+  readonly startMessagingTemplateId!: string | undefined;
+  readonly startMessagingAppName!: string;
+  /** One call, its connection included. */
+  readonly upstreamTimeoutMs!: number;
+  readonly upstreamConnectTimeoutMs!: number;
+  /** The first pause between two calls, before jitter. */
+  readonly upstreamRetryDelayMs!: number;
+  /** Calls in all, the first one included. */
+  readonly upstreamMaxAttempts!: number;
+  /** All calls and pauses together. */
+  readonly upstreamDeadlineMs!: number;
+
+  /** At least one; the first signs, all are accepted. Use them through a `Keyring` only. */
+  readonly secrets!: readonly string[];
+  /** Who everyone is hangs on it. Use it through `deriveKey` only. */
+  readonly subjectSecret!: string;
+  /** Undefined means a signing key that is generated in memory, which production refuses. */
+  readonly jwtKeysDir!: string | undefined;
+
+  readonly otpTtlSeconds!: number;
+  readonly otpLength!: number;
+  readonly otpMaxAttempts!: number;
+  readonly accessTokenTtlSeconds!: number;
+  readonly sessionIdleTtlSeconds!: number;
+  readonly sessionMaxTtlSeconds!: number;
+  readonly sessionsPerUser!: number;
+  /** How long the parent of a refresh token still gets that same successor. */
+  readonly refreshGraceSeconds!: number;
+
+  readonly limitPhone!: readonly Limit[];
+  readonly limitIp!: readonly Limit[];
+  readonly limitVerifyIp!: readonly Limit[];
+  readonly limitGlobal!: readonly Limit[];
+  readonly limitFailedCodes!: readonly Limit[];
+  readonly budgetPaisePerHour!: number | undefined;
+  readonly budgetPaisePerDay!: number | undefined;
+  readonly smsPricePaise!: number;
+
+  /** CIDRs; a bare address was given its full prefix length. */
+  readonly trustedProxies!: readonly string[];
+  /** As a browser writes them into `Origin`. */
+  readonly corsOrigins!: readonly string[];
+  readonly introspectionClients!: readonly IntrospectionClient[];
+
+  /** What an operator wants to read once at start: names and reasons, never a value. */
+  readonly warnings!: readonly string[];
+
+  constructor(values: ConfigValues) {
+    Object.assign(this, values);
+    Object.freeze(this);
+  }
+
+  /** Half of these values are secrets, and a logger serialises whatever it is handed. */
+  toJSON(): string {
+    return '[Config]';
+  }
+
+  [inspect.custom](): string {
+    return '[Config]';
+  }
+}
+
+/**
+ * Reads and validates every setting. Impure in two ways only: it reads the files that `NAME_FILE`
+ * settings and `JWT_KEYS_DIR` name, and makes random secrets where development left them out.
+ * @throws ConfigError with all faults at once.
+ */
+export function readConfig(environment: Environment): Config {
+  const settings = new Settings(environment);
+  const service = readService(settings);
+  const startMessaging = readStartMessaging(settings);
+  const values = {
+    ...service,
+    ...startMessaging,
+    ...readKeys(settings),
+    ...readLogin(settings, startMessaging.startMessagingContract),
+    ...readLimits(settings),
+    ...readAccess(settings),
+  };
+  settings.throwFaults();
+  return new Config({ ...values, production: settings.production, warnings: settings.warnings });
+}

@@ -1,0 +1,51 @@
+import { isEverywhere, network, webOrigin } from './addresses';
+import { listOf, type Rule } from './rules';
+import type { Settings } from './settings';
+
+/** A resource server that may ask what a token is worth (RFC 7662, section 2.1). */
+export interface IntrospectionClient {
+  readonly id: string;
+  readonly secret: string;
+}
+
+// Neither + nor %: some clients form-encode Basic credentials (RFC 6749, section 2.3.1) and some do not, and
+// without those two both spell the same.
+const introspectionClient: Rule<IntrospectionClient> = {
+  is: 'id:secret, the id of 1 to 64 letters, digits and ._~-, the secret of visible ASCII characters but + and %',
+  read(text) {
+    const [, id, secret] = /^([\w.~-]{1,64}):([!-$&-*\-.-~]{1,256})$/.exec(text) ?? [];
+    return id === undefined || secret === undefined ? undefined : { id, secret };
+  },
+};
+
+/** Who is believed about addresses, who may call with cookies, who may introspect. */
+export function readAccess(settings: Settings) {
+  const trustedProxies = settings.withDefault('TRUSTED_PROXIES', listOf(network), []);
+  // Whoever is a trusted proxy chooses the address that the limits count: were that everyone, nobody is limited.
+  settings.demand(
+    !settings.production || !trustedProxies.some(isEverywhere),
+    'TRUSTED_PROXIES',
+    'must not hold every address (0.0.0.0/0 or ::/0) in production',
+  );
+
+  const corsOrigins = settings.withDefault('CORS_ORIGINS', listOf(webOrigin), []);
+  settings.demand(
+    !settings.production || corsOrigins.every((origin) => origin.startsWith('https:')),
+    'CORS_ORIGINS',
+    'must be https in production',
+  );
+
+  const introspectionClients = settings.withDefault('INTROSPECTION_CLIENTS', listOf(introspectionClient), []);
+  settings.demand(
+    new Set(introspectionClients.map((client) => client.id)).size === introspectionClients.length,
+    'INTROSPECTION_CLIENTS',
+    'must not name an id twice',
+  );
+  settings.demand(
+    !settings.production || introspectionClients.every((client) => client.secret.length >= 16),
+    'INTROSPECTION_CLIENTS',
+    'must have secrets of 16 characters or more in production',
+  );
+
+  return { trustedProxies, corsOrigins, introspectionClients };
+}

@@ -1,0 +1,71 @@
+import { randomBytes } from 'node:crypto';
+import { accessSync, constants, statSync } from 'node:fs';
+import { listOf, matching, type Rule } from './rules';
+import type { SettingName, Settings } from './settings';
+
+/** Below this a secret can be guessed offline from a dump of the store. */
+const SECRET_LENGTH = 32;
+/** What stands where a secret is still to be put, in .env.example and in many a tutorial. */
+const PLACEHOLDER = /^(change|replace|your|insert)[-_ ]?(me|it|this|with|secret)/i;
+
+const secret = matching(/^[^,\p{Cc}]+$/u, 'text without commas and control characters');
+const folder: Rule<string> = {
+  is: 'a readable folder',
+  read: (path) => (isReadableFolder(path) ? path : undefined),
+};
+
+/** Everything that keys are made from. Outside production what is missing is made up for the life of the process. */
+export function readKeys(settings: Settings) {
+  const secrets = settings.requiredInProduction('SECRET', listOf(secret));
+  const subjectSecret = settings.requiredInProduction('SUBJECT_SECRET', secret);
+  judge(settings, 'SECRET', secrets ?? []);
+  judge(settings, 'SUBJECT_SECRET', subjectSecret === undefined ? [] : [subjectSecret]);
+  settings.demand(
+    secrets === undefined || new Set(secrets).size === secrets.length,
+    'SECRET',
+    'must not hold a secret twice',
+  );
+  // SECRET is rotated and SUBJECT_SECRET never is: sharing one, either rule would break the other.
+  settings.demand(
+    !settings.production || subjectSecret === undefined || !secrets?.includes(subjectSecret),
+    'SUBJECT_SECRET',
+    'must differ from every SECRET in production',
+    'SECRET',
+  );
+
+  if (!settings.production && secrets === undefined) {
+    settings.warn('SECRET', 'is unset and random: sessions end when this process does');
+  }
+  if (!settings.production && subjectSecret === undefined) {
+    settings.warn('SUBJECT_SECRET', 'is unset and random: everyone is someone else when this process ends');
+  }
+  return {
+    secrets: secrets ?? [randomSecret()],
+    subjectSecret: subjectSecret ?? randomSecret(),
+    jwtKeysDir: settings.requiredInProduction('JWT_KEYS_DIR', folder),
+  };
+}
+
+function judge(settings: Settings, name: SettingName, secrets: readonly string[]): void {
+  const short = secrets.some((value) => value.length < SECRET_LENGTH);
+  if (settings.production) {
+    const placeholder = secrets.some((value) => PLACEHOLDER.test(value));
+    settings.demand(!placeholder, name, 'must not be a placeholder in production');
+    settings.demand(!short, name, `must have ${SECRET_LENGTH} characters or more in production`);
+  } else if (short) {
+    settings.warn(name, `has fewer than ${SECRET_LENGTH} characters, which production refuses`);
+  }
+}
+
+function randomSecret(): string {
+  return randomBytes(32).toString('base64url');
+}
+
+function isReadableFolder(path: string): boolean {
+  try {
+    accessSync(path, constants.R_OK | constants.X_OK);
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
+}

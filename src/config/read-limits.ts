@@ -1,0 +1,61 @@
+import { decimal, type Rule, wholeNumber } from './rules';
+import type { SettingName, Settings } from './settings';
+
+/** At most `count` in any window of `seconds`. */
+export interface Limit {
+  readonly count: number;
+  readonly seconds: number;
+}
+
+const MONTH = 2_592_000;
+const ENTRY_IS = `count/seconds with a count from 1 to 1000000 and seconds from 1 to ${MONTH}`;
+
+const limits: Rule<readonly Limit[]> = {
+  is: `a comma-separated list of ${ENTRY_IS}, no two entries with the same seconds`,
+  read(text) {
+    const entries = text.split(',').map((entry) => readLimit(entry.trim()));
+    if (!entries.every((limit) => limit !== undefined)) return undefined;
+    return new Set(entries.map((limit) => limit.seconds)).size === entries.length ? entries : undefined;
+  },
+};
+
+function readLimit(text: string): Limit | undefined {
+  const [before = '', after = '', ...rest] = text.split('/');
+  const count = decimal(before, 1, 1_000_000);
+  const seconds = decimal(after, 1, MONTH);
+  return count === undefined || seconds === undefined || rest.length > 0 ? undefined : { count, seconds };
+}
+
+/** How often, and for how much money. Sums are whole paise. */
+export function readLimits(settings: Settings) {
+  const read = (name: SettingName, byDefault: string) => {
+    const value = settings.optional(name, limits) ?? limits.read(byDefault);
+    if (value === undefined) throw new Error(`the default of ${name} does not hold`);
+    return value;
+  };
+
+  // 0 is a valid budget: it stops every SMS. A price of 0 would make every budget endless.
+  const budget = wholeNumber(0, 100_000_000_000);
+  const smsPricePaise = settings.withDefault('SMS_PRICE_PAISE', wholeNumber(1, 100_000), 25);
+  const budgetPaisePerHour = settings.optional('BUDGET_PAISE_PER_HOUR', budget);
+  // Without it, whoever gets round the limits can spend everything that the wallet holds.
+  const budgetPaisePerDay = settings.requiredInProduction('BUDGET_PAISE_PER_DAY', budget);
+  for (const [name, paise] of [
+    ['BUDGET_PAISE_PER_HOUR', budgetPaisePerHour],
+    ['BUDGET_PAISE_PER_DAY', budgetPaisePerDay],
+  ] as const) {
+    if (paise !== undefined && paise < smsPricePaise)
+      settings.warn(name, 'does not pay for one SMS: none is sent');
+  }
+
+  return {
+    limitPhone: read('LIMIT_PHONE', '1/30,3/300,5/3600,10/86400'),
+    limitIp: read('LIMIT_IP', '20/600,100/3600'),
+    limitVerifyIp: read('LIMIT_VERIFY_IP', '60/600'),
+    limitGlobal: read('LIMIT_GLOBAL', '15/1'),
+    limitFailedCodes: read('LIMIT_FAILED_CODES', '10/3600,20/86400,100/2592000'),
+    budgetPaisePerHour,
+    budgetPaisePerDay,
+    smsPricePaise,
+  };
+}

@@ -1,0 +1,67 @@
+import type { StartMessagingContract } from './read-startmessaging';
+import { trueOrFalse, wholeNumber } from './rules';
+import type { Settings } from './settings';
+
+const DAY = 86_400;
+
+/** The code, its attempts, and how long what it opens lives. */
+export function readLogin(settings: Settings, contract: StartMessagingContract) {
+  const otpTtlSeconds = settings.withDefault('OTP_TTL_SECONDS', wholeNumber(1, 600), 300);
+  const otpLength = settings.withDefault('OTP_LENGTH', wholeNumber(4, 8), 6);
+  if (contract === 'caller') {
+    // The SMS tells the expiry in minutes, and a code that dies earlier than it says looks broken.
+    settings.demand(
+      otpTtlSeconds % 60 === 0,
+      'OTP_TTL_SECONDS',
+      'must be whole minutes (a multiple of 60) when STARTMESSAGING_CONTRACT is caller',
+      'STARTMESSAGING_CONTRACT',
+    );
+    settings.demand(
+      otpLength <= 6,
+      'OTP_LENGTH',
+      'must be 6 or less when STARTMESSAGING_CONTRACT is caller: upstream takes no longer code',
+      'STARTMESSAGING_CONTRACT',
+    );
+  }
+  settings.demand(!settings.production || otpLength >= 6, 'OTP_LENGTH', 'must be 6 or more in production');
+
+  // Where one of two related settings is shortened, the default of the other follows.
+  const accessTokenTtlSeconds = settings.withDefault('ACCESS_TOKEN_TTL_SECONDS', wholeNumber(1, DAY), 600);
+  const refreshGraceSeconds = settings.withDefault(
+    'REFRESH_GRACE_SECONDS',
+    wholeNumber(0, 120),
+    Math.min(60, accessTokenTtlSeconds - 1),
+  );
+  settings.demand(
+    refreshGraceSeconds < accessTokenTtlSeconds,
+    'REFRESH_GRACE_SECONDS',
+    'must be below ACCESS_TOKEN_TTL_SECONDS',
+    'ACCESS_TOKEN_TTL_SECONDS',
+  );
+  const lifetime = wholeNumber(1, 366 * DAY);
+  const sessionMaxTtlSeconds = settings.withDefault('SESSION_MAX_TTL_SECONDS', lifetime, 30 * DAY);
+  const sessionIdleTtlSeconds = settings.withDefault(
+    'SESSION_IDLE_TTL_SECONDS',
+    lifetime,
+    Math.min(7 * DAY, sessionMaxTtlSeconds),
+  );
+  settings.demand(
+    sessionIdleTtlSeconds <= sessionMaxTtlSeconds,
+    'SESSION_IDLE_TTL_SECONDS',
+    'must not exceed SESSION_MAX_TTL_SECONDS',
+    'SESSION_MAX_TTL_SECONDS',
+  );
+
+  return {
+    otpTtlSeconds,
+    otpLength,
+    otpMaxAttempts: settings.withDefault('OTP_MAX_ATTEMPTS', wholeNumber(1, 5), 3),
+    accessTokenTtlSeconds,
+    refreshGraceSeconds,
+    sessionIdleTtlSeconds,
+    sessionMaxTtlSeconds,
+    sessionsPerUser: settings.withDefault('SESSIONS_PER_USER', wholeNumber(1, 100), 10),
+    // A phone number in a token travels to everyone who is shown the token.
+    tokenPhoneNumber: settings.withDefault('TOKEN_PHONE_NUMBER', trueOrFalse, false),
+  };
+}

@@ -1,0 +1,44 @@
+import { isLoopback, webAddress } from './addresses';
+import { parseRedisUrl, redisUrl } from './redis-url';
+import { matching, oneOf, trueOrFalse, wholeNumber } from './rules';
+import type { Settings } from './settings';
+
+const logLevel = oneOf('fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent');
+export type LogLevel = NonNullable<ReturnType<typeof logLevel.read>>;
+
+const listenAddress = matching(/^[A-Za-z0-9.:_-]{1,253}$/, 'an address or a host name');
+const audienceName = matching(/^[!-~]{1,255}$/, '1 to 255 visible ASCII characters');
+
+/** The process itself: where it listens, what it calls itself, where its store is. */
+export function readService(settings: Settings) {
+  // Tokens that name localhost as their issuer are nobody's: production has to say who it is.
+  const issuer = settings.requiredInProduction('ISSUER', webAddress) ?? 'http://localhost:3000';
+  settings.demand(
+    !settings.production || issuer.startsWith('https:') || isLoopback(new URL(issuer).hostname),
+    'ISSUER',
+    'must be https in production',
+  );
+
+  const redis = settings.requiredInProduction('REDIS_URL', redisUrl);
+  const target = redis === undefined ? undefined : parseRedisUrl(redis);
+  if (
+    settings.production &&
+    target?.password === '' &&
+    !target.nodes.every((node) => isLoopback(node.host))
+  ) {
+    settings.warn('REDIS_URL', 'has no password');
+  }
+
+  return {
+    nodeEnv: settings.nodeEnv,
+    host: settings.withDefault('HOST', listenAddress, '0.0.0.0'),
+    port: settings.withDefault('PORT', wholeNumber(0, 65_535), 3000),
+    issuer,
+    audience: settings.withDefault('AUDIENCE', audienceName, 'otp-login'),
+    redisUrl: redis,
+    swagger: settings.withDefault('SWAGGER', trueOrFalse, !settings.production),
+    logLevel: settings.withDefault('LOG_LEVEL', logLevel, 'info'),
+    // The process is to be gone 30 s after SIGTERM, and draining needs its share of them.
+    shutdownDelaySeconds: settings.withDefault('SHUTDOWN_DELAY_SECONDS', wholeNumber(0, 20), 5),
+  };
+}

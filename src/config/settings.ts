@@ -1,0 +1,139 @@
+import { readFileSync } from 'node:fs';
+import { oneOf, type Rule } from './rules';
+
+/** Variables by name, as in `process.env`. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Every variable that is read, in the order of the documentation; each may be given as `NAME_FILE` too. */
+export const SETTING_NAMES = [
+  'NODE_ENV',
+  'HOST',
+  'PORT',
+  'ISSUER',
+  'AUDIENCE',
+  'REDIS_URL',
+  'STARTMESSAGING_API_KEY',
+  'STARTMESSAGING_BASE_URL',
+  'STARTMESSAGING_CONTRACT',
+  'STARTMESSAGING_TEMPLATE_ID',
+  'STARTMESSAGING_APP_NAME',
+  'UPSTREAM_TIMEOUT_MS',
+  'UPSTREAM_CONNECT_TIMEOUT_MS',
+  'UPSTREAM_RETRY_DELAY_MS',
+  'UPSTREAM_MAX_ATTEMPTS',
+  'UPSTREAM_DEADLINE_MS',
+  'SHUTDOWN_DELAY_SECONDS',
+  'SECRET',
+  'SUBJECT_SECRET',
+  'JWT_KEYS_DIR',
+  'OTP_TTL_SECONDS',
+  'OTP_LENGTH',
+  'OTP_MAX_ATTEMPTS',
+  'ACCESS_TOKEN_TTL_SECONDS',
+  'SESSION_IDLE_TTL_SECONDS',
+  'SESSION_MAX_TTL_SECONDS',
+  'SESSIONS_PER_USER',
+  'REFRESH_GRACE_SECONDS',
+  'TOKEN_PHONE_NUMBER',
+  'LIMIT_PHONE',
+  'LIMIT_IP',
+  'LIMIT_VERIFY_IP',
+  'LIMIT_GLOBAL',
+  'LIMIT_FAILED_CODES',
+  'BUDGET_PAISE_PER_HOUR',
+  'BUDGET_PAISE_PER_DAY',
+  'SMS_PRICE_PAISE',
+  'TRUSTED_PROXIES',
+  'CORS_ORIGINS',
+  'INTROSPECTION_CLIENTS',
+  'SWAGGER',
+  'LOG_LEVEL',
+] as const;
+
+export type NodeEnv = 'development' | 'test' | 'production';
+export type SettingName = (typeof SETTING_NAMES)[number];
+
+/** Everything that is wrong with the configuration, one fault a line: names and rules, never values. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+
+  constructor(readonly faults: readonly string[]) {
+    super(faults.join('\n'));
+  }
+}
+
+/** Reads settings one by one and collects what is wrong with them, so that all of it is told at once. */
+export class Settings {
+  readonly warnings: string[] = [];
+  readonly nodeEnv: NodeEnv;
+  readonly production: boolean;
+  private readonly faults: string[] = [];
+  private readonly faulty = new Set<SettingName>();
+
+  constructor(private readonly environment: Environment) {
+    this.nodeEnv = this.withDefault('NODE_ENV', oneOf('development', 'test', 'production'), 'development');
+    // A misspelt NODE_ENV is held to production's rules: it must not switch them off, not even in what is reported.
+    this.production = this.nodeEnv === 'production' || this.faulty.has('NODE_ENV');
+  }
+
+  /** The value, or undefined when it is unset or breaks the rule. */
+  optional<T>(name: SettingName, rule: Rule<T>): T | undefined {
+    const text = this.text(name);
+    if (text === undefined) return undefined;
+    const value = rule.read(text);
+    if (value === undefined) this.refuse(name, `must be ${rule.is}`);
+    return value;
+  }
+
+  /** As `optional`, with a default. */
+  withDefault<T>(name: SettingName, rule: Rule<T>, byDefault: T): T {
+    return this.optional(name, rule) ?? byDefault;
+  }
+
+  /** As `optional`, and a fault when production leaves it out. */
+  requiredInProduction<T>(name: SettingName, rule: Rule<T>): T | undefined {
+    const value = this.optional(name, rule);
+    if (value === undefined && this.production && !this.faulty.has(name)) {
+      this.refuse(name, 'is required in production');
+    }
+    return value;
+  }
+
+  /** Adds a fault unless the condition holds. Says nothing of settings that are faulty already. */
+  demand(holds: boolean, name: SettingName, fault: string, comparedWith: SettingName = name): void {
+    if (!holds && !this.faulty.has(name) && !this.faulty.has(comparedWith)) this.refuse(name, fault);
+  }
+
+  warn(name: SettingName, warning: string): void {
+    this.warnings.push(`${name} ${warning}`);
+  }
+
+  /** @throws ConfigError when anything was wrong. */
+  throwFaults(): void {
+    if (this.faults.length > 0) throw new ConfigError(this.faults);
+  }
+
+  private refuse(name: SettingName, fault: string): void {
+    this.faulty.add(name);
+    this.faults.push(`${name} ${fault}`);
+  }
+
+  private text(name: SettingName): string | undefined {
+    const value = this.environment[name];
+    const path = this.environment[`${name}_FILE`];
+    if (!path) return value === '' ? undefined : value;
+    if (value) {
+      this.refuse(name, `and ${name}_FILE are both set: choose one`);
+      return undefined;
+    }
+    try {
+      // Editors and `echo` end a file with a newline; whatever stands before it belongs to the secret.
+      return readFileSync(path, 'utf8').replace(/\r?\n$/, '') || undefined;
+    } catch {
+      // The error's own message holds the path, which is a value like any other.
+      this.faulty.add(name);
+      this.faults.push(`${name}_FILE must name a readable file`);
+      return undefined;
+    }
+  }
+}

@@ -1,0 +1,36 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { readConfig, SETTING_NAMES } from '../../src/config/config';
+
+const read = (name: string) => readFileSync(join(__dirname, '../..', name), 'utf8');
+
+describe('.env.example', () => {
+  const settings = [...read('.env.example').matchAll(/^(#? ?)([A-Z][A-Z\d_]+)=(.*)$/gm)];
+
+  test('names every setting once, and nothing else', () => {
+    expect(settings.map((match) => match[2]!).sort()).toEqual([...SETTING_NAMES].sort());
+  });
+
+  test('leaves only the API key to be set', () => {
+    expect(settings.filter((match) => match[1] === '').map((match) => match[0])).toEqual([
+      'STARTMESSAGING_API_KEY=',
+    ]);
+  });
+
+  test('shows the defaults', () => {
+    const shown = Object.fromEntries(settings.map((match) => [match[2]!, match[3]!]));
+    const own = { STARTMESSAGING_API_KEY: 'k', SECRET: 's', SUBJECT_SECRET: 't' };
+    expect(Object.entries(readConfig({ ...shown, ...own }))).toEqual(Object.entries(readConfig(own)));
+  });
+});
+
+describe('README.md', () => {
+  test('has every setting in the table of its configuration chapter, and nothing else', () => {
+    const chapter = /^## Configuration\n([^]*?)(?=^## |$(?![^]))/m.exec(read('README.md'))?.[1] ?? '';
+    const firstCells = chapter.split('\n').flatMap((line) => /^\| *(`[^|]*)\|/.exec(line)?.[1] ?? []);
+    const names = firstCells.flatMap((cell) =>
+      [...cell.matchAll(/`([A-Z][A-Z\d_]+)`/g)].map((match) => match[1]!),
+    );
+    expect(names.sort()).toEqual([...SETTING_NAMES].sort());
+  });
+});

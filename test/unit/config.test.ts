@@ -1,0 +1,607 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { inspect } from 'node:util';
+import { ConfigError, readConfig, SETTING_NAMES, type Environment } from '../../src/config/config';
+
+const KEY = `sm_live_${'0123456789'.repeat(4)}`;
+const DEVELOPMENT: Environment = { STARTMESSAGING_API_KEY: KEY };
+let folder: string;
+let PRODUCTION: Environment;
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'config-'));
+  PRODUCTION = {
+    NODE_ENV: 'production',
+    ISSUER: 'https://login.example.com',
+    REDIS_URL: 'redis://:hunter2@redis.internal:6379/0',
+    STARTMESSAGING_API_KEY: KEY,
+    STARTMESSAGING_CONTRACT: 'caller',
+    SECRET: 'first-0123456789-0123456789-0123456789',
+    SUBJECT_SECRET: 'subject-0123456789-0123456789-0123456789',
+    JWT_KEYS_DIR: folder,
+    BUDGET_PAISE_PER_DAY: '100000',
+  };
+});
+
+afterAll(() => {
+  rmSync(folder, { recursive: true });
+});
+
+function faultsOf(environment: Environment): readonly string[] {
+  try {
+    readConfig(environment);
+    return [];
+  } catch (error) {
+    if (error instanceof ConfigError) return error.faults;
+    throw error;
+  }
+}
+
+const inDevelopment = (more: Environment) => readConfig({ ...DEVELOPMENT, ...more });
+const developmentFaults = (more: Environment) => faultsOf({ ...DEVELOPMENT, ...more });
+const productionFaults = (more: Environment) => faultsOf({ ...PRODUCTION, ...more });
+
+function fileWith(content: string): string {
+  const path = join(folder, `setting-${Math.random().toString(36).slice(2)}`);
+  writeFileSync(path, content);
+  return path;
+}
+
+describe('the defaults', () => {
+  test('are those of the documentation, with an API key and nothing else', () => {
+    const { secrets, subjectSecret, warnings, ...config } = readConfig(DEVELOPMENT);
+    expect(config).toEqual({
+      nodeEnv: 'development',
+      production: false,
+      host: '0.0.0.0',
+      port: 3000,
+      issuer: 'http://localhost:3000',
+      audience: 'otp-login',
+      redisUrl: undefined,
+      tokenPhoneNumber: false,
+      swagger: true,
+      logLevel: 'info',
+      shutdownDelaySeconds: 5,
+      startMessagingApiKey: KEY,
+      startMessagingBaseUrl: 'https://api.startmessaging.com',
+      startMessagingContract: 'provider',
+      startMessagingTemplateId: undefined,
+      startMessagingAppName: 'otp-login',
+      upstreamTimeoutMs: 10_000,
+      upstreamConnectTimeoutMs: 3000,
+      upstreamRetryDelayMs: 1000,
+      upstreamMaxAttempts: 3,
+      upstreamDeadlineMs: 20_000,
+      jwtKeysDir: undefined,
+      otpTtlSeconds: 300,
+      otpLength: 6,
+      otpMaxAttempts: 3,
+      accessTokenTtlSeconds: 600,
+      sessionIdleTtlSeconds: 604_800,
+      sessionMaxTtlSeconds: 2_592_000,
+      sessionsPerUser: 10,
+      refreshGraceSeconds: 60,
+      limitPhone: [
+        { count: 1, seconds: 30 },
+        { count: 3, seconds: 300 },
+        { count: 5, seconds: 3600 },
+        { count: 10, seconds: 86_400 },
+      ],
+      limitIp: [
+        { count: 20, seconds: 600 },
+        { count: 100, seconds: 3600 },
+      ],
+      limitVerifyIp: [{ count: 60, seconds: 600 }],
+      limitGlobal: [{ count: 15, seconds: 1 }],
+      limitFailedCodes: [
+        { count: 10, seconds: 3600 },
+        { count: 20, seconds: 86_400 },
+        { count: 100, seconds: 2_592_000 },
+      ],
+      budgetPaisePerHour: undefined,
+      budgetPaisePerDay: undefined,
+      smsPricePaise: 25,
+      trustedProxies: [],
+      corsOrigins: [],
+      introspectionClients: [],
+    });
+    expect(secrets).toEqual([expect.stringMatching(/^[\w-]{43}$/)]);
+    expect(subjectSecret).toMatch(/^[\w-]{43}$/);
+    expect(warnings).toEqual([
+      expect.stringMatching(/^SECRET is unset and random/),
+      expect.stringMatching(/^SUBJECT_SECRET is unset and random/),
+    ]);
+  });
+
+  test('make other secrets every time', () => {
+    const [one, other] = [readConfig(DEVELOPMENT), readConfig(DEVELOPMENT)];
+    expect(new Set([...one.secrets, one.subjectSecret, ...other.secrets, other.subjectSecret]).size).toBe(4);
+  });
+
+  test('hold for empty variables too', () => {
+    const empty = Object.fromEntries(
+      SETTING_NAMES.flatMap((name) => [
+        [name, ''],
+        [`${name}_FILE`, ''],
+      ]),
+    );
+    const own = { ...DEVELOPMENT, SECRET: 's', SUBJECT_SECRET: 't' };
+    expect(Object.entries(readConfig({ ...empty, ...own }))).toEqual(Object.entries(readConfig(own)));
+  });
+
+  test('demand an API key', () => {
+    expect(faultsOf({})).toEqual(['STARTMESSAGING_API_KEY is required']);
+  });
+});
+
+describe('all faults', () => {
+  // Wrong for every setting, and easy to find wherever it were to leak.
+  const CANARY = 'canary\u0007,7c3e';
+  const WRONG = Object.fromEntries(SETTING_NAMES.map((name) => [name, CANARY]));
+
+  test('are reported together, each by name and rule', () => {
+    const faults = faultsOf({ OTP_TTL_SECONDS: '601', PORT: '65536', NODE_ENV: 'test' });
+    expect(faults).toEqual([
+      'PORT must be a whole number from 0 to 65535',
+      'STARTMESSAGING_API_KEY is required',
+      'OTP_TTL_SECONDS must be a whole number from 1 to 600',
+    ]);
+    expect(() => readConfig({ PORT: 'x' })).toThrow(
+      new Error('PORT must be a whole number from 0 to 65535\nSTARTMESSAGING_API_KEY is required'),
+    );
+  });
+
+  test.each(SETTING_NAMES)('of %s name it once', (name) => {
+    const faults = developmentFaults({ [name]: CANARY }).filter((fault) => fault.startsWith(`${name} `));
+    expect(faults).toHaveLength(1);
+  });
+
+  test('name every setting and no value', () => {
+    for (const wrong of [WRONG, { ...WRONG, NODE_ENV: 'production' }]) {
+      try {
+        readConfig(wrong);
+        throw new Error('nothing was refused');
+      } catch (error) {
+        expect(error).toBeInstanceOf(ConfigError);
+        expect(inspect(error, { depth: null }).replaceAll('\\', '')).not.toMatch(/canary|7c3e/);
+        const names = (error as ConfigError).faults.map((fault) => fault.split(' ')[0]);
+        expect([...new Set([...names, 'NODE_ENV'])].sort()).toEqual([...SETTING_NAMES].sort());
+      }
+    }
+  });
+
+  test.each(['prod', 'Production', 'staging', 'PRODUCTION', 'production '])(
+    'of production are reported under the misspelt NODE_ENV %p',
+    (nodeEnv) => {
+      const faults = developmentFaults({ NODE_ENV: nodeEnv });
+      expect(faults[0]).toBe('NODE_ENV must be development or test or production');
+      expect(faults).toContain('SECRET is required in production');
+    },
+  );
+
+  test('do not include what follows from another fault', () => {
+    expect(
+      developmentFaults({ ACCESS_TOKEN_TTL_SECONDS: 'soon', REFRESH_GRACE_SECONDS: '120' }),
+    ).toHaveLength(1);
+    expect(
+      developmentFaults({ SESSION_MAX_TTL_SECONDS: '0', SESSION_IDLE_TTL_SECONDS: '9999999' }),
+    ).toHaveLength(1);
+  });
+});
+
+describe('production', () => {
+  test('starts without a warning when everything it wants is there', () => {
+    const config = readConfig(PRODUCTION);
+    expect(config).toMatchObject({ production: true, swagger: false, warnings: [] });
+  });
+
+  test.each([
+    'ISSUER',
+    'REDIS_URL',
+    'STARTMESSAGING_CONTRACT',
+    'SECRET',
+    'SUBJECT_SECRET',
+    'JWT_KEYS_DIR',
+    'BUDGET_PAISE_PER_DAY',
+  ])('refuses to start without %s', (name) => {
+    expect(productionFaults({ [name]: undefined })).toEqual([`${name} is required in production`]);
+    expect(productionFaults({ [name]: '' })).toEqual([`${name} is required in production`]);
+  });
+
+  test('refuses to start without STARTMESSAGING_API_KEY', () => {
+    expect(productionFaults({ STARTMESSAGING_API_KEY: '' })).toEqual(['STARTMESSAGING_API_KEY is required']);
+  });
+
+  test('names everything that is missing at once', () => {
+    expect(faultsOf({ NODE_ENV: 'production' })).toHaveLength(8);
+  });
+
+  test.each([
+    ['ISSUER', 'http://login.example.com', 'must be https in production'],
+    [
+      'STARTMESSAGING_BASE_URL',
+      'http://sms.internal',
+      'must be https in production, except to a loopback address',
+    ],
+    ['OTP_LENGTH', '5', 'must be 6 or more in production'],
+    ['SECRET', 's'.repeat(31), 'must have 32 characters or more in production'],
+    ['SECRET', `${'s'.repeat(32)},${'t'.repeat(31)}`, 'must have 32 characters or more in production'],
+    ['SECRET', 'change-me-change-me-change-me-change-me', 'must not be a placeholder in production'],
+    ['SUBJECT_SECRET', 's'.repeat(31), 'must have 32 characters or more in production'],
+    ['SUBJECT_SECRET', 'replace_me_0123456789_0123456789_0123', 'must not be a placeholder in production'],
+    [
+      'SUBJECT_SECRET',
+      'first-0123456789-0123456789-0123456789',
+      'must differ from every SECRET in production',
+    ],
+    [
+      'TRUSTED_PROXIES',
+      '10.0.0.0/8,0.0.0.0/0',
+      'must not hold every address (0.0.0.0/0 or ::/0) in production',
+    ],
+    ['TRUSTED_PROXIES', '::/0', 'must not hold every address (0.0.0.0/0 or ::/0) in production'],
+    ['TRUSTED_PROXIES', '::ffff:0:0/96', 'must not hold every address (0.0.0.0/0 or ::/0) in production'],
+    ['CORS_ORIGINS', 'https://a.example,http://b.example', 'must be https in production'],
+    [
+      'INTROSPECTION_CLIENTS',
+      'api:fifteen-letters',
+      'must have secrets of 16 characters or more in production',
+    ],
+  ])('refuses %s=%s', (name, value, fault) => {
+    expect(productionFaults({ [name]: value })).toEqual([`${name} ${fault}`]);
+    // Each is a refusal of production alone, but for what is wrong anywhere.
+    expect(developmentFaults({ [name]: value })).toEqual([]);
+  });
+
+  test.each(['http://localhost:3000', 'http://127.0.0.1:8080', 'http://[::1]:3000'])(
+    'bears %s, which crosses no wire',
+    (url) => {
+      expect(productionFaults({ ISSUER: url, STARTMESSAGING_BASE_URL: url })).toEqual([]);
+    },
+  );
+
+  test.each(['http://127.0.0.1.example.com', 'http://localhost.example.com'])('sees through %s', (url) => {
+    expect(productionFaults({ STARTMESSAGING_BASE_URL: url })).toHaveLength(1);
+  });
+
+  test('refuses a JWT_KEYS_DIR that is a file or not there', () => {
+    for (const path of [fileWith(''), join(folder, 'missing')]) {
+      expect(productionFaults({ JWT_KEYS_DIR: path })).toEqual(['JWT_KEYS_DIR must be a readable folder']);
+    }
+  });
+
+  test('warns of a Redis without a password unless it is local', () => {
+    const warnings = (url: string) => readConfig({ ...PRODUCTION, REDIS_URL: url }).warnings;
+    expect(warnings('rediss://redis.internal')).toEqual(['REDIS_URL has no password']);
+    expect(warnings('redis://127.0.0.1:6379')).toEqual([]);
+  });
+
+  test('accepts private networks as proxies', () => {
+    expect(productionFaults({ TRUSTED_PROXIES: '10.0.0.0/8, fc00::/7, ::ffff:10.0.0.0/104' })).toEqual([]);
+  });
+});
+
+describe('NAME_FILE', () => {
+  test.each([
+    ['x'.repeat(40), 'x'.repeat(40)],
+    [`${'x'.repeat(40)}\n`, 'x'.repeat(40)],
+    [`${'x'.repeat(40)}\r\n`, 'x'.repeat(40)],
+    [` ${'x'.repeat(40)} \n`, ` ${'x'.repeat(40)} `],
+  ])('gives the content of the file, less one newline (%j)', (content, value) => {
+    expect(inDevelopment({ SUBJECT_SECRET_FILE: fileWith(content) }).subjectSecret).toBe(value);
+  });
+
+  test('takes one newline only', () => {
+    expect(developmentFaults({ SUBJECT_SECRET_FILE: fileWith('x\n\n') })).toHaveLength(1);
+  });
+
+  test('serves every setting', () => {
+    const config = inDevelopment({
+      NODE_ENV_FILE: fileWith('test'),
+      PORT_FILE: fileWith('8080\n'),
+      LIMIT_IP_FILE: fileWith('1/1'),
+    });
+    expect(config).toMatchObject({ nodeEnv: 'test', port: 8080, limitIp: [{ count: 1, seconds: 1 }] });
+  });
+
+  test('is unset when the file is empty', () => {
+    expect(inDevelopment({ PORT_FILE: fileWith('\n') }).port).toBe(3000);
+  });
+
+  test('is refused next to NAME', () => {
+    expect(developmentFaults({ PORT: '1', PORT_FILE: fileWith('1') })).toEqual([
+      'PORT and PORT_FILE are both set: choose one',
+    ]);
+    expect(inDevelopment({ PORT: '', PORT_FILE: fileWith('1') }).port).toBe(1);
+  });
+
+  test('is refused by name when it cannot be read, and its path is not told', () => {
+    for (const path of [join(folder, 'canary-missing'), folder]) {
+      expect(productionFaults({ SECRET: '', SECRET_FILE: path })).toEqual([
+        'SECRET_FILE must name a readable file',
+      ]);
+    }
+    expect(faultsOf({ STARTMESSAGING_API_KEY_FILE: '/canary' })).toEqual([
+      'STARTMESSAGING_API_KEY_FILE must name a readable file',
+    ]);
+    expect(developmentFaults({ NODE_ENV_FILE: '/canary' })[0]).toBe(
+      'NODE_ENV_FILE must name a readable file',
+    );
+  });
+});
+
+describe('numbers', () => {
+  test.each([
+    '1e3',
+    '0x10',
+    ' 5',
+    '5 ',
+    '+5',
+    '-5',
+    '5.0',
+    '5.',
+    '05',
+    '٥',
+    'NaN',
+    'Infinity',
+    '9'.repeat(20),
+  ])('refuse %p', (text) => {
+    expect(developmentFaults({ SESSIONS_PER_USER: text })).toEqual([
+      'SESSIONS_PER_USER must be a whole number from 1 to 100',
+    ]);
+  });
+
+  test.each([
+    ['PORT', 0, 65_535],
+    ['SHUTDOWN_DELAY_SECONDS', 0, 20],
+    ['OTP_TTL_SECONDS', 1, 600],
+    ['OTP_LENGTH', 4, 8],
+    ['OTP_MAX_ATTEMPTS', 1, 5],
+    ['REFRESH_GRACE_SECONDS', 0, 120],
+    ['ACCESS_TOKEN_TTL_SECONDS', 1, 86_400],
+    ['UPSTREAM_RETRY_DELAY_MS', 0, 45_000],
+    ['UPSTREAM_MAX_ATTEMPTS', 1, 10],
+    ['SMS_PRICE_PAISE', 1, 100_000],
+    ['BUDGET_PAISE_PER_HOUR', 0, 100_000_000_000],
+  ])('hold %s between %d and %d', (name, minimum, maximum) => {
+    for (const value of [minimum, maximum]) expect(developmentFaults({ [name]: String(value) })).toEqual([]);
+    for (const value of [minimum - 1, maximum + 1]) {
+      expect(developmentFaults({ [name]: String(value) })).toEqual([
+        `${name} must be a whole number from ${minimum} to ${maximum}`,
+      ]);
+    }
+  });
+});
+
+describe('settings that depend on each other', () => {
+  const caller = { STARTMESSAGING_CONTRACT: 'caller' };
+
+  test('make a code of the caller contract live whole minutes', () => {
+    expect(inDevelopment({ ...caller, OTP_TTL_SECONDS: '120' }).otpTtlSeconds).toBe(120);
+    expect(inDevelopment({ OTP_TTL_SECONDS: '90' }).otpTtlSeconds).toBe(90);
+    expect(developmentFaults({ ...caller, OTP_TTL_SECONDS: '90' })).toEqual([
+      'OTP_TTL_SECONDS must be whole minutes (a multiple of 60) when STARTMESSAGING_CONTRACT is caller',
+    ]);
+  });
+
+  test('make a code of the caller contract no longer than upstream takes', () => {
+    expect(inDevelopment({ OTP_LENGTH: '8' }).otpLength).toBe(8);
+    expect(developmentFaults({ ...caller, OTP_LENGTH: '7' })[0]).toMatch(/^OTP_LENGTH must be 6 or less/);
+  });
+
+  test('keep the refresh grace below the life of an access token', () => {
+    expect(developmentFaults({ ACCESS_TOKEN_TTL_SECONDS: '60', REFRESH_GRACE_SECONDS: '60' })).toEqual([
+      'REFRESH_GRACE_SECONDS must be below ACCESS_TOKEN_TTL_SECONDS',
+    ]);
+    expect(inDevelopment({ ACCESS_TOKEN_TTL_SECONDS: '5' }).refreshGraceSeconds).toBe(4);
+  });
+
+  test('keep the idle limit of a session within its absolute one', () => {
+    expect(developmentFaults({ SESSION_IDLE_TTL_SECONDS: '61', SESSION_MAX_TTL_SECONDS: '60' })).toEqual([
+      'SESSION_IDLE_TTL_SECONDS must not exceed SESSION_MAX_TTL_SECONDS',
+    ]);
+    expect(inDevelopment({ SESSION_MAX_TTL_SECONDS: '60' }).sessionIdleTtlSeconds).toBe(60);
+  });
+});
+
+describe('limits', () => {
+  test('are lists of count/seconds with spaces around the commas or not', () => {
+    expect(inDevelopment({ LIMIT_PHONE: '1/30' }).limitPhone).toEqual([{ count: 1, seconds: 30 }]);
+    expect(inDevelopment({ LIMIT_PHONE: ' 5/3600 ,1/30' }).limitPhone).toEqual([
+      { count: 5, seconds: 3600 },
+      { count: 1, seconds: 30 },
+    ]);
+  });
+
+  test.each([
+    ...[
+      '1',
+      '1/',
+      '/30',
+      '1/30/2',
+      '1/30,',
+      ',1/30',
+      '1/30,,5/3600',
+      '1/30;5/3600',
+      '1 / 30',
+      '1/30s',
+      '1.5/30',
+    ],
+    ...['0/30', '1/0', '-1/30', '1/2592001', '1000001/1', '1e2/30', 'one/30', '*', '01/30', '1/30,2/30'],
+  ])('refuse %p', (text) => {
+    for (const name of ['LIMIT_PHONE', 'LIMIT_IP', 'LIMIT_VERIFY_IP', 'LIMIT_GLOBAL', 'LIMIT_FAILED_CODES']) {
+      expect(developmentFaults({ [name]: text })).toEqual([
+        `${name} must be a comma-separated list of count/seconds with a count from 1 to 1000000 and seconds from 1 ` +
+          'to 2592000, no two entries with the same seconds',
+      ]);
+    }
+  });
+});
+
+describe('budgets', () => {
+  test('warn when they pay for no SMS at all', () => {
+    expect(inDevelopment({ BUDGET_PAISE_PER_HOUR: '24', BUDGET_PAISE_PER_DAY: '25' }).warnings).toContain(
+      'BUDGET_PAISE_PER_HOUR does not pay for one SMS: none is sent',
+    );
+    expect(inDevelopment({ BUDGET_PAISE_PER_DAY: '25' }).warnings.join()).not.toContain('BUDGET');
+  });
+});
+
+describe('ISSUER', () => {
+  test.each(['https://login.example.com', 'https://login.example.com/', 'http://localhost:3000/tenant'])(
+    'keeps %s to the letter',
+    (issuer) => {
+      expect(inDevelopment({ ISSUER: issuer }).issuer).toBe(issuer);
+    },
+  );
+
+  test.each([
+    ...[
+      'login.example.com',
+      'ftp://x.example',
+      'https://x.example?',
+      'https://x.example/#',
+      'https://u:p@x.example',
+    ],
+    ...[
+      'https://',
+      'https://x.example/a b',
+      'https:\\\\x.example',
+      ' https://x.example',
+      'https://x.example:99999',
+    ],
+  ])('refuses %p', (issuer) => {
+    expect(developmentFaults({ ISSUER: issuer })).toEqual([
+      'ISSUER must be an http or https URL without credentials, query and fragment',
+    ]);
+  });
+});
+
+describe('StartMessaging', () => {
+  test('loses the slash at the end of its base URL', () => {
+    const url = inDevelopment({
+      STARTMESSAGING_BASE_URL: 'http://127.0.0.1:3001/api/',
+    }).startMessagingBaseUrl;
+    expect(url).toBe('http://127.0.0.1:3001/api');
+  });
+
+  test('is warned about for an API key of another shape, without the key', () => {
+    const { warnings } = readConfig({ ...PRODUCTION, STARTMESSAGING_API_KEY: 'sm_test_canary' });
+    expect(warnings).toEqual(['STARTMESSAGING_API_KEY does not look like sm_live_<40 hex>']);
+  });
+
+  test.each(['key with spaces', 'key\r\nX-Injected: 1', 'schlüssel'])('refuses the API key %j', (key) => {
+    expect(developmentFaults({ STARTMESSAGING_API_KEY: key })).toEqual([
+      'STARTMESSAGING_API_KEY must be 1 to 512 visible ASCII characters',
+    ]);
+  });
+
+  test('takes a template id that is a UUID and an app name in any script', () => {
+    const id = '3f1d2c4b-5a69-4788-9c0d-1e2f3a4b5c6d';
+    const config = inDevelopment({ STARTMESSAGING_TEMPLATE_ID: id, STARTMESSAGING_APP_NAME: 'दुकान & Co.' });
+    expect(config).toMatchObject({ startMessagingTemplateId: id, startMessagingAppName: 'दुकान & Co.' });
+    expect(developmentFaults({ STARTMESSAGING_TEMPLATE_ID: 'login' })).toHaveLength(1);
+    expect(developmentFaults({ STARTMESSAGING_APP_NAME: 'x'.repeat(51) })).toHaveLength(1);
+  });
+});
+
+describe('SECRET', () => {
+  test('is a list, its order kept', () => {
+    expect(inDevelopment({ SECRET: 'one, two,three' }).secrets).toEqual(['one', 'two', 'three']);
+  });
+
+  test('does not hold a secret twice, nor an empty one', () => {
+    expect(developmentFaults({ SECRET: 'one,two,one' })).toEqual(['SECRET must not hold a secret twice']);
+    expect(developmentFaults({ SECRET: 'one,' })).toHaveLength(1);
+  });
+
+  test('is warned about when it is short in development', () => {
+    expect(inDevelopment({ SECRET: 'short', SUBJECT_SECRET: 'x'.repeat(32) }).warnings).toEqual([
+      'SECRET has fewer than 32 characters, which production refuses',
+    ]);
+  });
+});
+
+describe('who is believed', () => {
+  test('TRUSTED_PROXIES are CIDRs, a bare address being a network of one', () => {
+    const { trustedProxies } = inDevelopment({ TRUSTED_PROXIES: '10.0.0.0/8, 192.0.2.7,fd00::/8,::1' });
+    expect(trustedProxies).toEqual(['10.0.0.0/8', '192.0.2.7/32', 'fd00::/8', '::1/128']);
+  });
+
+  test.each([
+    '10.0.0.0/33',
+    '10.0.0/8',
+    'fd00::/129',
+    '10.0.0.0/',
+    '10.0.0.0/8/8',
+    'loopback',
+    'fe80::1%eth0',
+    '1',
+    '/8',
+  ])('TRUSTED_PROXIES refuses %p', (text) => {
+    expect(developmentFaults({ TRUSTED_PROXIES: text })).toEqual([
+      'TRUSTED_PROXIES must be a comma-separated list, each entry an IP address or a CIDR',
+    ]);
+  });
+
+  test('CORS_ORIGINS are exact origins', () => {
+    const { corsOrigins } = inDevelopment({ CORS_ORIGINS: 'https://app.example.com, http://localhost:5173' });
+    expect(corsOrigins).toEqual(['https://app.example.com', 'http://localhost:5173']);
+  });
+
+  test.each([
+    '*',
+    'null',
+    'https://*.example.com/',
+    'https://a.example/',
+    'https://A.example',
+    'https://a.example:443',
+  ])('CORS_ORIGINS refuses %p', (text) => {
+    expect(developmentFaults({ CORS_ORIGINS: text })).toHaveLength(1);
+  });
+
+  test('INTROSPECTION_CLIENTS are id:secret, the first colon dividing them', () => {
+    const { introspectionClients } = inDevelopment({ INTROSPECTION_CLIENTS: 'orders:s3:cret=, pay_2:x' });
+    expect(introspectionClients).toEqual([
+      { id: 'orders', secret: 's3:cret=' },
+      { id: 'pay_2', secret: 'x' },
+    ]);
+  });
+
+  test.each([
+    'orders',
+    'orders:',
+    ':secret',
+    'or ders:secret',
+    'orders:se cret',
+    'orders:a+b',
+    'orders:a%2Bb',
+  ])('INTROSPECTION_CLIENTS refuses %p', (text) => {
+    expect(developmentFaults({ INTROSPECTION_CLIENTS: text })).toHaveLength(1);
+  });
+
+  test('INTROSPECTION_CLIENTS refuses an id twice', () => {
+    expect(developmentFaults({ INTROSPECTION_CLIENTS: 'a:x,a:y' })).toEqual([
+      'INTROSPECTION_CLIENTS must not name an id twice',
+    ]);
+  });
+});
+
+describe('switches', () => {
+  test.each(['TRUE', '1', 'yes', 'on', 'constructor'])('refuse %p', (text) => {
+    expect(developmentFaults({ SWAGGER: text })).toEqual(['SWAGGER must be true or false']);
+  });
+
+  test('turn on what production leaves off, and off what development leaves on', () => {
+    expect(readConfig({ ...PRODUCTION, SWAGGER: 'true' }).swagger).toBe(true);
+    expect(inDevelopment({ SWAGGER: 'false' }).swagger).toBe(false);
+    expect(inDevelopment({ TOKEN_PHONE_NUMBER: 'true' }).tokenPhoneNumber).toBe(true);
+  });
+});
+
+test('a Config that reaches a log shows no value', () => {
+  const config = readConfig(PRODUCTION);
+  expect(JSON.stringify({ config })).toBe('{"config":"[Config]"}');
+  expect(inspect({ config })).toBe('{ config: [Config] }');
+});
