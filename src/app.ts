@@ -25,7 +25,10 @@ export interface AppOptions {
  * The Nest application that main, tests and other entry points share, ready to listen. Throws `ConfigError` with every
  * fault of the configuration.
  */
-export async function createApp({ environment, logs = process.stdout }: AppOptions = {}): Promise<NestFastifyApplication> {
+export async function createApp({
+  environment,
+  logs = process.stdout,
+}: AppOptions = {}): Promise<NestFastifyApplication> {
   const module = AppModule.register(environment, logs);
   const routes = new Routes();
   const adapter = httpServer(() => filter);

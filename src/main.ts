@@ -11,7 +11,11 @@ async function main(): Promise<void> {
   const app = await createApp();
   const [config, logger, lifecycle] = [app.get(Config), app.get(Logger), app.get(Lifecycle)];
   await app.listen(config.port, config.host);
-  logger.info('otp-login listens', { url: await app.getUrl(), issuer: config.issuer, docs: config.swagger ? '/docs' : 'off' });
+  logger.info('otp-login listens', {
+    url: await app.getUrl(),
+    issuer: config.issuer,
+    docs: config.swagger ? '/docs' : 'off',
+  });
 
   /** Readiness says no first, and serving goes on until the load balancer has looked; then the server closes. */
   const end = async (signal: NodeJS.Signals): Promise<void> => {

@@ -8,7 +8,11 @@ export class OtpRequestAnswer {
   })
   requestId!: string;
 
-  @ApiProperty({ format: 'date-time', description: 'The code works until then.', example: '2026-11-21T10:05:00.000Z' })
+  @ApiProperty({
+    format: 'date-time',
+    description: 'The code works until then.',
+    example: '2026-11-21T10:05:00.000Z',
+  })
   expiresAt!: string;
 
   @ApiProperty({ type: 'integer', minimum: 0, description: 'How many codes may be tried.', example: 3 })
@@ -30,7 +34,10 @@ export class OtpRequestAnswer {
 }
 
 export class UserAnswer {
-  @ApiProperty({ description: 'Stable and opaque: `sub` of every token of this person.', example: 'mJkq1pY7nRtAxB2c4D6e8F' })
+  @ApiProperty({
+    description: 'Stable and opaque: `sub` of every token of this person.',
+    example: 'mJkq1pY7nRtAxB2c4D6e8F',
+  })
   id!: string;
 
   @ApiProperty({ example: '+919876543210' })
@@ -44,7 +51,10 @@ export class VerifiedAnswer {
   @ApiProperty({ enum: ['Bearer'], example: 'Bearer' })
   tokenType!: 'Bearer';
 
-  @ApiProperty({ description: 'A JWT (RFC 9068), verified by the keys of `/.well-known/jwks.json`.', example: 'eyJ…' })
+  @ApiProperty({
+    description: 'A JWT (RFC 9068), verified by the keys of `/.well-known/jwks.json`.',
+    example: 'eyJ…',
+  })
   accessToken!: string;
 
   @ApiProperty({ type: 'integer', description: 'Seconds until the access token expires.', example: 600 })
@@ -58,6 +68,10 @@ export class MeAnswer extends UserAnswer {
   @ApiProperty({ description: '`sid` of the access token.', example: 'Y7nRtAxB2c4D6e8FmJkq1p' })
   sessionId!: string;
 
-  @ApiProperty({ format: 'date-time', description: 'When the code was verified.', example: '2026-11-21T10:00:42.000Z' })
+  @ApiProperty({
+    format: 'date-time',
+    description: 'When the code was verified.',
+    example: '2026-11-21T10:00:42.000Z',
+  })
   authenticatedAt!: string;
 }

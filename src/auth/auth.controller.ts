@@ -31,8 +31,17 @@ export class AuthController {
   })
   @ApiOkResponse({ type: OtpRequestAnswer, description: 'The SMS is on its way' })
   @ApiProblems(
-    'validation_failed', 'phone_number_rejected', 'payload_too_large', 'unsupported_media_type', 'phone_locked',
-    'rate_limited', 'internal_error', 'upstream_unavailable', 'sms_unavailable', 'store_unavailable', 'overloaded',
+    'validation_failed',
+    'phone_number_rejected',
+    'payload_too_large',
+    'unsupported_media_type',
+    'phone_locked',
+    'rate_limited',
+    'internal_error',
+    'upstream_unavailable',
+    'sms_unavailable',
+    'store_unavailable',
+    'overloaded',
     'upstream_timeout',
   )
   async sendOtp(@Body() { phoneNumber }: SendOtpBody): Promise<OtpRequestAnswer> {
@@ -58,9 +67,19 @@ export class AuthController {
   })
   @ApiOkResponse({ type: VerifiedAnswer, description: 'The code is right: a session is open' })
   @ApiProblems(
-    'validation_failed', 'otp_incorrect', 'otp_expired', 'otp_attempts_exhausted', 'payload_too_large',
-    'unsupported_media_type', 'phone_locked', 'rate_limited', 'internal_error', 'upstream_unavailable',
-    'sms_unavailable', 'store_unavailable', 'upstream_timeout',
+    'validation_failed',
+    'otp_incorrect',
+    'otp_expired',
+    'otp_attempts_exhausted',
+    'payload_too_large',
+    'unsupported_media_type',
+    'phone_locked',
+    'rate_limited',
+    'internal_error',
+    'upstream_unavailable',
+    'sms_unavailable',
+    'store_unavailable',
+    'upstream_timeout',
   )
   async verifyOtp(@Body() { requestId, otpCode }: VerifyOtpBody): Promise<VerifiedAnswer> {
     const session = await this.sessions.open(await this.otp.verify(requestId, otpCode));

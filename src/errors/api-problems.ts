@@ -1,5 +1,11 @@
 import { applyDecorators } from '@nestjs/common';
-import { ApiExtraModels, ApiProperty, ApiPropertyOptional, ApiResponse, getSchemaPath } from '@nestjs/swagger';
+import {
+  ApiExtraModels,
+  ApiProperty,
+  ApiPropertyOptional,
+  ApiResponse,
+  getSchemaPath,
+} from '@nestjs/swagger';
 import { ERROR_CODES, type ErrorCode } from './api-error';
 
 class FieldProblem {
@@ -21,7 +27,11 @@ class Problem {
   @ApiProperty({ type: 'integer', example: 400 })
   status!: number;
 
-  @ApiProperty({ enum: Object.keys(ERROR_CODES), description: 'A closed set: decide by it.', example: 'otp_incorrect' })
+  @ApiProperty({
+    enum: Object.keys(ERROR_CODES),
+    description: 'A closed set: decide by it.',
+    example: 'otp_incorrect',
+  })
   code!: ErrorCode;
 
   @ApiProperty({ description: 'One sentence for a developer.', example: 'The code is wrong' })

@@ -46,16 +46,16 @@ export class ProblemFilter implements ExceptionFilter {
       // RFC 9110 section 15.5.6: a 405 says what is allowed.
       if (allowed.length > 0 && !allowed.includes(request.method)) {
         void reply.header('Allow', allowed.join(', '));
-        this.write(request, reply, new ApiError('method_not_allowed'));
+        this.write(reply, new ApiError('method_not_allowed'));
         return;
       }
     }
-    this.write(request, reply, error);
+    this.write(reply, error);
   }
 
-  private write(request: FastifyRequest, reply: FastifyReply, error: ApiError): void {
+  private write(reply: FastifyReply, error: ApiError): void {
     if (error.code === 'internal_error') {
-      this.logger.error('A request failed by our fault', { requestId: request.id, error: error.cause });
+      this.logger.error('A request failed by our fault', { error: error.cause });
     }
     reply.outcome = error.code;
     writeProblem(reply, error);

@@ -17,7 +17,8 @@ export function problemBody(error: ApiError): Record<string, unknown> {
 
 /** Writes an error to an answer that has not begun, with the headers that belong to its status. */
 export function writeProblem(reply: FastifyReply, error: ApiError): void {
-  if (error.retryAfterSeconds !== undefined) void reply.header('Retry-After', String(error.retryAfterSeconds));
+  if (error.retryAfterSeconds !== undefined)
+    void reply.header('Retry-After', String(error.retryAfterSeconds));
   // RFC 6750 section 3: a token that was given and refused is told apart from none.
   if (error.status === 401) {
     const given = reply.request.headers.authorization !== undefined;

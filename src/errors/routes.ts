@@ -15,7 +15,9 @@ export class Routes {
 
   methodsOf(url: string): string[] {
     const path = url.replace(/[?#].*$/s, '');
-    const methods = this.#routes.filter(({ pattern }) => pattern.test(path)).flatMap((route) => route.methods);
+    const methods = this.#routes
+      .filter(({ pattern }) => pattern.test(path))
+      .flatMap((route) => route.methods);
     return [...new Set(methods)].sort();
   }
 }

@@ -33,7 +33,10 @@ export class HealthController {
   @Get('ready')
   @ApiOperation({ operationId: 'ready', summary: 'Traffic may come', security: [] })
   @ApiOkResponse({ ...healthy, description: 'Yes; `degraded` while Redis is away' })
-  @ApiServiceUnavailableResponse({ ...unhealthy, description: 'Redis was never reached, or the process is ending' })
+  @ApiServiceUnavailableResponse({
+    ...unhealthy,
+    description: 'Redis was never reached, or the process is ending',
+  })
   ready(@Res({ passthrough: true }) reply: FastifyReply): { status: Status } {
     if (this.lifecycle.ending) return this.unavailable(reply, 'ending');
     if (!this.store.reached) return this.unavailable(reply, 'starting');

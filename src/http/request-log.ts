@@ -14,7 +14,6 @@ export function observeRequests(adapter: FastifyAdapter, logger: Logger, metrics
     metrics.requests.observe({ method, route, status: reply.statusCode }, seconds);
     if (!route.startsWith('/health') && route !== '/metrics') {
       logger.info('request', {
-        requestId: request.id,
         method,
         route,
         status: reply.statusCode,

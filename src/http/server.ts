@@ -6,6 +6,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ApiError, type ErrorCode } from '../errors/api-error';
 import { problemBody } from '../errors/problem';
 import type { ProblemFilter } from '../errors/problem.filter';
+import { requestContext } from '../logging/request-context';
 
 declare module 'fastify' {
   interface FastifyReply {
@@ -15,6 +16,7 @@ declare module 'fastify' {
 }
 
 const BODY_LIMIT_BYTES = 16 * 1024;
+const DEPTH_LIMIT = 16;
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
 
 /**
@@ -33,7 +35,7 @@ export function httpServer(filter: () => ProblemFilter): FastifyAdapter {
     requestIdHeader: false,
     genReqId: requestId,
     frameworkErrors: (error: Error, request: FastifyRequest, reply: FastifyReply) => {
-      void reply.header('X-Request-Id', request.id);
+      writeStandardHeaders(request, reply);
       filter().answer(error, request, reply);
     },
     clientErrorHandler: refuseConnection,
@@ -46,15 +48,19 @@ function requestId(request: Pick<IncomingMessage, 'headers'>): string {
   return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID();
 }
 
+function writeStandardHeaders(request: FastifyRequest, reply: FastifyReply): void {
+  void reply.header('X-Request-Id', request.id);
+  // Codes, numbers and tokens must not lie in a shared cache.
+  if (/^\/(auth|oauth)(\/|$|\?)/.test(request.url)) void reply.header('Cache-Control', 'no-store');
+}
+
 /** Hooks that every answer passes. */
 export function addAnswerHooks(adapter: FastifyAdapter, isEnding: () => boolean): void {
   const fastify = adapter.getInstance();
   fastify.decorateReply('outcome', null);
   fastify.addHook('onRequest', (request, reply, done) => {
-    void reply.header('X-Request-Id', request.id);
-    // Codes, numbers and tokens must not lie in a shared cache.
-    if (/^\/(auth|oauth)(\/|$|\?)/.test(request.url)) void reply.header('Cache-Control', 'no-store');
-    done();
+    writeStandardHeaders(request, reply);
+    requestContext.run({ requestId: request.id }, done);
   });
   fastify.addHook('onSend', (request, reply, _body, done) => {
     // A body that was refused unread would otherwise be read to its end, however long it is.
@@ -79,9 +85,23 @@ export function acceptJsonObjects(adapter: FastifyAdapter): void {
       if (error) done(new ApiError('validation_failed', { detail: 'The body is not JSON' }));
       else if (typeof value !== 'object' || value === null || Array.isArray(value)) {
         done(new ApiError('validation_failed', { detail: 'The body must be a JSON object' }));
+      } else if (isDeeperThan(DEPTH_LIMIT, value)) {
+        done(new ApiError('validation_failed', { detail: 'The body is nested too deep' }));
       } else done(null, value);
     });
   });
+}
+
+/** 16 KB hold eight thousand levels, and whoever walks them by recursion runs out of stack. */
+function isDeeperThan(levels: number, value: unknown): boolean {
+  let level: unknown[] = [value];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > levels) return true;
+    level = level.flatMap((item): unknown[] =>
+      typeof item === 'object' && item !== null ? Object.values(item) : [],
+    );
+  }
+  return false;
 }
 
 /** Bytes that are no HTTP request never become one; they are answered on the bare socket. */
@@ -92,7 +112,10 @@ function refuseConnection(error: Error & { code?: string }, socket: Socket): voi
   }
   const problem = new ApiError(
     error.code === 'HPE_HEADER_OVERFLOW' ? 'payload_too_large' : 'validation_failed',
-    { detail: error.code === 'HPE_HEADER_OVERFLOW' ? 'The headers are too large' : 'This is not an HTTP request' },
+    {
+      detail:
+        error.code === 'HPE_HEADER_OVERFLOW' ? 'The headers are too large' : 'This is not an HTTP request',
+    },
   );
   const body = JSON.stringify(problemBody(problem));
   const headers = [

@@ -1,11 +1,17 @@
 import type { LoggerService } from '@nestjs/common';
 import { pino, type DestinationStream, type Level } from 'pino';
 import { describeError, redact } from './redact';
+import { requestContext } from './request-context';
 
 type Fields = Record<string, unknown>;
 
 /** What operations must act on; each has a line in the README. */
-export type Alert = 'wallet_exhausted' | 'upstream_credentials' | 'contract_mismatch' | 'request_malformed' | 'budget_exhausted';
+export type Alert =
+  | 'wallet_exhausted'
+  | 'upstream_credentials'
+  | 'contract_mismatch'
+  | 'request_malformed'
+  | 'budget_exhausted';
 
 /** JSON lines by pino, for ourselves and for Nest. A field named `error` is described without what it carries. */
 export class Logger implements LoggerService {
@@ -16,6 +22,7 @@ export class Logger implements LoggerService {
       {
         level,
         base: null,
+        mixin: () => requestContext.getStore() ?? {},
         timestamp: pino.stdTimeFunctions.isoTime,
         formatters: { level: (label) => ({ level: label }) },
       },
@@ -53,13 +60,20 @@ export class Logger implements LoggerService {
   }
 
   #nest(level: Level, message: unknown, [first]: unknown[]): void {
-    const fields: Fields = isFields(first) ? first : typeof first === 'string' ? { context: redact(first) } : {};
+    const fields: Fields = isFields(first)
+      ? first
+      : typeof first === 'string'
+        ? { context: redact(first) }
+        : {};
     if (message instanceof Error) this.#write(level, message.message, { ...fields, error: message });
     else this.#write(level, String(message), fields);
   }
 
   #write(level: Level, message: string, { error, ...fields }: Fields): void {
-    this.#pino[level](error === undefined ? fields : { ...fields, error: describeError(error) }, redact(message));
+    this.#pino[level](
+      error === undefined ? fields : { ...fields, error: describeError(error) },
+      redact(message),
+    );
   }
 }
 

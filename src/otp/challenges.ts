@@ -118,7 +118,8 @@ export class Challenges {
       TAKE_ATTEMPT,
       [keys.challenge, keys.codes, keys.failed, keys.cleared],
       limitArguments(this.config.limitFailedCodes),
-    )) as ['taken', number, string, string, string, string] | ['expired'] | ['exhausted'] | ['locked', number];
+    )) as
+      ['taken', number, string, string, string, string] | ['expired'] | ['exhausted'] | ['locked', number];
     if (answer[0] === 'expired') throw new ApiError('otp_expired');
     if (answer[0] === 'exhausted') throw new ApiError('otp_attempts_exhausted', { attemptsLeft: 0 });
     if (answer[0] === 'locked') throw new ApiError('phone_locked', { retryAfterSeconds: answer[1] / 1_000 });
@@ -134,7 +135,10 @@ export class Challenges {
   /** Uses the challenge up. False when another answer was first. */
   async consume(requestId: string, { failure }: Attempt): Promise<boolean> {
     const keys = this.keys(requestId);
-    return (await this.store.run(CONSUME, [keys.challenge, keys.codes, keys.failed, keys.cleared], [failure])) === 1;
+    return (
+      (await this.store.run(CONSUME, [keys.challenge, keys.codes, keys.failed, keys.cleared], [failure])) ===
+      1
+    );
   }
 
   /** Gives an attempt back that upstream certainly did not look at. */

@@ -42,7 +42,10 @@ export interface OtpProvider {
   /** Sends one SMS. Throws {@link ProviderError}. */
   send(challenge: Challenge): Promise<Sent>;
   /** Looks at the code. Throws {@link ProviderError}. */
-  verify(challenge: { phone: PhoneNumber; nonce: string; upstreamId: string }, code: string): Promise<boolean>;
+  verify(
+    challenge: { phone: PhoneNumber; nonce: string; upstreamId: string },
+    code: string,
+  ): Promise<boolean>;
 }
 
 /** The provider that the configuration names. */

@@ -7,7 +7,14 @@ import { Metrics } from '../metrics/metrics';
 import type { PhoneNumber } from '../phone-number/phone-number';
 import { Admission, type Admitted } from '../throttling/admission';
 import { Challenges, type Attempt, type OpenChallenge } from './challenges';
-import { OTP_PROVIDER, ProviderError, type Challenge, type Delivery, type OtpProvider, type Sent } from './otp-provider';
+import {
+  OTP_PROVIDER,
+  ProviderError,
+  type Challenge,
+  type Delivery,
+  type OtpProvider,
+  type Sent,
+} from './otp-provider';
 
 export interface OtpRequest extends OpenChallenge {
   requestId: string;
@@ -58,12 +65,18 @@ export class OtpService {
   }
 
   private async sendCode(phone: PhoneNumber): Promise<OtpRequest> {
-    const { requestId, pseudonym, nonce, lifeSeconds } = await this.challenges.begin(phone, this.provider.resendsCode);
+    const { requestId, pseudonym, nonce, lifeSeconds } = await this.challenges.begin(
+      phone,
+      this.provider.resendsCode,
+    );
     const admitted = await this.admission.admit(pseudonym).catch(async (error: unknown) => {
       await this.challenges.abandon(requestId);
       throw error;
     });
-    const sent = await this.send({ phone, nonce, lifeSeconds, idempotencyKey: this.keyOf(requestId) }, admitted);
+    const sent = await this.send(
+      { phone, nonce, lifeSeconds, idempotencyKey: this.keyOf(requestId) },
+      admitted,
+    );
     const open = await this.challenges.finish(requestId, sent, admitted.resendAfterMs);
     return { requestId, delivery: sent.delivery, ...open };
   }

@@ -51,7 +51,10 @@ export class UpstreamFaults {
     }
     if (error.reason === 'wallet_empty') this.metrics.walletExhausted.set(1);
     const wait = error.retryAfterSeconds ?? retryAfterSeconds;
-    const refusal = new ApiError(code, { cause: error, ...(wait === undefined ? {} : { retryAfterSeconds: wait }) });
+    const refusal = new ApiError(code, {
+      cause: error,
+      ...(wait === undefined ? {} : { retryAfterSeconds: wait }),
+    });
     return new ProviderError(refusal, error.accepted);
   }
 }

@@ -27,11 +27,14 @@ export function openPhoneNumber(sealed: string, record: string, keys: CipherKeys
   const key = keys.find(id);
   const bytes = Buffer.from(text, 'base64url');
   if (key === undefined || bytes.length <= IV_BYTES + TAG_BYTES) return undefined;
-  const decipher = createDecipheriv('aes-256-gcm', key, bytes.subarray(0, IV_BYTES), { authTagLength: TAG_BYTES })
+  const decipher = createDecipheriv('aes-256-gcm', key, bytes.subarray(0, IV_BYTES), {
+    authTagLength: TAG_BYTES,
+  })
     .setAAD(Buffer.from(record))
     .setAuthTag(bytes.subarray(-TAG_BYTES));
   try {
-    const opened = decipher.update(bytes.subarray(IV_BYTES, -TAG_BYTES), undefined, 'ascii') + decipher.final('ascii');
+    const opened =
+      decipher.update(bytes.subarray(IV_BYTES, -TAG_BYTES), undefined, 'ascii') + decipher.final('ascii');
     return isPhoneNumber(opened) ? opened : undefined;
   } catch {
     return undefined;

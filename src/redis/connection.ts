@@ -1,4 +1,5 @@
 import { Cluster, Redis, type ClusterOptions, type RedisOptions } from 'ioredis';
+import { parseRedisUrl } from '../config/redis-url';
 
 export type RedisClient = Redis | Cluster;
 
@@ -22,38 +23,22 @@ const COMMON: RedisOptions = {
   lazyConnect: true,
 };
 
-interface Endpoint {
-  host: string;
-  port: number;
-}
-
-/** Splits `host:port,[::1]:port`, with a default port. */
-function endpoints(hosts: string, defaultPort: number): Endpoint[] {
-  return hosts.split(',').map((entry) => {
-    const url = new URL(`redis://${entry}`);
-    return { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port ? Number(url.port) : defaultPort };
-  });
-}
-
 /**
  * A client for `redis[s]://`, `redis[s]+sentinel://` or `redis[s]+cluster://` (rediss+… for TLS), not yet connected.
  * The URL was checked with the configuration.
  */
 export function redisClient(redisUrl: string): RedisClient {
-  const match = /^(rediss?)(\+cluster|\+sentinel)?:\/\/(?:([^@/]*)@)?([^@/]+)(?:\/(.*))?$/.exec(redisUrl);
-  if (match === null) throw new Error('REDIS_URL is of no known form');
-  const [, scheme, topology, credentials, hosts = '', path] = match;
-  const colon = credentials?.indexOf(':') ?? -1;
-  const username = credentials && colon > 0 ? decodeURIComponent(credentials.slice(0, colon)) : undefined;
-  const password = credentials && colon >= 0 ? decodeURIComponent(credentials.slice(colon + 1)) : undefined;
+  const target = parseRedisUrl(redisUrl);
+  if (target === undefined) throw new Error('REDIS_URL is of no known form');
+  const { kind, tls, username, password, nodes, db, masterName } = target;
   const options: RedisOptions = {
     ...COMMON,
-    ...(username === undefined ? {} : { username }),
-    ...(password === undefined ? {} : { password }),
-    ...(scheme === 'rediss' ? { tls: {} } : {}),
+    ...(username ? { username } : {}),
+    ...(password ? { password } : {}),
+    ...(tls ? { tls: {} } : {}),
   };
 
-  if (topology === '+cluster') {
+  if (kind === 'cluster') {
     const clusterOptions: ClusterOptions = {
       redisOptions: options,
       enableOfflineQueue: false,
@@ -65,16 +50,15 @@ export function redisClient(redisUrl: string): RedisClient {
         callback(null, address);
       },
     };
-    return new Cluster(endpoints(hosts, 6379), clusterOptions);
+    return new Cluster([...nodes], clusterOptions);
   }
-  if (topology === '+sentinel') {
+  if (kind === 'sentinel') {
     return new Redis({
       ...options,
-      sentinels: endpoints(hosts, 26379),
-      name: path ?? '',
-      ...(scheme === 'rediss' ? { enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
+      sentinels: [...nodes],
+      name: masterName ?? '',
+      ...(tls ? { enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
     });
   }
-  const [endpoint] = endpoints(hosts, 6379);
-  return new Redis({ ...options, ...endpoint, db: path ? Number(path) : 0 });
+  return new Redis({ ...options, ...nodes[0], db });
 }

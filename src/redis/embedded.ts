@@ -10,7 +10,9 @@ export interface EmbeddedStore {
  */
 export async function startEmbeddedStore(): Promise<EmbeddedStore> {
   const { createRedisServer } = await import('js-redis-server').catch((cause: unknown) => {
-    throw new Error('REDIS_URL is not set, and the embedded store is not installed here. Set REDIS_URL.', { cause });
+    throw new Error('REDIS_URL is not set, and the embedded store is not installed here. Set REDIS_URL.', {
+      cause,
+    });
   });
   const server = await createRedisServer();
   return { url: `redis://127.0.0.1:${server.port}/0`, close: () => server.close() };

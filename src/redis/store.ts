@@ -77,7 +77,11 @@ export class Store {
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
         // After a stall of this process the timer fires before the sockets are read: the answer may be there already.
-        setImmediate(() => setImmediate(() => { reject(new Error(`Redis did not answer ${name} in time`)); }));
+        setImmediate(() =>
+          setImmediate(() => {
+            reject(new Error(`Redis did not answer ${name} in time`));
+          }),
+        );
       }, COMMAND_TIMEOUT_MS);
     });
     try {

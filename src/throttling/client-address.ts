@@ -5,7 +5,15 @@ import { Config } from '../config/config';
 import { Logger } from '../logging/logger';
 
 /** Loopback, RFC 1918, RFC 6598 (carrier NAT, some clusters), RFC 4193: where a proxy of ours would stand. */
-const PRIVATE = blockList(['127.0.0.0/8', '10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', '::1/128', 'fc00::/7']);
+const PRIVATE = blockList([
+  '127.0.0.0/8',
+  '10.0.0.0/8',
+  '172.16.0.0/12',
+  '192.168.0.0/16',
+  '100.64.0.0/10',
+  '::1/128',
+  'fc00::/7',
+]);
 
 /**
  * Finds the client's address. Only hops that TRUSTED_PROXIES names are believed, from the right: everything left of

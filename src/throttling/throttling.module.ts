@@ -8,7 +8,11 @@ import { ClientAddress } from './client-address';
 import { RedisThrottlerStorage } from './redis-throttler-storage';
 
 function named(name: AddressLimit, limits: readonly Limit[]): ThrottlerOptions[] {
-  return limits.map(({ count, seconds }) => ({ name: `${name}:${seconds}`, limit: count, ttl: seconds * 1_000 }));
+  return limits.map(({ count, seconds }) => ({
+    name: `${name}:${seconds}`,
+    limit: count,
+    ttl: seconds * 1_000,
+  }));
 }
 
 /** Every limit: by client address in front of a route, by phone number, service and budget in front of an SMS. */

@@ -71,7 +71,9 @@ export class AccessTokens {
         // The type forgets KeyObject, which jsonwebtoken takes; a PEM string would be parsed anew at every call.
       } as unknown as JwtVerifyOptions);
       const { sub, sid } = claims;
-      return typeof sub === 'string' && typeof sid === 'string' ? { subject: sub, sessionId: sid } : undefined;
+      return typeof sub === 'string' && typeof sid === 'string'
+        ? { subject: sub, sessionId: sid }
+        : undefined;
     } catch {
       return undefined;
     }

@@ -13,7 +13,8 @@ export class JwksController {
   @ApiOperation({
     operationId: 'jwks',
     summary: 'The public keys that verify access tokens',
-    description: 'RFC 7517. A new key is published before it signs: a library that refreshes its JWKS needs no restart.',
+    description:
+      'RFC 7517. A new key is published before it signs: a library that refreshes its JWKS needs no restart.',
     security: [],
   })
   @ApiOkResponse({

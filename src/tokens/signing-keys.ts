@@ -61,12 +61,17 @@ function readKeys(folder: string): SigningKey[] {
   // Names that start with `..` are how Kubernetes swaps a mounted secret.
   const files = readdirSync(folder).filter((name) => name.endsWith('.pem') && !name.startsWith('..'));
   if (files.length === 0) throw new Error('JWT_KEYS_DIR holds no .pem file');
-  return files.map((file) => readKey(folder, file)).sort((a, b) => a.activeFrom - b.activeFrom || (a.kid < b.kid ? -1 : 1));
+  return files
+    .map((file) => readKey(folder, file))
+    .sort((a, b) => a.activeFrom - b.activeFrom || (a.kid < b.kid ? -1 : 1));
 }
 
 function readKey(folder: string, file: string): SigningKey {
   const name = FILE_NAME.exec(file);
-  if (name === null) throw new Error(`JWT_KEYS_DIR: ${file} does not begin with its activation time, as 20261120T1000Z-name.pem`);
+  if (name === null)
+    throw new Error(
+      `JWT_KEYS_DIR: ${file} does not begin with its activation time, as 20261120T1000Z-name.pem`,
+    );
   const [, year, month, day, hour, minute] = name;
   const activeFrom = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:00Z`);
   if (Number.isNaN(activeFrom)) throw new Error(`JWT_KEYS_DIR: ${file} begins with no date`);
@@ -80,7 +85,12 @@ function readKey(folder: string, file: string): SigningKey {
   if (privateKey.asymmetricKeyDetails?.namedCurve !== 'prime256v1') {
     throw new Error(`JWT_KEYS_DIR: ${file} is not a P-256 key`);
   }
-  return { kid: file.slice(0, -'.pem'.length), activeFrom, privateKey, publicKey: createPublicKey(privateKey) };
+  return {
+    kid: file.slice(0, -'.pem'.length),
+    activeFrom,
+    privateKey,
+    publicKey: createPublicKey(privateKey),
+  };
 }
 
 function generated(): SigningKey {

@@ -1,0 +1,148 @@
+import { randomInt, randomUUID } from 'node:crypto';
+
+/** How the emulated account behaves. Every field may be changed while it runs. */
+export interface EmulatorSettings {
+  /** Which bodies `POST /otp/send` takes; under `caller` there is no `/otp/verify`. */
+  contract: 'both' | 'caller' | 'provider';
+  /** Whether a number gets three SMS in 300 seconds at most, as the vendor has it. */
+  perNumberLimit: boolean;
+  /** Rupees in the wallet. */
+  balance: number;
+  /** In what `GET /wallet` counts: the vendor's sources disagree. */
+  walletUnit: 'rupees' | 'millionths';
+  /** How long a code made here lives, and how many wrong ones are borne. */
+  otpTtlSeconds: number;
+  otpAttempts: number;
+  /** When, after it was accepted, an SMS is reported sent and delivered. */
+  sentAfterMs: number;
+  deliveredAfterMs: number;
+}
+
+/** An SMS that was accepted and charged. */
+export interface SentMessage {
+  readonly id: string;
+  /** What upstream calls this OTP: `otpRequestId` to one contract, `requestId` to the other. */
+  readonly requestId: string;
+  readonly phoneNumber: string;
+  readonly code: string;
+  readonly text: string;
+  readonly contract: 'caller' | 'provider';
+  readonly idempotencyKey: string | undefined;
+  readonly createdAt: string;
+  /** `initiated`, `sent`, `delivered` as time goes by, or what a fault made of it. */
+  readonly status: string;
+  readonly failureReason: string | undefined;
+}
+
+/** An OTP of the `provider` contract. Each keeps its own code, so an older one can still be checked. */
+export interface OtpRequest {
+  readonly phoneNumber: string;
+  readonly code: string;
+  readonly expiresAt: number;
+  attemptsLeft: number;
+  used: boolean;
+}
+
+/** What becomes of an SMS instead of its delivery. */
+export interface Fate {
+  status: string;
+  failureReason?: string;
+}
+
+/** The price of one SMS, in rupees. */
+export const PRICE = 0.25;
+
+const LIMIT = 3;
+const LIMIT_MS = 300_000;
+// A load test must not fill the memory: the oldest SMS are forgotten.
+const REMEMBERED = 20_000;
+
+/** What StartMessaging keeps of one customer: the wallet, the SMS, and the codes that it made. */
+export class Account {
+  readonly messages: SentMessage[] = [];
+  readonly otpRequests = new Map<string, OtpRequest>();
+  /** The answers of the `provider` contract by idempotency key. */
+  readonly replays = new Map<string, { phoneNumber: string; data: Record<string, unknown>; at: number }>();
+  private readonly fates = new Map<string, Fate>();
+  private readonly byId = new Map<string, SentMessage>();
+
+  constructor(readonly settings: EmulatorSettings) {}
+
+  message(id: string): SentMessage | undefined {
+    return this.byId.get(id);
+  }
+
+  lastMessageTo(phoneNumber: string): SentMessage | undefined {
+    return this.messages.findLast((message) => message.phoneNumber === phoneNumber);
+  }
+
+  /** Whether one more SMS to this number is one too many. */
+  limits(phoneNumber: string): boolean {
+    if (!this.settings.perNumberLimit) return false;
+    const since = new Date(Date.now() - LIMIT_MS).toISOString();
+    const recent = this.messages.filter((sent) => sent.phoneNumber === phoneNumber && sent.createdAt > since);
+    return recent.length >= LIMIT;
+  }
+
+  /** Accepts an SMS, and charges for it. */
+  accept(
+    sms: Pick<SentMessage, 'phoneNumber' | 'code' | 'text' | 'contract' | 'idempotencyKey'>,
+  ): SentMessage {
+    const { fates, settings } = this;
+    const id = randomUUID();
+    const created = Date.now();
+    const message: SentMessage = {
+      id,
+      requestId: randomUUID(),
+      ...sms,
+      createdAt: new Date(created).toISOString(),
+      get status() {
+        const age = Date.now() - created;
+        const reached = age >= settings.deliveredAfterMs ? 'delivered' : 'sent';
+        return fates.get(id)?.status ?? (age >= settings.sentAfterMs ? reached : 'initiated');
+      },
+      get failureReason() {
+        return fates.get(id)?.failureReason;
+      },
+    };
+    settings.balance -= PRICE;
+    this.messages.push(message);
+    this.byId.set(id, message);
+    if (this.messages.length > REMEMBERED) this.forget(this.messages.shift());
+    return message;
+  }
+
+  /** Makes a code for a request of the `provider` contract. */
+  openOtp(message: SentMessage): OtpRequest {
+    const otp: OtpRequest = {
+      phoneNumber: message.phoneNumber,
+      code: message.code,
+      expiresAt: Date.parse(message.createdAt) + this.settings.otpTtlSeconds * 1000,
+      attemptsLeft: this.settings.otpAttempts,
+      used: false,
+    };
+    this.otpRequests.set(message.requestId, otp);
+    return otp;
+  }
+
+  decide(id: string, fate: Fate): void {
+    this.fates.set(id, fate);
+  }
+
+  reset(): void {
+    this.messages.length = 0;
+    for (const memory of [this.otpRequests, this.replays, this.fates, this.byId]) memory.clear();
+  }
+
+  private forget(message: SentMessage | undefined): void {
+    if (!message) return;
+    this.byId.delete(message.id);
+    this.fates.delete(message.id);
+    this.otpRequests.delete(message.requestId);
+    if (message.idempotencyKey !== undefined) this.replays.delete(message.idempotencyKey);
+  }
+}
+
+export function newCode(): string {
+  return String(randomInt(1_000_000)).padStart(6, '0');
+}

@@ -1,0 +1,31 @@
+import { startEmulator } from './emulator';
+
+async function main(): Promise<void> {
+  // It shows every code to whoever opens its page.
+  if (process.env.NODE_ENV === 'production')
+    throw new Error('The emulator does not run with NODE_ENV=production.');
+  const host = setting('EMULATOR_HOST', '127.0.0.1');
+  const port = Number(setting('EMULATOR_PORT', '3001'));
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new Error('EMULATOR_PORT is not a port.');
+  const emulator = await startEmulator({ host, port, perNumberLimit: true }).catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
+    throw new Error(`Port ${port} is taken; set EMULATOR_PORT to another one.`);
+  });
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => {
+      void emulator.close().then(() => process.exit(0));
+    });
+  }
+  console.log(`StartMessaging emulator: the phone inbox is at ${emulator.url}/`);
+}
+
+// An empty variable is an unset one, as for the service.
+function setting(name: string, fallback: string): string {
+  const value = process.env[name];
+  return value === undefined || value === '' ? fallback : value;
+}
+
+main().catch((error: unknown) => {
+  console.error((error as Error).message);
+  process.exit(1);
+});

@@ -1,0 +1,121 @@
+import {
+  type Answer,
+  hasData,
+  isSuccess,
+  readErrorCode,
+  readMessages,
+  readSentOtp,
+  readVerified,
+  saysFailure,
+} from './answers';
+import type { StartMessagingReason } from './startmessaging.error';
+
+/** `sendCode`: we made the code. `sendOtp`, `verifyOtp`: StartMessaging makes and checks it. */
+export type Operation = 'sendCode' | 'sendOtp' | 'verifyOtp';
+
+/** What a call came to. A wrong code is an answer, everything else beside a success is a failure. */
+export type Verdict = 'accepted' | 'verified' | 'not_verified' | StartMessagingReason;
+
+export function isFailure(verdict: Verdict): verdict is StartMessagingReason {
+  return verdict !== 'accepted' && verdict !== 'verified' && verdict !== 'not_verified';
+}
+
+/**
+ * Says what an answer means.
+ *
+ * The vendor's pages, its source and its tutorials contradict each other, so `error.code` counts before the
+ * status, except for the statuses that mean one thing whatever code comes with them.
+ */
+export function classify(operation: Operation, answer: Answer): Verdict {
+  return (
+    byStatusAlone(operation, answer) ??
+    byCode(operation, answer.body) ??
+    (isSuccess(answer.status) ? bySuccess(operation, answer.body) : byStatus(operation, answer))
+  );
+}
+
+function byStatusAlone(operation: Operation, { status, body }: Answer): Verdict | undefined {
+  if (status >= 300 && status < 400) return 'contract_mismatch';
+  switch (status) {
+    case 404:
+      return routeOrRequestMissing(operation, body);
+    case 409:
+      return operation === 'verifyOtp' ? 'request_expired' : 'duplicate';
+    case 410:
+      return operation === 'verifyOtp' ? 'request_expired' : 'contract_mismatch';
+    case 429:
+      // The vendor's source sends INTERNAL_ERROR with it.
+      return 'throttled';
+    default:
+      return undefined;
+  }
+}
+
+function byCode(operation: Operation, body: unknown): Verdict | undefined {
+  switch (readErrorCode(body)) {
+    case 'VALIDATION_ERROR':
+      return byMessages(operation, body);
+    case 'INSUFFICIENT_BALANCE':
+      return 'wallet_empty';
+    case 'RATE_LIMIT_EXCEEDED':
+      return 'number_limited';
+    case 'OTP_SEND_FAILED':
+      return 'send_refused';
+    case 'UNAUTHORIZED':
+    case 'FORBIDDEN':
+      return 'credentials_refused';
+    case 'NOT_FOUND':
+      return routeOrRequestMissing(operation, body);
+    default:
+      return undefined;
+  }
+}
+
+// A session hangs on this one: true only where the status, the envelope and the data all say so.
+function bySuccess(operation: Operation, body: unknown): Verdict {
+  if (operation === 'verifyOtp') {
+    const verified = readVerified(body);
+    if (verified === false) return 'not_verified';
+    return verified === true && !saysFailure(body) ? 'verified' : 'failed';
+  }
+  if (saysFailure(body) || !hasData(body)) return 'failed';
+  // Without upstream's id nobody could ever verify this code.
+  return operation === 'sendOtp' && readSentOtp(body).id === undefined ? 'failed' : 'accepted';
+}
+
+function byStatus(operation: Operation, { status, body }: Answer): Verdict {
+  switch (status) {
+    case 400:
+      // A code that we do not know is how a wrong OTP is told.
+      return operation === 'verifyOtp' && readErrorCode(body) !== undefined
+        ? 'not_verified'
+        : byMessages(operation, body);
+    case 401:
+    case 403:
+      return 'credentials_refused';
+    case 402:
+      return 'wallet_empty';
+    case 503:
+      return 'unreachable';
+    default:
+      return status >= 400 && status < 500 ? 'contract_mismatch' : 'failed';
+  }
+}
+
+// A refusal that names a part of our request is about us, and must not be told to a person as "bad number" or
+// "wrong code". One that misses `variables` where we never send any comes from the other contract.
+function byMessages(operation: Operation, body: unknown): Verdict {
+  const messages = readMessages(body);
+  const names = (field: RegExp) => messages.some((message) => field.test(message));
+  if (names(/\bvariables\b/i)) return operation === 'sendCode' ? 'request_malformed' : 'contract_mismatch';
+  if (names(/\btemplate_?id\b/i)) return 'request_malformed';
+  if (operation !== 'verifyOtp') return 'phone_rejected';
+  return names(/\b(?:otp)?requestid\b/i) ? 'request_malformed' : 'not_verified';
+}
+
+function routeOrRequestMissing(operation: Operation, body: unknown): Verdict {
+  if (operation !== 'verifyOtp') return 'contract_mismatch';
+  // Express words it so, as JSON under Nest and inside an HTML page without it.
+  const routeMissing = readMessages(body).some((message) => /(?:^\s*|<pre>\s*)Cannot POST\b/i.test(message));
+  return routeMissing ? 'contract_mismatch' : 'request_expired';
+}

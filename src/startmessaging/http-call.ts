@@ -1,0 +1,85 @@
+import type { Agent } from 'node:http';
+import type { Readable } from 'node:stream';
+import type { HttpService } from '@nestjs/axios';
+import { firstValueFrom } from 'rxjs';
+import { type Answer, isSuccess } from './answers';
+import { neverConnected } from './connection';
+
+const LARGEST_ANSWER = 65_536;
+const LARGEST_REQUEST = 8_192;
+
+/** A call without an answer that we could read. `unreachable`: the request certainly never left. */
+export interface NoAnswer {
+  failure: 'unreachable' | 'failed' | 'timed_out';
+  status?: number;
+}
+
+export interface Post {
+  url: string;
+  headers: Record<string, string>;
+  body: object;
+}
+
+/**
+ * Makes one HTTP call and never throws: what axios would throw carries the API key and the request's body.
+ *
+ * @param timeoutMs bounds the whole call, the last byte of the answer included. axios's own `timeout` is for
+ *   idle sockets: an answer that trickles in outlives it.
+ */
+export async function post(
+  http: HttpService,
+  agent: Agent,
+  request: Post,
+  timeoutMs: number,
+): Promise<Answer | NoAnswer> {
+  const timeout = new AbortController();
+  const timer = setTimeout(() => {
+    timeout.abort();
+  }, timeoutMs);
+  const failureOf = (error: unknown): NoAnswer['failure'] => {
+    if (neverConnected((error as { request?: unknown } | null)?.request)) return 'unreachable';
+    return timeout.signal.aborted ? 'timed_out' : 'failed';
+  };
+  try {
+    const response = await firstValueFrom(
+      http.post<Readable>(request.url, request.body, {
+        adapter: 'http', // the only one that uses the agent, which tells us what never left
+        httpAgent: agent,
+        httpsAgent: agent,
+        headers: request.headers,
+        maxRedirects: 0,
+        proxy: false,
+        validateStatus: () => true,
+        // A stream, so that the status is known even when the body is broken or too large: a 401 is a 401.
+        responseType: 'stream',
+        transformResponse: [(data: unknown) => data],
+        maxContentLength: LARGEST_ANSWER,
+        maxBodyLength: LARGEST_REQUEST,
+        signal: timeout.signal,
+      }),
+    );
+    const { status } = response;
+    try {
+      return { status, retryAfter: response.headers['retry-after'], body: await readBody(response.data) };
+    } catch (error) {
+      // Where the body decides, half of one decides nothing.
+      if (isSuccess(status) || status === 400) return { failure: failureOf(error), status };
+      return { status, retryAfter: response.headers['retry-after'], body: undefined };
+    }
+  } catch (error) {
+    return { failure: failureOf(error) };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function readBody(stream: Readable): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream as AsyncIterable<Buffer>) chunks.push(chunk);
+  const text = new TextDecoder().decode(Buffer.concat(chunks));
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return text;
+  }
+}

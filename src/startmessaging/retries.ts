@@ -1,0 +1,66 @@
+import {
+  DelegateBackoff,
+  fullJitterGenerator,
+  handleWhen,
+  type IRetryBackoffContext,
+  retry,
+} from 'cockatiel';
+import { StartMessagingError, type StartMessagingReason } from './startmessaging.error';
+
+export interface RetryLimits {
+  /** One call. */
+  timeoutMs: number;
+  /** The first pause at most; it doubles. */
+  retryDelayMs: number;
+  /** Calls in all. */
+  maxAttempts: number;
+  /** All calls and pauses together. */
+  deadlineMs: number;
+}
+
+/**
+ * Calls `attempt` until it succeeds, fails for a reason that is not in `retried`, or the limits are reached,
+ * with exponential backoff and full jitter between the calls.
+ *
+ * @throws the last failure, never kinder than an earlier one: if any attempt may have been accepted, it says so
+ */
+export async function withRetries<T>(
+  limits: RetryLimits,
+  retried: ReadonlySet<StartMessagingReason>,
+  attempt: (timeoutMs: number) => Promise<T>,
+): Promise<T> {
+  const deadline = performance.now() + limits.deadlineMs;
+  const timeLeft = () => deadline - performance.now();
+  const pauses = {
+    generator: fullJitterGenerator,
+    initialDelay: limits.retryDelayMs,
+    maxDelay: limits.deadlineMs,
+    exponent: 2,
+  };
+  let lastFailure: StartMessagingError | undefined;
+
+  const policy = retry(
+    handleWhen((error) => error instanceof StartMessagingError && retried.has(error.reason)),
+    {
+      maxAttempts: limits.maxAttempts - 1, // cockatiel counts the repeats
+      backoff: new DelegateBackoff<IRetryBackoffContext<unknown>, number>((_context, step) => {
+        const [delay, state] = fullJitterGenerator(step, pauses);
+        // To throw is how a backoff gives up: there is no use in a pause that leaves no time for a call.
+        if (lastFailure && delay >= timeLeft()) throw lastFailure;
+        return { delay, state };
+      }),
+    },
+  );
+  return policy.execute(async () => {
+    const timeoutMs = Math.min(limits.timeoutMs, timeLeft());
+    if (lastFailure && timeoutMs <= 0) throw lastFailure;
+    try {
+      return await attempt(timeoutMs);
+    } catch (error) {
+      if (!(error instanceof StartMessagingError)) throw error;
+      lastFailure =
+        lastFailure?.accepted === 'unknown' ? new StartMessagingError(error.reason, error, 'unknown') : error;
+      throw lastFailure;
+    }
+  });
+}

@@ -1,0 +1,166 @@
+import type { Agent } from 'node:http';
+import type { HttpService } from '@nestjs/axios';
+import { type Answer, readCorrelationId, readMessages, readSentOtp, type SentOtp } from './answers';
+import { classify, isFailure, type Operation, type Verdict } from './classify';
+import { closeIdleSockets, createAgent } from './connection';
+import { post } from './http-call';
+import { redact } from './redact';
+import { withRetries } from './retries';
+import { readRetryAfter } from './retry-after';
+import { StartMessagingError, type StartMessagingReason } from './startmessaging.error';
+
+export type { SentOtp } from './answers';
+
+/** One HTTP call, as told to `onCall`. */
+export interface UpstreamCall {
+  operation: 'send' | 'verify';
+  outcome: 'accepted' | 'verified' | 'not_verified' | StartMessagingReason;
+  seconds: number;
+  correlationId?: string;
+}
+
+export interface StartMessagingOptions {
+  baseUrl: string;
+  apiKey: string;
+  templateId?: string | undefined;
+  appName: string;
+  /** One call, from the first look-up to the last byte. */
+  timeoutMs: number;
+  /** Its connection alone, the TLS handshake included. */
+  connectTimeoutMs: number;
+  /** The first pause between two calls at most; it doubles, with full jitter. */
+  retryDelayMs: number;
+  /** Calls in all. */
+  maxAttempts: number;
+  /** All calls and pauses together. */
+  deadlineMs: number;
+  /** Told of every single HTTP call (each retry too), for metrics and logs; must not throw. */
+  onCall?: ((call: UpstreamCall) => void) | undefined;
+}
+
+// Under `caller` upstream ignores the idempotency key, so a repeat is a second SMS and a second charge.
+const CERTAINLY_NOT_SENT: ReadonlySet<StartMessagingReason> = new Set(['unreachable']);
+// Under `provider` it deduplicates by key.
+const NO_GOOD_ANSWER: ReadonlySet<StartMessagingReason> = new Set(['unreachable', 'failed', 'timed_out']);
+
+const NUMBER_LIMIT_SECONDS = 300;
+const THROTTLE_SECONDS = 60;
+
+/**
+ * The StartMessaging API in both of its contracts. Every failure is thrown as a `StartMessagingError`; a right
+ * and a wrong code are values.
+ */
+export class StartMessagingClient {
+  private readonly agent: Agent;
+  private readonly baseUrl: string;
+
+  constructor(
+    private readonly http: HttpService,
+    private readonly options: StartMessagingOptions,
+  ) {
+    this.baseUrl = options.baseUrl.replace(/\/+$/, '');
+    this.agent = createAgent(this.baseUrl, options.connectTimeoutMs);
+  }
+
+  /**
+   * Sends a code that we made (`caller` contract). Repeated only when the call before certainly was not
+   * accepted: `accepted: 'unknown'` in the error means that the SMS may be on its way, and the code be right.
+   */
+  async sendCode(request: {
+    phoneNumber: string;
+    code: string;
+    expiryMinutes: number;
+    idempotencyKey: string;
+  }): Promise<SentOtp> {
+    const { phoneNumber, code, idempotencyKey } = request;
+    const { templateId, appName } = this.options;
+    // A missing `expiry` was once texted as "Valid for undefined minutes"; the values are strings.
+    const variables = { otp: code, appName, expiry: String(request.expiryMinutes) };
+    return this.send(
+      'sendCode',
+      { phoneNumber, ...(templateId && { templateId }), variables, idempotencyKey },
+      [phoneNumber, code],
+      CERTAINLY_NOT_SENT,
+    );
+  }
+
+  /** Has StartMessaging make and send a code (`provider` contract). The `id` is what `verifyOtp` takes. */
+  async sendOtp(request: { phoneNumber: string; idempotencyKey: string }): Promise<SentOtp & { id: string }> {
+    const { phoneNumber, idempotencyKey } = request;
+    const sent = await this.send('sendOtp', { phoneNumber, idempotencyKey }, [phoneNumber], NO_GOOD_ANSWER);
+    return sent as SentOtp & { id: string }; // an answer without an id is a failure
+  }
+
+  /**
+   * Has StartMessaging check a code (`provider` contract).
+   *
+   * @returns `verified: true` only for a 2xx that says so in `data.verified`, and nothing that contradicts it
+   * @throws StartMessagingError when it could not be checked; `accepted: 'no'` means that upstream certainly did
+   *   not look at the code
+   */
+  async verifyOtp(request: { requestId: string; code: string }): Promise<{ verified: boolean }> {
+    const body = { requestId: request.requestId, otpCode: request.code };
+    const { verdict } = await withRetries(this.options, NO_GOOD_ANSWER, (timeoutMs) =>
+      this.call('verifyOtp', body, [request.code], timeoutMs),
+    );
+    return { verified: verdict === 'verified' };
+  }
+
+  /** Ends idle connections. Calls in flight run to their end. */
+  close(): void {
+    closeIdleSockets(this.agent);
+  }
+
+  private async send(
+    operation: 'sendCode' | 'sendOtp',
+    body: object,
+    secrets: readonly string[],
+    retried: ReadonlySet<StartMessagingReason>,
+  ): Promise<SentOtp> {
+    const { answer, correlationId } = await withRetries(this.options, retried, (timeoutMs) =>
+      this.call(operation, body, secrets, timeoutMs),
+    );
+    return { ...readSentOtp(answer.body), ...(correlationId && { correlationId }) };
+  }
+
+  private async call(
+    operation: Operation,
+    body: object,
+    secrets: readonly string[],
+    timeoutMs: number,
+  ): Promise<{ verdict: Verdict; answer: Answer; correlationId: string | undefined }> {
+    const started = performance.now();
+    const verb = operation === 'verifyOtp' ? 'verify' : 'send';
+    const headers = {
+      'Content-Type': 'application/json',
+      Accept: 'application/json',
+      'User-Agent': 'otp-login',
+      'X-API-Key': this.options.apiKey,
+    };
+    const request = { url: `${this.baseUrl}/otp/${verb}`, headers, body };
+    const answer = await post(this.http, this.agent, request, timeoutMs);
+
+    const never = [this.options.apiKey, ...secrets.map((secret) => secret.replace(/^\+91/, ''))];
+    const lost = 'failure' in answer;
+    const outcome = lost ? answer.failure : classify(operation, answer);
+    const correlationId = lost ? undefined : readCorrelationId(answer.body, never);
+    const seconds = (performance.now() - started) / 1000;
+    this.options.onCall?.({ operation: verb, outcome, seconds, ...(correlationId && { correlationId }) });
+
+    if (lost) throw new StartMessagingError(answer.failure, { status: answer.status });
+    if (!isFailure(outcome)) return { verdict: outcome, answer, correlationId };
+    const [message] = readMessages(answer.body);
+    throw new StartMessagingError(outcome, {
+      status: answer.status,
+      retryAfterSeconds: retryAfterSeconds(outcome, answer),
+      correlationId,
+      upstreamMessage: message === undefined ? undefined : redact(message, never),
+    });
+  }
+}
+
+function retryAfterSeconds(reason: StartMessagingReason, answer: Answer): number | undefined {
+  if (reason === 'throttled') return readRetryAfter(answer.retryAfter) ?? THROTTLE_SECONDS;
+  if (reason === 'number_limited') return readRetryAfter(answer.retryAfter) ?? NUMBER_LIMIT_SECONDS;
+  return undefined;
+}

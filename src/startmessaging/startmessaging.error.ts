@@ -1,0 +1,71 @@
+/** Why a call to StartMessaging failed. A closed set; a wrong code is not in it, because it is an answer. */
+export type StartMessagingReason =
+  | 'phone_rejected'
+  | 'request_malformed'
+  | 'wallet_empty'
+  | 'number_limited'
+  | 'send_refused'
+  | 'credentials_refused'
+  | 'contract_mismatch'
+  | 'duplicate'
+  | 'request_expired'
+  | 'throttled'
+  | 'unreachable'
+  | 'failed'
+  | 'timed_out';
+
+// What is not listed may have been acted on: the answer was lost, or speaks of an earlier call.
+const CERTAINLY_NOT_ACCEPTED: ReadonlySet<StartMessagingReason> = new Set([
+  'phone_rejected',
+  'request_malformed',
+  'wallet_empty',
+  'number_limited',
+  'send_refused',
+  'credentials_refused',
+  'contract_mismatch',
+  'throttled',
+  'unreachable',
+]);
+
+export interface StartMessagingErrorDetails {
+  retryAfterSeconds?: number | undefined;
+  status?: number | undefined;
+  correlationId?: string | undefined;
+  upstreamMessage?: string | undefined;
+}
+
+/**
+ * A call to StartMessaging that failed.
+ *
+ * Safe to log and to serialise: it holds no API key, phone number, code or request body, and deliberately no
+ * `cause`, because an axios error carries all of them.
+ */
+export class StartMessagingError extends Error {
+  override readonly name = 'StartMessagingError';
+  readonly reason: StartMessagingReason;
+  /** `no`: upstream certainly took nothing, sent nothing, charged nothing. `unknown`: it may have. */
+  readonly accepted: 'no' | 'unknown';
+  /** When to try again, in whole seconds; only with `throttled` and `number_limited`. */
+  readonly retryAfterSeconds?: number | undefined;
+  /** The HTTP status, if there was an answer. */
+  readonly status?: number | undefined;
+  /** Upstream's name for this call, for its support. */
+  readonly correlationId?: string | undefined;
+  /** Upstream's text, redacted and at most 300 characters. For the log, never for a caller. */
+  readonly upstreamMessage?: string | undefined;
+
+  /** @param accepted what the reason says, unless an earlier attempt is of unknown fate */
+  constructor(
+    reason: StartMessagingReason,
+    details: StartMessagingErrorDetails = {},
+    accepted: 'no' | 'unknown' = CERTAINLY_NOT_ACCEPTED.has(reason) ? 'no' : 'unknown',
+  ) {
+    super(`StartMessaging: ${reason}`);
+    this.reason = reason;
+    this.accepted = accepted;
+    this.retryAfterSeconds = details.retryAfterSeconds;
+    this.status = details.status;
+    this.correlationId = details.correlationId;
+    this.upstreamMessage = details.upstreamMessage;
+  }
+}

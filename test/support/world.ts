@@ -1,0 +1,154 @@
+import { Writable } from 'node:stream';
+import type { NestFastifyApplication } from '@nestjs/platform-fastify';
+import { createApp } from '../../src/app';
+import { startEmulator, type Emulator } from '../../src/emulator/emulator';
+import { startRedis, type RedisServer } from './redis-server';
+
+export type Variables = Record<string, string | undefined>;
+
+/** One instance of the service on a socket of its own, with what it wrote to its log. */
+export interface Instance {
+  url: string;
+  app: NestFastifyApplication;
+  /** Every JSON line so far. */
+  logs: string[];
+  close(): Promise<void>;
+}
+
+/** A real Redis, a real upstream, and any number of instances of the service between them. */
+export interface World {
+  redis: RedisServer;
+  upstream: Emulator;
+  instances: Instance[];
+  /** The first instance's address. */
+  url: string;
+  close(): Promise<void>;
+}
+
+export const SECRET = 'test-secret-0123456789-abcdefghijkl';
+export const SUBJECT_SECRET = 'test-subject-secret-0123456789-abcd';
+export const API_KEY = `sm_live_${'5e'.repeat(20)}`;
+
+/** Settings under which nothing is limited and nothing waits, so that a test names the ones that it is about. */
+const QUICK: Variables = {
+  NODE_ENV: 'test',
+  HOST: '127.0.0.1',
+  PORT: '0',
+  LOG_LEVEL: 'trace',
+  SECRET,
+  SUBJECT_SECRET,
+  STARTMESSAGING_API_KEY: API_KEY,
+  UPSTREAM_RETRY_DELAY_MS: '5',
+  UPSTREAM_TIMEOUT_MS: '1000',
+  UPSTREAM_CONNECT_TIMEOUT_MS: '500',
+  UPSTREAM_DEADLINE_MS: '3000',
+  SHUTDOWN_DELAY_SECONDS: '0',
+  LIMIT_PHONE: '1000/60',
+  LIMIT_IP: '100000/60',
+  LIMIT_VERIFY_IP: '100000/60',
+  LIMIT_GLOBAL: '100000/1',
+  LIMIT_FAILED_CODES: '1000/3600',
+};
+
+export async function startInstance(variables: Variables): Promise<Instance> {
+  const logs: string[] = [];
+  const destination = new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      logs.push(chunk.toString());
+      done();
+    },
+  });
+  const app = await createApp({ environment: { ...QUICK, ...variables }, logs: destination });
+  await app.listen(0, '127.0.0.1');
+  const instance = { url: await app.getUrl(), app, logs, close: () => app.close() };
+  await until(async () => (await fetch(`${instance.url}/health/ready`)).status === 200);
+  return instance;
+}
+
+export async function startWorld({
+  variables = {},
+  count = 1,
+}: { variables?: Variables; count?: number } = {}): Promise<World> {
+  const [redis, upstream] = await Promise.all([startRedis(), startEmulator()]);
+  const settings = { REDIS_URL: redis.url, STARTMESSAGING_BASE_URL: upstream.url, ...variables };
+  const instances: Instance[] = [];
+  for (let i = 0; i < count; i++) instances.push(await startInstance(settings));
+  return {
+    redis,
+    upstream,
+    instances,
+    url: instances[0]?.url ?? '',
+    async close() {
+      await Promise.all(instances.map((instance) => instance.close()));
+      await Promise.all([upstream.close(), redis.stop()]);
+    },
+  };
+}
+
+/** Polls until it holds; throws after ten seconds. */
+export async function until(holds: () => Promise<boolean> | boolean, withinMs = 10_000): Promise<void> {
+  const end = Date.now() + withinMs;
+  while (!(await Promise.resolve(holds()).catch(() => false))) {
+    if (Date.now() > end) throw new Error('It did not come to hold in time');
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+}
+
+export interface Answer {
+  status: number;
+  headers: Headers;
+  // Tests look into bodies of many shapes.
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any
+  body: any;
+}
+
+/** One call; the body is parsed when it is JSON. */
+export async function call(
+  method: string,
+  url: string,
+  body?: unknown,
+  headers: Record<string, string> = {},
+): Promise<Answer> {
+  const response = await fetch(url, {
+    method,
+    headers: { ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
+    ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
+  });
+  const text = await response.text();
+  const json = /json/.test(response.headers.get('content-type') ?? '');
+  return { status: response.status, headers: response.headers, body: json ? JSON.parse(text) : text };
+}
+
+export const sendOtp = (
+  url: string,
+  phoneNumber: unknown,
+  headers?: Record<string, string>,
+): Promise<Answer> => call('POST', `${url}/auth/send-otp`, { phoneNumber }, headers);
+
+export const verifyOtp = (
+  url: string,
+  requestId: unknown,
+  otpCode: unknown,
+  headers?: Record<string, string>,
+): Promise<Answer> => call('POST', `${url}/auth/verify-otp`, { requestId, otpCode }, headers);
+
+/** The newest code that was texted to the number. */
+export function textedCode(upstream: Emulator, phoneNumber: string): string {
+  const message = upstream.messages.filter((sent) => sent.phoneNumber === phoneNumber).at(-1);
+  if (message === undefined) throw new Error('No SMS was sent to this number');
+  return message.code;
+}
+
+/** A code that is not this one. */
+export const wrongCode = (code: string): string =>
+  code.replace(/.$/, (digit) => String((Number(digit) + 1) % 10));
+
+let numbers = 0;
+/** A valid mobile number that no other test of this file uses. */
+export const freshNumber = (): string => `+9198${String(10_000_000 + (numbers += 1))}`;
+
+/** The whole login: send, read the SMS, verify. */
+export async function login(world: World, phoneNumber = freshNumber(), url = world.url): Promise<Answer> {
+  const sent = await sendOtp(url, phoneNumber);
+  return verifyOtp(url, sent.body.requestId, textedCode(world.upstream, phoneNumber));
+}

@@ -1,0 +1,409 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import http from 'node:http';
+import net, { type AddressInfo } from 'node:net';
+import tls from 'node:tls';
+import { inspect } from 'node:util';
+import { brotliCompressSync, gzipSync } from 'node:zlib';
+import { HttpService } from '@nestjs/axios';
+import axios from 'axios';
+import {
+  StartMessagingClient,
+  type StartMessagingOptions,
+} from '../../src/startmessaging/startmessaging.client';
+import { StartMessagingError } from '../../src/startmessaging/startmessaging.error';
+
+const API_KEY = `sm_live_${'c0ffee'.repeat(7).slice(0, 40)}`;
+const PHONE_NUMBER = '+919876543210';
+const CODE = '739154';
+const GOOD = JSON.stringify({ success: true, data: { otpRequestId: 'a', requestId: 'a', verified: true } });
+
+const cleanUps: (() => unknown)[] = [];
+
+afterEach(async () => {
+  for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
+});
+
+type Server = http.Server | net.Server;
+
+async function listen(server: Server): Promise<number> {
+  const sockets = new Set<net.Socket>();
+  server.on('connection', (socket: net.Socket) => {
+    sockets.add(socket.on('error', () => undefined));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  cleanUps.push(() => {
+    for (const socket of sockets) socket.destroy();
+    return new Promise((resolve) => server.close(resolve));
+  });
+  return (server.address() as AddressInfo).port;
+}
+
+/** A server whose every answer is `respond`; counts the requests that arrived with their body. */
+async function httpServer(respond: http.RequestListener) {
+  const seen = { requests: 0, connections: 0 };
+  const server = http.createServer((req, res) => {
+    req.resume().on('end', () => {
+      seen.requests += 1;
+      respond(req, res);
+    });
+  });
+  server.on('connection', () => (seen.connections += 1));
+  return { url: `http://127.0.0.1:${await listen(server)}`, seen, server };
+}
+
+function clientOf(baseUrl: string, options: Partial<StartMessagingOptions> = {}) {
+  const outcomes: string[] = [];
+  const client = new StartMessagingClient(new HttpService(axios.create()), {
+    baseUrl,
+    apiKey: API_KEY,
+    appName: 'otp-login',
+    timeoutMs: 300,
+    connectTimeoutMs: 150,
+    retryDelayMs: 2,
+    maxAttempts: 3,
+    deadlineMs: 5000,
+    onCall: (call) => outcomes.push(call.outcome),
+    ...options,
+  });
+  cleanUps.push(() => {
+    client.close();
+  });
+  return { client, outcomes };
+}
+
+const sendCode = (client: StartMessagingClient) =>
+  client.sendCode({ phoneNumber: PHONE_NUMBER, code: CODE, expiryMinutes: 5, idempotencyKey: 'key-1' });
+const sendOtp = (client: StartMessagingClient) =>
+  client.sendOtp({ phoneNumber: PHONE_NUMBER, idempotencyKey: 'key-1' });
+
+async function failure(promise: Promise<unknown>): Promise<StartMessagingError> {
+  const error: unknown = await promise.then(
+    (value) => new Error(`expected a failure, got ${JSON.stringify(value)}`),
+    (thrown: unknown) => thrown,
+  );
+  if (!(error instanceof StartMessagingError)) throw error as Error;
+  // Whatever went wrong, the error is clean.
+  const seen = JSON.stringify(error) + inspect(error, { depth: Infinity, showHidden: true });
+  for (const secret of [API_KEY, '9876543210', CODE, 'key-1']) expect(seen).not.toContain(secret);
+  return error;
+}
+
+async function elapsed(work: Promise<unknown>): Promise<number> {
+  const started = performance.now();
+  await work;
+  return performance.now() - started;
+}
+
+describe('what provably never left is unreachable, and even a paid send repeats it', () => {
+  const expectUnreachable = async (baseUrl: string, options: Partial<StartMessagingOptions> = {}) => {
+    const { client, outcomes } = clientOf(baseUrl, options);
+    expect(await failure(sendCode(client))).toMatchObject({ reason: 'unreachable', accepted: 'no' });
+    expect(outcomes).toEqual(['unreachable', 'unreachable', 'unreachable']);
+  };
+
+  test('a refused connection', async () => {
+    const server = net.createServer();
+    const port = await listen(server);
+    await new Promise((resolve) => server.close(resolve));
+    await expectUnreachable(`http://127.0.0.1:${port}`);
+  });
+
+  test('a host name that does not exist', async () => {
+    const notFound = Object.assign(new Error('getaddrinfo ENOTFOUND'), { code: 'ENOTFOUND' });
+    const lookup = jest.spyOn(jest.requireActual<typeof import('node:dns')>('node:dns'), 'lookup');
+    lookup.mockImplementation(((_name: string, _options: unknown, callback: (error: Error) => void) => {
+      process.nextTick(callback, notFound);
+    }) as never);
+    cleanUps.push(() => {
+      lookup.mockRestore();
+    });
+    await expectUnreachable('http://upstream.invalid:1');
+    expect(lookup).toHaveBeenCalledTimes(3);
+  });
+
+  test('TLS to a port that speaks plain HTTP', async () => {
+    const { url, seen } = await httpServer((_req, res) => res.end(GOOD));
+    await expectUnreachable(url.replace('http:', 'https:'));
+    expect(seen.requests).toBe(0);
+  });
+
+  test('a TLS handshake that is refused', async () => {
+    const port = await listen(tls.createServer({}).on('tlsClientError', () => undefined));
+    await expectUnreachable(`https://127.0.0.1:${port}`);
+  });
+
+  test('a TLS handshake that is reset', async () => {
+    const port = await listen(
+      net.createServer((socket) => socket.once('data', () => socket.resetAndDestroy())),
+    );
+    await expectUnreachable(`https://127.0.0.1:${port}`);
+  });
+
+  test('a TLS handshake that never ends, at the connect timeout', async () => {
+    const port = await listen(net.createServer((socket) => socket.resume()));
+    const options = { connectTimeoutMs: 40, timeoutMs: 2000 };
+    expect(await elapsed(expectUnreachable(`https://127.0.0.1:${port}`, options))).toBeLessThan(1000);
+  });
+
+  test('a whole-call timeout that strikes while connecting', async () => {
+    const port = await listen(net.createServer((socket) => socket.resume()));
+    await expectUnreachable(`https://127.0.0.1:${port}`, { connectTimeoutMs: 2000, timeoutMs: 40 });
+  });
+
+  test('a server whose backlog is full, at the connect timeout', async () => {
+    const url = await fullBacklog();
+    expect(await elapsed(expectUnreachable(url, { connectTimeoutMs: 40, timeoutMs: 2000 }))).toBeLessThan(
+      1000,
+    );
+  });
+});
+
+describe('what may have arrived is unknown, and a paid send never repeats it', () => {
+  const endless = (res: http.ServerResponse) => {
+    const chunk = 'x'.repeat(16_384);
+    const more = () => {
+      while (res.write(chunk)) if (res.destroyed) return;
+    };
+    res.on('drain', more);
+    more();
+  };
+
+  test.each<[string, http.RequestListener]>([
+    ['a reset after the request', (req) => req.socket.resetAndDestroy()],
+    ['a close after the request', (req) => req.socket.destroy()],
+    [
+      'a reset in the middle of the body',
+      (req, res) => {
+        res.writeHead(201, { 'Content-Length': 1000 });
+        res.write(GOOD, () => req.socket.resetAndDestroy());
+      },
+    ],
+    [
+      'a body shorter than announced',
+      (req, res) => {
+        res.writeHead(201, { 'Content-Length': 1000 });
+        res.write(GOOD, () => req.socket.end());
+      },
+    ],
+    [
+      'a reset in the middle of a 400, which says nothing yet',
+      (req, res) => {
+        res.writeHead(400, { 'Content-Length': 1000 });
+        res.write('{"error":', () => req.socket.resetAndDestroy());
+      },
+    ],
+    ['an answer that is not HTTP', (req) => req.socket.end('SSH-2.0-OpenSSH_9.2\r\n')],
+    ['HTML', (_req, res) => res.end('<html>Welcome</html>')],
+    ['an empty answer', (_req, res) => res.writeHead(204).end()],
+    ['an answer over 64 KB', (_req, res) => res.end(`{"data":{},"pad":"${'x'.repeat(70_000)}"}`)],
+    [
+      'an answer without an end',
+      (_req, res) => {
+        endless(res);
+      },
+    ],
+    [
+      'a gzip bomb',
+      (_req, res) => {
+        res.writeHead(201, { 'Content-Encoding': 'gzip' }).end(gzipSync(Buffer.alloc(20_000_000, 0x20)));
+      },
+    ],
+    [
+      'a brotli bomb',
+      (_req, res) => {
+        res
+          .writeHead(201, { 'Content-Encoding': 'br' })
+          .end(brotliCompressSync(Buffer.alloc(2_000_000, 0x20)));
+      },
+    ],
+    [
+      'broken gzip',
+      (_req, res) => {
+        res.writeHead(201, { 'Content-Encoding': 'gzip' }).end(GOOD);
+      },
+    ],
+    ['a flood of headers', (_req, res) => res.writeHead(201, { 'X-Flood': 'x'.repeat(40_000) }).end(GOOD)],
+    ['a 500', (_req, res) => res.writeHead(500).end('oops')],
+    [
+      'a 502 without an end',
+      (_req, res) => {
+        endless(res.writeHead(502));
+      },
+    ],
+  ])('%s has failed', async (_name, respond) => {
+    const { url, seen } = await httpServer(respond);
+    const { client, outcomes } = clientOf(url, { timeoutMs: 2000 });
+    expect(await failure(sendCode(client))).toMatchObject({ reason: 'failed', accepted: 'unknown' });
+    expect(seen.requests).toBe(1);
+    expect(outcomes).toEqual(['failed']);
+    expect(await failure(sendOtp(client))).toMatchObject({ reason: 'failed', accepted: 'unknown' });
+    expect(seen.requests).toBe(4);
+  });
+
+  test.each<[string, http.RequestListener]>([
+    ['silence', () => undefined],
+    ['headers and then silence', (_req, res) => res.writeHead(201).flushHeaders()],
+    [
+      'a body that trickles in',
+      (_req, res) => {
+        res.writeHead(201);
+        const timer = setInterval(() => res.write(' '), 20);
+        res.on('close', () => {
+          clearInterval(timer);
+        });
+      },
+    ],
+  ])('%s has timed out, after the whole call’s timeout', async (_name, respond) => {
+    const { url, seen } = await httpServer(respond);
+    const { client } = clientOf(url, { timeoutMs: 120 });
+    const took = await elapsed(
+      failure(sendCode(client)).then((error) => {
+        expect(error).toMatchObject({ reason: 'timed_out', accepted: 'unknown' });
+      }),
+    );
+    expect(took).toBeGreaterThanOrEqual(115);
+    expect(took).toBeLessThan(600);
+    expect(seen.requests).toBe(1);
+    expect((await failure(sendOtp(client))).reason).toBe('timed_out');
+    expect(seen.requests).toBe(4);
+  });
+
+  test('a kept-alive connection that dies under a request is not taken for one that never connected', async () => {
+    const { url, seen } = await httpServer((req, res) => {
+      if (seen.requests === 1) res.end(GOOD);
+      else req.socket.resetAndDestroy();
+    });
+    const { client } = clientOf(url);
+    await sendCode(client);
+    expect(await failure(sendCode(client))).toMatchObject({ reason: 'failed', accepted: 'unknown' });
+    expect(seen).toEqual({ requests: 2, connections: 1 });
+  });
+
+  test('a timeout on a kept-alive connection is not taken for one that never connected', async () => {
+    const { url, seen } = await httpServer((_req, res) => {
+      if (seen.requests === 1) res.end(GOOD);
+    });
+    const { client } = clientOf(url, { timeoutMs: 60 });
+    await sendCode(client);
+    expect(await failure(sendCode(client))).toMatchObject({ reason: 'timed_out', accepted: 'unknown' });
+    expect(seen).toEqual({ requests: 2, connections: 1 });
+  });
+
+  test('a send that timed out stays unknown when its repeat is refused at the door', async () => {
+    const { url, server } = await httpServer(() => {
+      server.close();
+    });
+    const { client, outcomes } = clientOf(url, { timeoutMs: 60 });
+    expect(await failure(sendOtp(client))).toMatchObject({ reason: 'unreachable', accepted: 'unknown' });
+    expect(outcomes).toEqual(['timed_out', 'unreachable', 'unreachable']);
+  });
+});
+
+describe('bounds', () => {
+  test('a slow answer within the timeout is waited for, beyond the connect timeout', async () => {
+    const { url } = await httpServer((_req, res) => setTimeout(() => res.end(GOOD), 120));
+    await expect(sendCode(clientOf(url, { connectTimeoutMs: 40, timeoutMs: 2000 }).client)).resolves.toEqual({
+      id: 'a',
+    });
+  });
+
+  test('a compressed answer is read', async () => {
+    const { url } = await httpServer((_req, res) => {
+      res.writeHead(201, { 'Content-Encoding': 'gzip' }).end(gzipSync(GOOD));
+    });
+    await expect(sendOtp(clientOf(url).client)).resolves.toEqual({ id: 'a' });
+  });
+
+  test('all calls together end at the deadline, the last one cut to what remains', async () => {
+    const { url, seen } = await httpServer(() => undefined);
+    const { client } = clientOf(url, { timeoutMs: 100, maxAttempts: 50, deadlineMs: 250 });
+    const took = await elapsed(failure(sendOtp(client)));
+    expect(took).toBeGreaterThanOrEqual(190);
+    expect(took).toBeLessThan(400);
+    expect(seen.requests).toBeGreaterThanOrEqual(2);
+    expect(seen.requests).toBeLessThanOrEqual(4);
+  });
+
+  test('a redirect is never followed', async () => {
+    const { url, seen } = await httpServer((_req, res) => {
+      res.writeHead(307, { Location: `${url}/otp/send` }).end();
+    });
+    expect((await failure(sendOtp(clientOf(url).client))).reason).toBe('contract_mismatch');
+    expect(seen.requests).toBe(1);
+  });
+
+  test('the status counts where it decides alone, even if the body is broken', async () => {
+    const { url } = await httpServer((req, res) => {
+      res.writeHead(429, { 'Retry-After': '9', 'Content-Length': 1000 });
+      res.write('{', () => req.socket.resetAndDestroy());
+    });
+    expect(await failure(sendOtp(clientOf(url).client))).toMatchObject({
+      reason: 'throttled',
+      retryAfterSeconds: 9,
+    });
+  });
+
+  test('no proxy of the environment sees a call', async () => {
+    const proxy = await httpServer((_req, res) => res.writeHead(500).end());
+    const { url } = await httpServer((_req, res) => res.end(GOOD));
+    const { HTTP_PROXY, NO_PROXY } = process.env;
+    process.env.HTTP_PROXY = proxy.url;
+    process.env.NO_PROXY = '';
+    cleanUps.push(() => {
+      Object.assign(process.env, { HTTP_PROXY, NO_PROXY });
+      if (HTTP_PROXY === undefined) delete process.env.HTTP_PROXY;
+      if (NO_PROXY === undefined) delete process.env.NO_PROXY;
+    });
+    await sendCode(clientOf(url).client);
+    expect(proxy.seen.requests).toBe(0);
+  });
+
+  test('closing ends idle connections, and lets a call in flight end well', async () => {
+    let answer: () => void = () => undefined;
+    const arrived = new Promise<void>((resolve) => {
+      answer = resolve;
+    });
+    const { url, seen, server } = await httpServer((_req, res) => {
+      if (seen.requests === 1) return res.end(GOOD);
+      answer();
+      return setTimeout(() => res.end(GOOD), 50);
+    });
+    const { client } = clientOf(url);
+    await sendCode(client);
+    const inFlight = Promise.all([sendCode(client), sendCode(client)]);
+    await arrived;
+    client.close();
+    await expect(inFlight).resolves.toHaveLength(2);
+    client.close();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    await expect(
+      new Promise((resolve) => {
+        server.getConnections((_error, count) => {
+          resolve(count);
+        });
+      }),
+    ).resolves.toBe(0);
+  });
+});
+
+/** A listening socket that accepts nobody, in a process that sleeps; its queue is filled, so SYNs are dropped. */
+async function fullBacklog(): Promise<string> {
+  const script = `const s = require('net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
+    require('fs').writeSync(1, String(s.address().port));
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20000);
+  });`;
+  const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  cleanUps.push(() => child.kill('SIGKILL'));
+  const [port] = (await once(child.stdout, 'data')) as [Buffer];
+  for (;;) {
+    const socket = net.connect(Number(port), '127.0.0.1').on('error', () => undefined);
+    cleanUps.push(() => socket.destroy());
+    const connected = await Promise.race([
+      once(socket, 'connect').then(() => true),
+      new Promise((resolve) => setTimeout(resolve, 150, false)),
+    ]);
+    if (connected === false) return `http://127.0.0.1:${Number(port)}`;
+  }
+}
