@@ -7,8 +7,9 @@
 local state, nonce = unpack(redis.call('HMGET', KEYS[1], 'state', 'nonce'))
 if state ~= 'open' or redis.call('HGET', KEYS[2], 'live') ~= nonce then return 0 end
 redis.call('HSET', KEYS[1], 'state', 'verified')
-redis.call('HDEL', KEYS[2], 'live', 'live:issued', 'live:expires')
+-- First the new field: a hash that was emptied is gone, and would come back without its time to live.
 redis.call('HSET', KEYS[2], 'used', nonce)
+redis.call('HDEL', KEYS[2], 'live', 'live:issued', 'live:expires')
 redis.call('LREM', KEYS[3], -1, ARGV[1])
 redis.call('SET', KEYS[4], text(now_ms()), 'PX', 3600000)
 return 1

@@ -96,7 +96,8 @@ function byStatus(operation: Operation, { status, body }: Answer): Verdict {
     case 402:
       return 'wallet_empty';
     case 503:
-      return 'unreachable';
+      // A send was not accepted. Whether a code was looked at, a 503 does not say.
+      return operation === 'verifyOtp' ? 'failed' : 'unreachable';
     default:
       return status >= 400 && status < 500 ? 'contract_mismatch' : 'failed';
   }

@@ -34,7 +34,7 @@ export async function withRetries<T>(
   const pauses = {
     generator: fullJitterGenerator,
     initialDelay: limits.retryDelayMs,
-    maxDelay: limits.deadlineMs,
+    maxDelay: Infinity, // the deadline bounds it
     exponent: 2,
   };
   let lastFailure: StartMessagingError | undefined;

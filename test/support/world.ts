@@ -1,4 +1,5 @@
 import { Writable } from 'node:stream';
+import { Redis } from 'ioredis';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { createApp } from '../../src/app';
 import { startEmulator, type Emulator } from '../../src/emulator/emulator';
@@ -151,4 +152,14 @@ export const freshNumber = (): string => `+9198${String(10_000_000 + (numbers +=
 export async function login(world: World, phoneNumber = freshNumber(), url = world.url): Promise<Answer> {
   const sent = await sendOtp(url, phoneNumber);
   return verifyOtp(url, sent.body.requestId, textedCode(world.upstream, phoneNumber));
+}
+
+/** One command to the world's Redis, past the service. */
+export async function redisCommand(world: World, name: string, ...args: string[]): Promise<unknown> {
+  const redis = new Redis(world.redis.url);
+  try {
+    return await redis.call(name, ...args);
+  } finally {
+    redis.disconnect();
+  }
 }

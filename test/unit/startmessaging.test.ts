@@ -3,7 +3,6 @@ import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { inspect } from 'node:util';
 import { HttpService } from '@nestjs/axios';
-import axios from 'axios';
 import fc from 'fast-check';
 import {
   StartMessagingClient,
@@ -57,7 +56,7 @@ async function upstream(...replies: Reply[]) {
 
 function clientOf(baseUrl: string, options: Partial<StartMessagingOptions> = {}) {
   const calls: UpstreamCall[] = [];
-  const client = new StartMessagingClient(new HttpService(axios.create()), {
+  const client = new StartMessagingClient(new HttpService(), {
     baseUrl,
     apiKey: API_KEY,
     appName: 'Chai & Co',
@@ -562,20 +561,26 @@ const ROWS: Row[] = [
 ];
 
 describe('refusals', () => {
-  test.each(ROWS.map(([says, verb, ...row]) => [`${verb}: ${says} is ${row[1]}`, verb, ...row] as const))(
-    '%s, and is not repeated',
-    async (_name, verb, reply, reason, accepted, retryAfterSeconds) => {
-      const { url, received } = await upstream(reply);
-      const { client, calls } = clientOf(url);
-      const error = await failure(run(client, verb));
-      expect(error).toMatchObject({ reason, accepted, status: reply.status });
-      expect(error.retryAfterSeconds).toBe(retryAfterSeconds);
-      expect(received).toHaveLength(1);
-      expect(calls).toEqual([
-        expect.objectContaining({ operation: verb === 'verifyOtp' ? 'verify' : 'send', outcome: reason }),
-      ]);
-    },
-  );
+  test.each(
+    ROWS.map(([says, verb, reply, reason, accepted, retryAfterSeconds]) => ({
+      name: `${verb}: ${says} is ${reason}`,
+      verb,
+      reply,
+      reason,
+      accepted,
+      retryAfterSeconds,
+    })),
+  )('$name, and is not repeated', async ({ verb, reply, reason, accepted, retryAfterSeconds }) => {
+    const { url, received } = await upstream(reply);
+    const { client, calls } = clientOf(url);
+    const error = await failure(run(client, verb));
+    expect(error).toMatchObject({ reason, accepted, status: reply.status });
+    expect(error.retryAfterSeconds).toBe(retryAfterSeconds);
+    expect(received).toHaveLength(1);
+    expect(calls).toEqual([
+      expect.objectContaining({ operation: verb === 'verifyOtp' ? 'verify' : 'send', outcome: reason }),
+    ]);
+  });
 
   test('carry the correlation id and upstream’s text for the log', async () => {
     const { url } = await upstream({ status: 400, body: refusal('OTP_SEND_FAILED', 'route\r\n down\u0000') });
@@ -668,6 +673,17 @@ describe('repeats', () => {
     expect(received).toHaveLength(3);
   });
 
+  test.each<[string, Verb, Reply]>([
+    ['a code', 'sendCode', { status: 201, body: envelope({ otpRequestId: 'a' }) }],
+    ['an SMS', 'sendOtp', { status: 201, body: envelope({ requestId: 'a' }) }],
+    ['a right code', 'verifyOtp', { status: 200, body: envelope({ verified: true }) }],
+    ['a wrong code', 'verifyOtp', { status: 400, body: refusal('INVALID_OTP') }],
+  ])('%s that was answered is not repeated', async (_name, verb, reply) => {
+    const { url, received } = await upstream({ status: 503 }, reply);
+    await run(clientOf(url).client, verb);
+    expect(received).toHaveLength(2);
+  });
+
   test('one attempt in all means one call', async () => {
     const { url, received } = await upstream(broken);
     await failure(run(clientOf(url, { maxAttempts: 1 }).client, 'sendOtp'));
@@ -678,10 +694,10 @@ describe('repeats', () => {
     jest.spyOn(Math, 'random').mockReturnValue(0.999);
     const { url, received } = await upstream(unavailable);
     const started = performance.now();
-    const { client } = clientOf(url, { retryDelayMs: 60_000, deadlineMs: 1000 });
+    const { client } = clientOf(url, { retryDelayMs: 60_000 });
     expect((await failure(run(client, 'sendCode'))).reason).toBe('unreachable');
     expect(received).toHaveLength(1);
-    expect(performance.now() - started).toBeLessThan(900);
+    expect(performance.now() - started).toBeLessThan(4000);
     jest.restoreAllMocks();
   });
 
@@ -697,7 +713,7 @@ describe('repeats', () => {
 
 describe('secrets', () => {
   // Everything that upstream could echo, in every field that we read.
-  const echo = `key ${API_KEY}, phone ${PHONE_NUMBER} or 98765 43210 or 987-654-3210, code ${CODE} or 7${'\u200b'}39154`;
+  const echo = `key ${API_KEY}, phone ${PHONE_NUMBER} or 98765 43210 or 987-654-3210, code ${CODE} or 7\u200b39154`;
   const canaries = [
     API_KEY,
     API_KEY.slice(8),

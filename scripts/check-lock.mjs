@@ -1,0 +1,51 @@
+// Checks what `npm ci` on this machine cannot see: that it works on every other one too, and always the same.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { giveUp, ROOT } from './project.mjs';
+
+const EXACT = /^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$/;
+const REGISTRY = 'https://registry.npmjs.org/';
+
+const read = (name) => JSON.parse(readFileSync(join(ROOT, name), 'utf8'));
+const manifest = read('package.json');
+const { packages } = read('package-lock.json');
+const faults = [];
+
+for (const group of ['dependencies', 'devDependencies', 'optionalDependencies', 'overrides']) {
+  for (const [name, version] of Object.entries(manifest[group] ?? {})) {
+    if (!EXACT.test(version)) faults.push(`package.json: ${group}: ${name} has no exact version: ${version}`);
+  }
+}
+
+for (const [path, entry] of Object.entries(packages)) {
+  if (path !== '' && !entry.link) checkOrigin(path, entry);
+  // A lock file made where a build of another system could not be had lacks that build, and `npm ci` fails there.
+  for (const group of ['dependencies', 'optionalDependencies']) {
+    for (const [name, version] of Object.entries(entry[group] ?? {})) {
+      const locked = resolve(path, name);
+      if (!locked) faults.push(`package-lock.json: ${path} needs ${name}, which is missing`);
+      else if (EXACT.test(version) && locked.version !== version && !(name in (manifest.overrides ?? {}))) {
+        faults.push(`package-lock.json: ${path} needs ${name} ${version}, and ${locked.version} is locked`);
+      }
+    }
+  }
+}
+
+for (const fault of faults) console.error(fault);
+if (faults.length > 0) giveUp(`The lock file check found ${faults.length} fault(s).`);
+console.log(`The lock file is complete: ${Object.keys(packages).length - 1} packages.`);
+
+function checkOrigin(path, { version, integrity, resolved }) {
+  if (!EXACT.test(version ?? '')) faults.push(`package-lock.json: ${path} has no version`);
+  if (!integrity) faults.push(`package-lock.json: ${path} has no integrity hash`);
+  if (resolved && !resolved.startsWith(REGISTRY))
+    faults.push(`package-lock.json: ${path} is not from ${REGISTRY}`);
+}
+
+/** As Node.js looks: in the package's own node_modules, then outwards. */
+function resolve(path, name) {
+  for (let folder = path; ; folder = folder.slice(0, Math.max(0, folder.lastIndexOf('node_modules') - 1))) {
+    const entry = packages[`${folder}${folder && '/'}node_modules/${name}`];
+    if (entry || folder === '') return entry;
+  }
+}

@@ -1,0 +1,268 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Redis } from 'ioredis';
+import { type Environment, readConfig } from '../../src/config/config';
+import { Logger } from '../../src/logging/logger';
+import { OtpService, type VerifiedPhone } from '../../src/otp/otp.service';
+import { isPhoneNumber, type PhoneNumber } from '../../src/phone-number/phone-number';
+import { redisClient } from '../../src/redis/connection';
+import { Store } from '../../src/redis/store';
+import { type Session, SessionsService } from '../../src/sessions/sessions.service';
+import { API_KEY, freshNumber, SECRET, startWorld, SUBJECT_SECRET, textedCode, type World } from '../support/world';
+
+const CONNECTIONS = 3;
+const NEW_SECRET = 'sessions-new-secret-0123456789-abcdef';
+
+let world: World;
+let otp: OtpService;
+let raw: Redis;
+let stores: Store[];
+
+function someone(): PhoneNumber {
+  const number = freshNumber();
+  if (!isPhoneNumber(number)) throw new Error('The number of a test is none');
+  return number;
+}
+
+/** The sessions of one replica of the service. */
+function replica(variables: Environment = {}, connection = 0): SessionsService {
+  const config = readConfig({
+    NODE_ENV: 'test',
+    SECRET,
+    SUBJECT_SECRET,
+    STARTMESSAGING_API_KEY: API_KEY,
+    ...variables,
+  });
+  return new SessionsService(config, stores[connection % CONNECTIONS]!);
+}
+
+const replicas = (variables: Environment = {}): SessionsService[] =>
+  stores.map((_, connection) => replica(variables, connection));
+
+/** Only a code that came back makes one: it is requested, texted and verified. */
+async function verified(number: PhoneNumber): Promise<VerifiedPhone> {
+  const { requestId } = await otp.request(number);
+  return otp.verify(requestId, textedCode(world.upstream, number));
+}
+
+async function severalVerified(number: PhoneNumber, count: number): Promise<VerifiedPhone[]> {
+  const phones: VerifiedPhone[] = [];
+  for (let i = 0; i < count; i += 1) phones.push(await verified(number));
+  return phones;
+}
+
+const userKeys = (subject: string): Promise<string[]> => raw.keys(`otp-login:{${subject}}:*`);
+const recordOf = ({ subject, id }: Session): string => `otp-login:{${subject}}:session:${id}`;
+const indexOf = (subject: string): string => `otp-login:{${subject}}:sessions`;
+
+/** The ids of the sessions that live, by their records. */
+async function living(subject: string): Promise<string[]> {
+  const records = await raw.keys(`otp-login:{${subject}}:session:*`);
+  return records.map((key) => key.slice(key.lastIndexOf(':') + 1)).sort();
+}
+
+beforeAll(async () => {
+  world = await startWorld();
+  otp = world.instances[0]!.app.get(OtpService);
+  raw = new Redis(world.redis.url);
+  const logger = new Logger('trace', { write: () => undefined });
+  stores = Array.from({ length: CONNECTIONS }, () => new Store(redisClient(world.redis.url), logger));
+  for (const store of stores) store.connect();
+  while (!stores.every((store) => store.available)) await sleep(5);
+});
+
+afterAll(async () => {
+  for (const store of stores) store.close();
+  raw.disconnect();
+  await world.close();
+});
+
+describe('opening a session', () => {
+  it('opens one that is found again, with whose it is and since when', async () => {
+    const number = someone();
+    const before = Date.now();
+    const opened = await replica().open(await verified(number));
+    expect(opened.phoneNumber).toBe(number);
+    expect(opened.subject).toMatch(/^[\w-]{22}$/);
+    expect(opened.id).toMatch(/^[\w-]{22}$/);
+    expect(opened.authenticatedAt.getTime()).toBeGreaterThanOrEqual(before);
+    expect(opened.authenticatedAt.getTime()).toBeLessThanOrEqual(Date.now());
+
+    const found = await replica({}, 1).find(opened.subject, opened.id);
+    expect(found).toMatchObject({
+      id: opened.id,
+      subject: opened.subject,
+      phoneNumber: number,
+      authenticatedAt: opened.authenticatedAt,
+    });
+  });
+
+  it('opens one session for one verification, however often and wherever it is asked', async () => {
+    const all = replicas();
+    const phone = await verified(someone());
+    const opened = await Promise.all(Array.from({ length: 60 }, (_, i) => all[i % CONNECTIONS]!.open(phone)));
+    await sleep(5);
+    opened.push(await all[0]!.open(phone));
+    expect(new Set(opened.map(({ id }) => id)).size).toBe(1);
+    expect(new Set(opened.map(({ authenticatedAt }) => authenticatedAt.getTime())).size).toBe(1);
+    expect(await living(opened[0]!.subject)).toEqual([opened[0]!.id]);
+    expect(await raw.zrange(indexOf(opened[0]!.subject), 0, -1)).toEqual([opened[0]!.id]);
+  });
+
+  it('opens another session of the same user for another verification', async () => {
+    const number = someone();
+    const [one, two] = await Promise.all((await severalVerified(number, 2)).map((phone) => replica().open(phone)));
+    expect(two!.subject).toBe(one!.subject);
+    expect(two!.id).not.toBe(one!.id);
+    expect(await living(one!.subject)).toEqual([one!.id, two!.id].sort());
+  });
+
+  it('tells nothing of the challenge by the id of the session', async () => {
+    const phone = await verified(someone());
+    const { id } = await replica().open(phone);
+    expect(phone.challengeId).not.toContain(id);
+  });
+
+  it('takes nothing but the proof that a code came back', () => {
+    // @ts-expect-error An object of the same shape is no proof.
+    const forged: VerifiedPhone = { phoneNumber: someone(), challengeId: 'mine', verified: true };
+    expect(forged).toBeDefined();
+  });
+});
+
+describe('the number of sessions of a user', () => {
+  it('is kept by ending the oldest', async () => {
+    const sessions = replica({ SESSIONS_PER_USER: '3' });
+    const opened: Session[] = [];
+    for (const phone of await severalVerified(someone(), 5)) {
+      opened.push(await sessions.open(phone));
+      await sleep(3);
+    }
+    const found = await Promise.all(opened.map(({ subject, id }) => sessions.find(subject, id)));
+    expect(found.map((session) => session !== undefined)).toEqual([false, false, true, true, true]);
+  });
+
+  it('is kept when many are opened at once on three connections, and costs nobody else a session', async () => {
+    const all = replicas({ SESSIONS_PER_USER: '3' });
+    const neighbour = await all[0]!.open(await verified(someone()));
+    const phones = await severalVerified(someone(), 12);
+    const opened = await Promise.all(phones.map((phone, i) => all[i % CONNECTIONS]!.open(phone)));
+    const { subject } = opened[0]!;
+
+    const left = await living(subject);
+    expect(left).toHaveLength(3);
+    expect((await raw.zrange(indexOf(subject), 0, -1)).sort()).toEqual(left);
+    const found = await Promise.all(opened.map(({ id }, i) => all[i % CONNECTIONS]!.find(subject, id)));
+    expect(found.filter((session) => session !== undefined).map(({ id }) => id).sort()).toEqual(left);
+    expect(await all[0]!.find(neighbour.subject, neighbour.id)).toBeDefined();
+  });
+});
+
+describe('the life of a session', () => {
+  it('ends with the idle limit, and its index with the absolute one', async () => {
+    const sessions = replica({ SESSION_IDLE_TTL_SECONDS: '1000', SESSION_MAX_TTL_SECONDS: '5000' });
+    const opened = await sessions.open(await verified(someone()));
+    const [idle, absolute] = [await raw.pttl(recordOf(opened)), await raw.pttl(indexOf(opened.subject))];
+    expect(idle).toBeGreaterThan(990_000);
+    expect(idle).toBeLessThanOrEqual(1_000_000);
+    expect(absolute).toBeGreaterThan(4_990_000);
+    expect(absolute).toBeLessThanOrEqual(5_000_000);
+  });
+
+  it('is over when its time has passed', async () => {
+    const sessions = replica({ SESSION_IDLE_TTL_SECONDS: '1', SESSION_MAX_TTL_SECONDS: '1' });
+    const opened = await sessions.open(await verified(someone()));
+    await sleep(1_010);
+    expect(await sessions.find(opened.subject, opened.id)).toBeUndefined();
+    expect(await userKeys(opened.subject)).toEqual([]);
+  });
+});
+
+describe('finding a session', () => {
+  it('finds nobody by the id of another user, or by any other text', async () => {
+    const sessions = replica();
+    const [mine, theirs] = [
+      await sessions.open(await verified(someone())),
+      await sessions.open(await verified(someone())),
+    ];
+    expect(await sessions.find(mine.subject, theirs.id)).toBeUndefined();
+    for (const id of ['', 'A'.repeat(22), '*', mine.id.slice(1), `${mine.id}\n`])
+      expect(await sessions.find(mine.subject, id)).toBeUndefined();
+  });
+
+  it('finds nobody in a record that was copied to the key of another user, or of another session', async () => {
+    const sessions = replica();
+    const [mine, theirs] = [
+      await sessions.open(await verified(someone())),
+      await sessions.open(await verified(someone())),
+    ];
+    await raw.copy(recordOf(mine), `otp-login:{${theirs.subject}}:session:${mine.id}`);
+    expect(await sessions.find(theirs.subject, mine.id)).toBeUndefined();
+    await raw.copy(recordOf(mine), recordOf(theirs), 'REPLACE');
+    expect(await sessions.find(theirs.subject, theirs.id)).toBeUndefined();
+    const another = 'B'.repeat(21) + 'A';
+    await raw.copy(recordOf(mine), `otp-login:{${mine.subject}}:session:${another}`);
+    expect(await sessions.find(mine.subject, another)).toBeUndefined();
+    expect(await sessions.find(mine.subject, mine.id)).toBeDefined();
+  });
+
+  it('opens records of every secret of the list, and none of a secret that was dropped', async () => {
+    const { subject, id } = await replica().open(await verified(someone()));
+    expect(await replica({ SECRET: `${NEW_SECRET},${SECRET}` }).find(subject, id)).toMatchObject({ subject, id });
+    expect(await replica({ SECRET: NEW_SECRET }).find(subject, id)).toBeUndefined();
+  });
+});
+
+describe('who a user is', () => {
+  it('is the same after the whole store is lost', async () => {
+    const number = someone();
+    const before = await replica().open(await verified(number));
+    await raw.flushall();
+    expect(await replica().find(before.subject, before.id)).toBeUndefined();
+    const after = await replica().open(await verified(number));
+    expect(after.subject).toBe(before.subject);
+    expect(after.id).not.toBe(before.id);
+  });
+
+  it('does not change with SECRET, and hangs on the number and SUBJECT_SECRET alone', async () => {
+    const number = someone();
+    const { subject } = await replica().open(await verified(number));
+    const rotated = replica({ SECRET: NEW_SECRET });
+    expect((await rotated.open(await verified(number))).subject).toBe(subject);
+    expect((await replica().open(await verified(someone()))).subject).not.toBe(subject);
+    const elsewhere = replica({ SUBJECT_SECRET: 'another-subject-secret-0123456789-ab' });
+    expect((await elsewhere.open(await verified(number))).subject).not.toBe(subject);
+  });
+
+  it('is not told by the pseudonym of the number, nor the number by either', async () => {
+    const number = someone();
+    const phone = await verified(number);
+    const { subject } = await replica().open(phone);
+    const pseudonym = phone.challengeId.slice(0, 22);
+    expect(subject).not.toBe(pseudonym);
+
+    // Neither slot's keys or values name the other.
+    const dumpOf = async (keys: string[]): Promise<string> => {
+      const values = keys.map(async (key) => {
+        const type = await raw.type(key);
+        if (type === 'hash') return raw.hgetall(key);
+        return type === 'zset' ? raw.zrange(key, 0, -1, 'WITHSCORES') : raw.lrange(key, 0, -1);
+      });
+      return JSON.stringify([keys, await Promise.all(values)]);
+    };
+    const keys = await userKeys(subject);
+    expect(keys).toHaveLength(2);
+    const records = await dumpOf(keys);
+    expect(records).not.toContain(pseudonym);
+    expect(records).not.toContain(phone.challengeId.slice(22));
+    for (const digits of [number.slice(1), number.slice(3), number.slice(-8)])
+      expect(records).not.toContain(digits);
+    for (const key of keys) expect(await raw.pttl(key)).toBeGreaterThan(0);
+
+    await replica().open(await verified(number));
+    const all = await raw.keys('*');
+    expect(all.every((key) => key.startsWith('otp-login:{'))).toBe(true);
+    const ofTheNumber = all.filter((key) => key.includes(pseudonym));
+    expect(ofTheNumber.length).toBeGreaterThan(0);
+    for (const key of ofTheNumber) expect(key).not.toContain(subject);
+  });
+});
