@@ -25,13 +25,9 @@ export function readKeys(settings: Settings) {
     'SECRET',
     'must not hold a secret twice',
   );
-  // SECRET is rotated and SUBJECT_SECRET never is: sharing one, either rule would break the other.
-  settings.demand(
-    !settings.production || subjectSecret === undefined || !secrets?.includes(subjectSecret),
-    'SUBJECT_SECRET',
-    'must differ from every SECRET in production',
-    'SECRET',
-  );
+  if (subjectSecret !== undefined && secrets?.includes(subjectSecret)) {
+    settings.warn('SUBJECT_SECRET', 'is in SECRET too: SECRET is rotated, SUBJECT_SECRET never is');
+  }
 
   if (!settings.production && secrets === undefined) {
     settings.warn('SECRET', 'is unset and random: sessions end when this process does');

@@ -11,13 +11,17 @@ const audienceName = matching(/^[!-~]{1,255}$/, '1 to 255 visible ASCII characte
 
 /** The process itself: where it listens, what it calls itself, where its store is. */
 export function readService(settings: Settings) {
-  // Tokens that name localhost as their issuer are nobody's: production has to say who it is.
-  const issuer = settings.requiredInProduction('ISSUER', webAddress) ?? 'http://localhost:3000';
-  settings.demand(
-    !settings.production || issuer.startsWith('https:') || isLoopback(new URL(issuer).hostname),
-    'ISSUER',
-    'must be https in production',
-  );
+  const named = settings.optional('ISSUER', webAddress);
+  const issuer = named ?? 'http://localhost:3000';
+  if (settings.production && named === undefined) {
+    settings.warn(
+      'ISSUER',
+      'is unset: tokens name localhost, and other services cannot find their keys by it',
+    );
+  }
+  if (settings.production && issuer.startsWith('http:') && !isLoopback(new URL(issuer).hostname)) {
+    settings.warn('ISSUER', 'is not https: keys that are fetched by it may be another hand’s');
+  }
 
   const redis = settings.requiredInProduction('REDIS_URL', redisUrl);
   const target = redis === undefined ? undefined : parseRedisUrl(redis);

@@ -27,7 +27,7 @@ describe('.env.example', () => {
 describe('README.md', () => {
   test('has every setting in the table of its configuration chapter, and nothing else', () => {
     const chapter = /^## Configuration\n([^]*?)(?=^## |$(?![^]))/m.exec(read('README.md'))?.[1] ?? '';
-    const firstCells = chapter.split('\n').flatMap((line) => /^\| *(`[^|]*)\|/.exec(line)?.[1] ?? []);
+    const firstCells = chapter.split('\n').flatMap((line) => /^\| *(\*{0,2}`[^|]*)\|/.exec(line)?.[1] ?? []);
     const names = firstCells.flatMap((cell) =>
       [...cell.matchAll(/`([A-Z][A-Z\d_]+)`/g)].map((match) => match[1]!),
     );

@@ -630,7 +630,14 @@ describe('repeats', () => {
       'failed',
       'unknown',
     ],
-    ['verifyOtp repeats a 503', 'verifyOtp', unavailable, 3, 'unreachable', 'no'],
+    [
+      'verifyOtp repeats a 503, and cannot know whether the code was looked at',
+      'verifyOtp',
+      unavailable,
+      3,
+      'failed',
+      'unknown',
+    ],
     ['verifyOtp repeats a 500', 'verifyOtp', broken, 3, 'failed', 'unknown'],
     ['verifyOtp repeats an unreadable 2xx', 'verifyOtp', unreadable, 3, 'failed', 'unknown'],
   ])('%s', async (_name, verb, reply, count, reason, accepted) => {
