@@ -98,7 +98,7 @@ export class AuthController {
   @ApiBearerAuth()
   @ApiOperation({ operationId: 'me', summary: 'Who is logged in' })
   @ApiOkResponse({ type: MeAnswer, description: 'The user and the session of the access token' })
-  @ApiProblems('unauthenticated', 'session_expired', 'internal_error', 'store_unavailable')
+  @ApiProblems('unauthenticated', 'session_expired', 'payload_too_large', 'internal_error', 'store_unavailable')
   me(@CurrentSession() session: Session): MeAnswer {
     return {
       id: session.subject,

@@ -2,7 +2,8 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:
 import type { Account } from './account';
 import { failure, noSuchRoute } from './answers';
 import { type Outcome, refused, send, showMessage, showWallet, verify } from './contracts';
-import type { Faults, Operation } from './faults';
+import type { Operation } from './fault';
+import type { Faults } from './faults';
 import { misbehave, takesEffect, write } from './misbehave';
 import { readBody } from './requests';
 

@@ -12,7 +12,8 @@ import { BodyTooLarge, isLocalRequest, isLoopback } from './requests';
 
 export type { EmulatorSettings, SentMessage } from './account';
 export type { Call } from './api';
-export type { Fault, FaultScript } from './faults';
+export type { Fault } from './fault';
+export type { FaultScript } from './faults';
 
 /** A running emulator. */
 export interface Emulator {

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import { type Answer, failure, noSuchRoute, success } from './answers';
-import type { Fault } from './faults';
+import type { Fault } from './fault';
 
 const BEFORE: readonly Fault['kind'][] = ['error', 'raw', 'html', 'unverified', 'verified'];
 

@@ -1,4 +1,4 @@
-import type { Fault, Operation } from './faults';
+import type { Fault, Operation } from './fault';
 
 interface Preset {
   /** What it does, in words for a button. */

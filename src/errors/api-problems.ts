@@ -47,6 +47,14 @@ class Problem {
   errors?: FieldProblem[];
 }
 
+/** What every 429 and 503 says, in the OpenAPI document. */
+export const RETRY_AFTER = {
+  'Retry-After': {
+    description: 'Seconds until it is worth trying again.',
+    schema: { type: 'integer' as const, minimum: 1 },
+  },
+};
+
 /** Documents the errors that an operation answers, grouped by status. */
 export function ApiProblems(...codes: ErrorCode[]): MethodDecorator {
   const byStatus = new Map<number, ErrorCode[]>();
@@ -59,9 +67,7 @@ export function ApiProblems(...codes: ErrorCode[]): MethodDecorator {
       status,
       description: group.map((code) => `\`${code}\`: ${ERROR_CODES[code].title}.`).join(' '),
       content: { 'application/problem+json': { schema: { $ref: getSchemaPath(Problem) } } },
-      ...(status === 429 || status === 503
-        ? { headers: { 'Retry-After': { description: 'Seconds', schema: { type: 'integer' as const } } } }
-        : {}),
+      ...(status === 429 || status === 503 ? { headers: RETRY_AFTER } : {}),
     }),
   );
   return applyDecorators(ApiExtraModels(Problem), ...responses);

@@ -1,6 +1,7 @@
 import { Controller, Get, Res } from '@nestjs/common';
 import { ApiOkResponse, ApiOperation, ApiServiceUnavailableResponse, ApiTags } from '@nestjs/swagger';
 import type { FastifyReply } from 'fastify';
+import { ApiProblems, RETRY_AFTER } from '../errors/api-problems';
 import { Store } from '../redis/store';
 import { Lifecycle } from './lifecycle';
 
@@ -12,7 +13,7 @@ const BODY = {
   properties: { status: { type: 'string' as const, enum: ['ok', 'degraded', 'starting', 'ending'] } },
 };
 const healthy = { description: 'Yes', schema: BODY };
-const unhealthy = { description: 'Not now', schema: BODY };
+const unhealthy = { description: 'Not now', schema: BODY, headers: RETRY_AFTER };
 
 /** The three probes of Kubernetes. */
 @ApiTags('Operate')
@@ -26,6 +27,7 @@ export class HealthController {
   @Get('live')
   @ApiOperation({ operationId: 'live', summary: 'The process answers', security: [] })
   @ApiOkResponse(healthy)
+  @ApiProblems('payload_too_large')
   live(): { status: Status } {
     return { status: 'ok' };
   }
@@ -37,6 +39,7 @@ export class HealthController {
     ...unhealthy,
     description: 'Redis was never reached, or the process is ending',
   })
+  @ApiProblems('payload_too_large')
   ready(@Res({ passthrough: true }) reply: FastifyReply): { status: Status } {
     if (this.lifecycle.ending) return this.unavailable(reply, 'ending');
     if (!this.store.reached) return this.unavailable(reply, 'starting');
@@ -49,6 +52,7 @@ export class HealthController {
   @ApiOperation({ operationId: 'startup', summary: 'The process has started', security: [] })
   @ApiOkResponse(healthy)
   @ApiServiceUnavailableResponse({ ...unhealthy, description: 'Redis was never reached' })
+  @ApiProblems('payload_too_large')
   startup(@Res({ passthrough: true }) reply: FastifyReply): { status: Status } {
     return this.store.reached ? { status: 'ok' } : this.unavailable(reply, 'starting');
   }

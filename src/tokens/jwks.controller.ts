@@ -1,6 +1,7 @@
 import { Controller, Get, Header } from '@nestjs/common';
 import { ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import type { JWK } from 'jose';
+import { ApiProblems } from '../errors/api-problems';
 import { SigningKeys } from './signing-keys';
 
 @ApiTags('Verify tokens')
@@ -25,6 +26,7 @@ export class JwksController {
       properties: { keys: { type: 'array', items: { type: 'object', additionalProperties: true } } },
     },
   })
+  @ApiProblems('payload_too_large', 'internal_error')
   async read(): Promise<{ keys: JWK[] }> {
     return this.keys.jwks();
   }
