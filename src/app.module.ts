@@ -6,6 +6,7 @@ import { ConfigModule } from './config/config.module';
 import { HealthModule } from './health/health.module';
 import { LoggingModule } from './logging/logging.module';
 import { MetricsModule } from './metrics/metrics.module';
+import { OAuthModule } from './oauth/oauth.module';
 import { RedisModule } from './redis/redis.module';
 
 /** The composition root, the one file that sees every module. */
@@ -21,6 +22,7 @@ export class AppModule {
         RedisModule,
         HealthModule,
         AuthModule,
+        OAuthModule,
       ],
     };
   }

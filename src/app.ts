@@ -1,3 +1,4 @@
+import cookie from '@fastify/cookie';
 import helmet from '@fastify/helmet';
 import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
@@ -9,7 +10,7 @@ import { Routes } from './errors/routes';
 import { Lifecycle } from './health/lifecycle';
 import { serveOpenApi } from './http/openapi';
 import { observeRequests } from './http/request-log';
-import { acceptJsonObjects, addAnswerHooks, httpServer } from './http/server';
+import { acceptBodies, addAnswerHooks, httpServer } from './http/server';
 import { validation } from './http/validation';
 import { Logger } from './logging/logger';
 import { Metrics } from './metrics/metrics';
@@ -45,15 +46,15 @@ export async function createApp({
   const filter = new ProblemFilter(routes, logger);
   for (const warning of config.warnings) logger.warn(warning);
 
-  acceptJsonObjects(adapter);
+  acceptBodies(adapter);
+  await app.register(cookie);
   addAnswerHooks(adapter, () => app.get(Lifecycle).ending);
   observeRequests(adapter, logger, app.get(Metrics));
   app.useGlobalPipes(validation());
   app.useGlobalFilters(filter);
   app.enableCors({
     origin: (origin, answer) => {
-      const allowed = config.corsOrigins.includes(origin ?? '');
-      answer(null, allowed || (!config.production && LOCALHOST.test(origin ?? '')));
+      answer(null, origin !== undefined && config.allowsOrigin(origin));
     },
     credentials: true,
     methods: ['GET', 'POST', 'DELETE'],
@@ -69,7 +70,6 @@ export async function createApp({
   return app;
 }
 
-const LOCALHOST = /^http:\/\/localhost(:\d+)?$/;
 const NOTHING = { defaultSrc: ["'none'"], frameAncestors: ["'none'"] };
 const SWAGGER_UI = {
   ...NOTHING,

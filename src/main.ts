@@ -1,4 +1,8 @@
 import 'reflect-metadata';
+import type { Server } from 'node:http';
+import type { Socket } from 'node:net';
+import { setTimeout } from 'node:timers/promises';
+import { Logger as NestLogger } from '@nestjs/common';
 import { createApp } from './app';
 import { Config, ConfigError } from './config/config';
 import { Lifecycle } from './health/lifecycle';
@@ -8,8 +12,13 @@ import { Logger } from './logging/logger';
 const DRAIN_MS = 9_000;
 
 async function main(): Promise<void> {
+  // Until our logger is there. A start that fails would print Nest's coloured lines among the JSON ones; what went
+  // wrong is told below, in one line.
+  NestLogger.overrideLogger(false);
   const app = await createApp();
   const [config, logger, lifecycle] = [app.get(Config), app.get(Logger), app.get(Lifecycle)];
+  const server = app.getHttpServer();
+  const sockets = openSockets(server);
   await app.listen(config.port, config.host);
   logger.info('otp-login listens', {
     url: await app.getUrl(),
@@ -19,19 +28,38 @@ async function main(): Promise<void> {
 
   /** Readiness says no first, and serving goes on until the load balancer has looked; then the server closes. */
   const end = async (signal: NodeJS.Signals): Promise<void> => {
-    if (lifecycle.ending) process.exit(130);
+    if (lifecycle.ending) {
+      // Whoever presses Ctrl-C again does not want to wait. Supervisors may send SIGTERM to the process and once more to
+      // its group: that must not cut the delay short.
+      if (signal === 'SIGINT') process.exit(130);
+      return;
+    }
     lifecycle.end();
     logger.info('Ending', { signal });
+    if (signal === 'SIGTERM') await setTimeout(config.shutdownDelaySeconds * 1_000);
+    void setTimeout(DRAIN_MS, undefined, { ref: false }).then(() => process.exit(0));
+    const closed = app.close();
     // Nobody balances load in front of a terminal.
-    const delaySeconds = signal === 'SIGTERM' ? config.shutdownDelaySeconds : 0;
-    await new Promise((resolve) => setTimeout(resolve, delaySeconds * 1_000));
-    setTimeout(() => process.exit(0), DRAIN_MS).unref();
-    await app.close();
+    if (signal === 'SIGINT') server.closeAllConnections();
+    // Browsers and load balancers open connections in advance. One on which nothing was said yet has no request to lose,
+    // but to Node it is not idle: the server would wait for it.
+    for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
+    await closed;
     logger.info('Ended');
     process.exit(0);
   };
   process.on('SIGTERM', (signal) => void end(signal));
   process.on('SIGINT', (signal) => void end(signal));
+}
+
+/** Every connection that is open now. */
+function openSockets(server: Server): ReadonlySet<Socket> {
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
+  return sockets;
 }
 
 main().catch((error: unknown) => {

@@ -1,5 +1,6 @@
 import { ApiProperty } from '@nestjs/swagger';
 import type { Delivery } from '../otp/otp-provider';
+import { TokensAnswer } from './session-bodies';
 
 export class OtpRequestAnswer {
   @ApiProperty({
@@ -44,21 +45,9 @@ export class UserAnswer {
   phoneNumber!: string;
 }
 
-export class VerifiedAnswer {
+export class VerifiedAnswer extends TokensAnswer {
   @ApiProperty({ enum: [true], example: true })
   verified!: true;
-
-  @ApiProperty({ enum: ['Bearer'], example: 'Bearer' })
-  tokenType!: 'Bearer';
-
-  @ApiProperty({
-    description: 'A JWT (RFC 9068), verified by the keys of `/.well-known/jwks.json`.',
-    example: 'eyJ…',
-  })
-  accessToken!: string;
-
-  @ApiProperty({ type: 'integer', description: 'Seconds until the access token expires.', example: 600 })
-  expiresIn!: number;
 
   @ApiProperty({ type: UserAnswer })
   user!: UserAnswer;

@@ -1,13 +1,18 @@
-import { Body, Controller, Get, HttpCode, Post, UseGuards } from '@nestjs/common';
+import { Body, Controller, Get, HttpCode, Post, Req, Res, UseGuards } from '@nestjs/common';
 import { ApiBearerAuth, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ApiProblems } from '../errors/api-problems';
 import { OtpService } from '../otp/otp.service';
 import { SessionsService, type Session } from '../sessions/sessions.service';
 import { AddressThrottlerGuard, LimitedByAddress } from '../throttling/address-throttler.guard';
-import { AccessTokens } from '../tokens/access-tokens';
+import { ClientAddress } from '../throttling/client-address';
+import { TokensService } from '../tokens/tokens.service';
 import { MeAnswer, OtpRequestAnswer, VerifiedAnswer } from './answers';
 import { BearerGuard, CurrentSession } from './bearer.guard';
+import { describeClient } from './client';
+import { IdempotencyKey } from './idempotency-key';
 import { SendOtpBody, VerifyOtpBody } from './otp-bodies';
+import { RefreshCookie } from './refresh-cookie';
 
 /** The HTTP face of login. */
 @ApiTags('Log in')
@@ -16,7 +21,9 @@ export class AuthController {
   constructor(
     private readonly otp: OtpService,
     private readonly sessions: SessionsService,
-    private readonly tokens: AccessTokens,
+    private readonly tokens: TokensService,
+    private readonly cookie: RefreshCookie,
+    private readonly clientAddress: ClientAddress,
   ) {}
 
   @Post('send-otp')
@@ -69,10 +76,13 @@ export class AuthController {
   @ApiProblems(
     'validation_failed',
     'otp_incorrect',
+    'origin_not_allowed',
+    'idempotency_in_progress',
     'otp_expired',
     'otp_attempts_exhausted',
     'payload_too_large',
     'unsupported_media_type',
+    'idempotency_key_reused',
     'phone_locked',
     'rate_limited',
     'internal_error',
@@ -81,14 +91,27 @@ export class AuthController {
     'store_unavailable',
     'upstream_timeout',
   )
-  async verifyOtp(@Body() { requestId, otpCode }: VerifyOtpBody): Promise<VerifiedAnswer> {
-    const session = await this.sessions.open(await this.otp.verify(requestId, otpCode));
-    const { accessToken, expiresIn } = await this.tokens.issue(session);
+  async verifyOtp(
+    @Body() { requestId, otpCode, tokenDelivery }: VerifyOtpBody,
+    @IdempotencyKey() idempotencyKey: string | undefined,
+    @Req() request: FastifyRequest,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<VerifiedAnswer> {
+    const byCookie = tokenDelivery === 'cookie';
+    // Before an attempt is taken: a refused call changes nothing.
+    if (byCookie) this.cookie.checkOrigin(request);
+    const verified = await this.otp.verify(requestId, otpCode, idempotencyKey, tokenDelivery);
+    const session = await this.sessions.open(
+      verified,
+      describeClient(request, this.clientAddress.of(request)),
+    );
+    const { refreshToken, ...tokens } = await this.tokens.issue(session);
+    if (byCookie) this.cookie.set(reply, refreshToken, tokens.refreshExpiresIn);
     return {
       verified: true,
       tokenType: 'Bearer',
-      accessToken,
-      expiresIn,
+      ...tokens,
+      ...(byCookie ? {} : { refreshToken }),
       user: { id: session.subject, phoneNumber: session.phoneNumber },
     };
   }
@@ -98,7 +121,14 @@ export class AuthController {
   @ApiBearerAuth()
   @ApiOperation({ operationId: 'me', summary: 'Who is logged in' })
   @ApiOkResponse({ type: MeAnswer, description: 'The user and the session of the access token' })
-  @ApiProblems('unauthenticated', 'session_expired', 'payload_too_large', 'internal_error', 'store_unavailable')
+  @ApiProblems(
+    'unauthenticated',
+    'session_expired',
+    'session_revoked',
+    'payload_too_large',
+    'internal_error',
+    'store_unavailable',
+  )
   me(@CurrentSession() session: Session): MeAnswer {
     return {
       id: session.subject,

@@ -4,10 +4,13 @@ import { SessionsModule } from '../sessions/sessions.module';
 import { ThrottlingModule } from '../throttling/throttling.module';
 import { TokensModule } from '../tokens/tokens.module';
 import { AuthController } from './auth.controller';
+import { RefreshCookie } from './refresh-cookie';
+import { SessionsController } from './sessions.controller';
 
 /** Issues a JWT once verification succeeds, and says whose it is. */
 @Module({
   imports: [OtpModule, SessionsModule, ThrottlingModule, TokensModule],
-  controllers: [AuthController],
+  providers: [RefreshCookie],
+  controllers: [AuthController, SessionsController],
 })
 export class AuthModule {}

@@ -14,6 +14,11 @@ export const CurrentSession = createParamDecorator((_: unknown, context: Executi
   return session;
 });
 
+/** The token of the Authorization header (RFC 6750 section 2.1), whatever it is worth. */
+export function bearerToken(request: FastifyRequest): string | undefined {
+  return /^Bearer +([^ ]+) *$/i.exec(request.headers.authorization ?? '')?.[1];
+}
+
 /**
  * Lets a request pass whose bearer token (RFC 6750 section 2.1) is ours and whose session lives. The token alone would
  * go on working here after its session has ended.
@@ -27,11 +32,12 @@ export class BearerGuard implements CanActivate {
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
     const request = context.switchToHttp().getRequest<FastifyRequest>();
-    const [, token] = /^Bearer +([^ ]+) *$/i.exec(request.headers.authorization ?? '') ?? [];
+    const token = bearerToken(request);
     const claims = token === undefined ? undefined : await this.tokens.verify(token);
     if (claims === undefined) throw new ApiError('unauthenticated');
     const session = await this.sessionsService.find(claims.subject, claims.sessionId);
-    if (session === undefined) throw new ApiError('session_expired');
+    if (session === 'revoked') throw new ApiError('session_revoked');
+    if (session === 'expired') throw new ApiError('session_expired');
     sessions.set(request, session);
     return true;
   }

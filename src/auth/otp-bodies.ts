@@ -1,5 +1,14 @@
-import { ApiProperty } from '@nestjs/swagger';
-import { IsString, Matches, MaxLength, MinLength, ValidateBy, type ValidationOptions } from 'class-validator';
+import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
+import {
+  IsIn,
+  IsString,
+  Matches,
+  MaxLength,
+  MinLength,
+  ValidateBy,
+  ValidateIf,
+  type ValidationOptions,
+} from 'class-validator';
 import { isPhoneNumber, type PhoneNumber } from '../phone-number/phone-number';
 
 /** Holds for what {@link isPhoneNumber} calls a phone number; there is no second rule. */
@@ -29,7 +38,7 @@ export class SendOtpBody {
 
 export class VerifyOtpBody {
   @ApiProperty({
-    description: 'The `requestId` that send-otp answered.',
+    description: 'The `requestId` that send-otp answered. An unknown one is answered like an expired code.',
     maxLength: 128,
     example: 'Zf3v0x5QW8mJkq1pY7nRtAxB2c4D6e8F0g1H3i5J7k9Q',
   })
@@ -47,4 +56,15 @@ export class VerifyOtpBody {
   @IsString()
   @Matches(/^[0-9]{4,8}$/, { message: '$property must be a string of 4 to 8 digits' })
   otpCode!: string;
+
+  @ApiPropertyOptional({
+    enum: ['body', 'cookie'],
+    default: 'body',
+    description:
+      'Where the refresh token goes: into the answer, or into a cookie that scripts cannot read, for frontends on the ' +
+      'same site as this service.',
+  })
+  @ValidateIf((body: VerifyOtpBody) => body.tokenDelivery !== undefined)
+  @IsIn(['body', 'cookie'])
+  tokenDelivery?: 'body' | 'cookie';
 }

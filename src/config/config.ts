@@ -10,7 +10,9 @@ import { type Environment, type NodeEnv, Settings } from './settings';
 export { ConfigError, SETTING_NAMES, type Environment } from './settings';
 export type { Limit, IntrospectionClient, LogLevel, NodeEnv, StartMessagingContract };
 
-type ConfigValues = Omit<Config, 'toJSON' | typeof inspect.custom>;
+type ConfigValues = Omit<Config, 'toJSON' | 'allowsOrigin' | typeof inspect.custom>;
+
+const LOCALHOST = /^http:\/\/localhost(:\d+)?$/;
 
 /** Every setting of the service, valid and typed; a time or a sum says its unit in its name. Inject it by class. */
 export class Config {
@@ -88,6 +90,15 @@ export class Config {
   constructor(values: ConfigValues) {
     Object.assign(this, values);
     Object.freeze(this);
+  }
+
+  /**
+   * Whether pages of this origin may call with credentials: those of CORS_ORIGINS, this service's own, and outside
+   * production any on localhost. Compared as whole text: a prefix would let `https://app.example.evil.example` in.
+   */
+  allowsOrigin(origin: string): boolean {
+    if (this.corsOrigins.includes(origin) || origin === new URL(this.issuer).origin) return true;
+    return !this.production && LOCALHOST.test(origin);
   }
 
   /** Half of these values are secrets, and a logger serialises whatever it is handed. */

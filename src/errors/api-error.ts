@@ -4,13 +4,19 @@ export const ERROR_CODES = {
   phone_number_rejected: { status: 400, title: 'The phone number was refused by the SMS provider' },
   otp_incorrect: { status: 400, title: 'The code is wrong' },
   unauthenticated: { status: 401, title: 'No valid access token' },
-  session_expired: { status: 401, title: 'The session has ended' },
+  refresh_token_invalid: { status: 401, title: 'The refresh token is not valid' },
+  refresh_token_reused: { status: 401, title: 'The refresh token was used before: the session has ended' },
+  session_expired: { status: 401, title: 'The session has expired' },
+  session_revoked: { status: 401, title: 'The session was ended' },
+  origin_not_allowed: { status: 403, title: 'This origin may not send the cookie' },
   not_found: { status: 404, title: 'Not found' },
   method_not_allowed: { status: 405, title: 'Method not allowed' },
+  idempotency_in_progress: { status: 409, title: 'The first request with this Idempotency-Key is under way' },
   otp_expired: { status: 410, title: 'The code has expired or was used' },
   otp_attempts_exhausted: { status: 410, title: 'No attempts are left for this code' },
   payload_too_large: { status: 413, title: 'The request is too large' },
   unsupported_media_type: { status: 415, title: 'Unsupported media type' },
+  idempotency_key_reused: { status: 422, title: 'The Idempotency-Key was used with another body' },
   phone_locked: { status: 429, title: 'Too many wrong codes for this phone number' },
   rate_limited: { status: 429, title: 'Too many requests' },
   internal_error: { status: 500, title: 'Internal error' },
@@ -36,6 +42,8 @@ export interface ApiErrorDetails {
   /** Rounded up to whole seconds, at least 1. Every 429 and 503 has one; 1 when none is given. */
   retryAfterSeconds?: number;
   errors?: FieldError[];
+  /** How to authenticate instead of by a bearer token, for WWW-Authenticate. */
+  challenge?: string;
   /** The private reason. It is logged, and cannot reach the caller: only the filter writes error bodies. */
   cause?: unknown;
 }
@@ -47,6 +55,7 @@ export class ApiError extends Error {
   readonly attemptsLeft: number | undefined;
   readonly retryAfterSeconds: number | undefined;
   readonly errors: FieldError[] | undefined;
+  readonly challenge: string | undefined;
 
   constructor(
     readonly code: ErrorCode,
@@ -58,9 +67,11 @@ export class ApiError extends Error {
     this.detail = details.detail;
     this.attemptsLeft = details.attemptsLeft;
     this.errors = details.errors;
+    this.challenge = details.challenge;
     const wait = details.retryAfterSeconds;
-    // RFC 9110 section 10.2.3: delay-seconds is a whole number. 429 and 503 always say when to come back.
-    this.retryAfterSeconds =
-      this.status === 429 || this.status === 503 ? Math.max(1, Math.ceil(wait ?? 1)) : undefined;
+    // RFC 9110 section 10.2.3: delay-seconds is a whole number. 429, 503 and 409 always say when to come back.
+    this.retryAfterSeconds = [409, 429, 503].includes(this.status)
+      ? Math.max(1, Math.ceil(wait ?? 1))
+      : undefined;
   }
 }

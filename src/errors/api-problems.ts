@@ -6,7 +6,8 @@ import {
   ApiResponse,
   getSchemaPath,
 } from '@nestjs/swagger';
-import { ERROR_CODES, type ErrorCode } from './api-error';
+import { ApiError, ERROR_CODES, type ApiErrorDetails, type ErrorCode } from './api-error';
+import { problemBody } from './problem';
 
 class FieldProblem {
   @ApiProperty({ example: 'phoneNumber' })
@@ -47,13 +48,35 @@ class Problem {
   errors?: FieldProblem[];
 }
 
-/** What every 429 and 503 says, in the OpenAPI document. */
+/** What says when to come back, in the OpenAPI document. */
 export const RETRY_AFTER = {
   'Retry-After': {
     description: 'Seconds until it is worth trying again.',
     schema: { type: 'integer' as const, minimum: 1 },
   },
 };
+
+const DETAILS: Partial<Record<ErrorCode, ApiErrorDetails>> = {
+  validation_failed: {
+    errors: [
+      {
+        field: 'phoneNumber',
+        message: 'phoneNumber must be an Indian mobile number in E.164 form: +91 and ten digits',
+      },
+    ],
+  },
+  otp_incorrect: { attemptsLeft: 2 },
+  phone_locked: { retryAfterSeconds: 3_600 },
+  rate_limited: { retryAfterSeconds: 30 },
+};
+
+/** The body as a caller gets it, written by the function that writes the real ones. */
+function example(code: ErrorCode): { summary: string; value: unknown } {
+  const error = new ApiError(code, DETAILS[code]);
+  return { summary: code, value: problemBody(error) };
+}
+
+const saysWhenToComeBack = (code: ErrorCode): boolean => new ApiError(code).retryAfterSeconds !== undefined;
 
 /** Documents the errors that an operation answers, grouped by status. */
 export function ApiProblems(...codes: ErrorCode[]): MethodDecorator {
@@ -66,8 +89,13 @@ export function ApiProblems(...codes: ErrorCode[]): MethodDecorator {
     ApiResponse({
       status,
       description: group.map((code) => `\`${code}\`: ${ERROR_CODES[code].title}.`).join(' '),
-      content: { 'application/problem+json': { schema: { $ref: getSchemaPath(Problem) } } },
-      ...(status === 429 || status === 503 ? { headers: RETRY_AFTER } : {}),
+      content: {
+        'application/problem+json': {
+          schema: { $ref: getSchemaPath(Problem) },
+          examples: Object.fromEntries(group.map((code) => [code, example(code)])),
+        },
+      },
+      ...(group.some(saysWhenToComeBack) ? { headers: RETRY_AFTER } : {}),
     }),
   );
   return applyDecorators(ApiExtraModels(Problem), ...responses);

@@ -2,6 +2,7 @@ import { Catch, HttpException, type ArgumentsHost, type ExceptionFilter } from '
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Logger } from '../logging/logger';
 import { ApiError, type ErrorCode } from './api-error';
+import { OAuthError } from './oauth-error';
 import { writeProblem } from './problem';
 import type { Routes } from './routes';
 
@@ -53,7 +54,7 @@ export class ProblemFilter implements ExceptionFilter {
     this.write(reply, error);
   }
 
-  private write(reply: FastifyReply, error: ApiError): void {
+  private write(reply: FastifyReply, error: ApiError | OAuthError): void {
     if (error.code === 'internal_error') {
       this.logger.error('A request failed by our fault', { error: error.cause });
     }
@@ -62,8 +63,8 @@ export class ProblemFilter implements ExceptionFilter {
   }
 }
 
-function toApiError(thrown: unknown): ApiError {
-  if (thrown instanceof ApiError) return thrown;
+function toApiError(thrown: unknown): ApiError | OAuthError {
+  if (thrown instanceof ApiError || thrown instanceof OAuthError) return thrown;
   if (thrown instanceof HttpException) {
     return new ApiError(BY_STATUS[thrown.getStatus()] ?? 'internal_error', { cause: thrown });
   }

@@ -1,5 +1,6 @@
 import type { FastifyReply } from 'fastify';
-import type { ApiError } from './api-error';
+import { ApiError } from './api-error';
+import { OAuthError, oauthAnswer } from './oauth-error';
 
 /** RFC 9457. The one place that says how an error looks; whatever is not here cannot reach a caller. */
 export function problemBody(error: ApiError): Record<string, unknown> {
@@ -15,17 +16,40 @@ export function problemBody(error: ApiError): Record<string, unknown> {
   };
 }
 
+/** The paths whose errors are those of the OAuth RFCs. */
+export function isOAuth({ url }: { url: string }): boolean {
+  return url.startsWith('/oauth/');
+}
+
 /** Writes an error to an answer that has not begun, with the headers that belong to its status. */
-export function writeProblem(reply: FastifyReply, error: ApiError): void {
-  if (error.retryAfterSeconds !== undefined)
+export function writeProblem(reply: FastifyReply, error: ApiError | OAuthError): void {
+  if (error instanceof ApiError && error.retryAfterSeconds !== undefined) {
     void reply.header('Retry-After', String(error.retryAfterSeconds));
+  }
+  if (error instanceof OAuthError || isOAuth(reply.request)) writeOAuthError(reply, error);
+  else writeProblemDetails(reply, error);
+}
+
+function writeProblemDetails(reply: FastifyReply, error: ApiError): void {
   // RFC 6750 section 3: a token that was given and refused is told apart from none.
   if (error.status === 401) {
     const given = reply.request.headers.authorization !== undefined;
-    void reply.header('WWW-Authenticate', given ? 'Bearer error="invalid_token"' : 'Bearer');
+    const bearer = given ? 'Bearer error="invalid_token"' : 'Bearer';
+    void reply.header('WWW-Authenticate', error.challenge ?? bearer);
   }
   void reply
     .status(error.status)
     .header('Content-Type', 'application/problem+json; charset=utf-8')
     .send(JSON.stringify(problemBody(error)));
+}
+
+/** RFC 6749 section 5.2. */
+function writeOAuthError(reply: FastifyReply, error: ApiError | OAuthError): void {
+  const answer = oauthAnswer(error);
+  if (answer.status === 401) void reply.header('WWW-Authenticate', 'Basic realm="otp-login"');
+  const description = error instanceof ApiError ? (error.detail ?? error.message) : error.message;
+  void reply
+    .status(answer.status)
+    .header('Content-Type', 'application/json; charset=utf-8')
+    .send(JSON.stringify({ error: answer.error, error_description: description }));
 }

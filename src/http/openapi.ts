@@ -3,11 +3,13 @@ import { DocumentBuilder, SwaggerModule } from '@nestjs/swagger';
 
 const DESCRIPTION = `Log in with a phone number: a code goes out by SMS, the code comes back, a JWT goes out.
 
-1. \`POST /auth/send-otp\` with the phone number. Keep the \`requestId\`.
-2. \`POST /auth/verify-otp\` with the \`requestId\` and the code from the SMS. Keep the \`accessToken\`.
-3. Click **Authorize**, paste the access token, and call \`GET /auth/me\`.
+Try it on this page:
 
-In the demo, the SMS arrive in the [phone inbox](http://localhost:3001).
+1. Open \`POST /auth/send-otp\` and press **Execute**: in the demo, the example works as it stands. Elsewhere a real SMS
+   goes out, so put in a number of your own. Copy the \`requestId\` from the answer.
+2. Read the code: in the demo in the [phone inbox](http://localhost:3001), elsewhere on the phone.
+3. Open \`POST /auth/verify-otp\`, put in the \`requestId\` and the code, press **Execute**, and copy the \`accessToken\`.
+4. Press **Authorize**, paste the access token, and execute \`GET /auth/me\`: it says who you are.
 
 Errors are \`application/problem+json\` (RFC 9457); decide by their \`code\`. Every 429 and 503 says in \`Retry-After\`,
 in seconds, when to come back.`;
@@ -19,17 +21,31 @@ export function serveOpenApi(app: NestFastifyApplication): void {
     .setDescription(DESCRIPTION)
     .setVersion('0.1.0')
     .setLicense('MIT', 'https://opensource.org/license/mit')
-    .addServer('/')
+    .addServer('/', 'This instance')
     .addTag('Log in', 'Phone in, code out, code in, JWT out.')
+    .addTag('Stay logged in', 'Refresh, see where you are logged in, log out.')
     .addTag('Verify tokens', 'What a resource server needs.')
+    .addTag('OAuth 2.0', 'The same for clients that speak the standards.')
     .addTag('Operate', 'Probes.')
-    .addBearerAuth({ type: 'http', scheme: 'bearer', bearerFormat: 'JWT' })
+    .addBasicAuth({ type: 'http', scheme: 'basic', description: 'A client of INTROSPECTION_CLIENTS.' })
+    .addBearerAuth({
+      type: 'http',
+      scheme: 'bearer',
+      bearerFormat: 'JWT',
+      description: 'The `accessToken` that verify-otp answered, without the word Bearer.',
+    })
     .build();
   const document = SwaggerModule.createDocument(app, config);
   SwaggerModule.setup('docs', app, document, {
     jsonDocumentUrl: 'docs-json',
     yamlDocumentUrl: 'docs-yaml',
     customSiteTitle: 'otp-login',
-    swaggerOptions: { persistAuthorization: true, displayRequestDuration: true, tryItOutEnabled: true },
+    swaggerOptions: {
+      persistAuthorization: true,
+      displayRequestDuration: true,
+      tryItOutEnabled: true,
+      // The list of schemas is folded: each stands with the operation that uses it.
+      defaultModelsExpandDepth: 0,
+    },
   });
 }

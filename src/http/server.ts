@@ -4,14 +4,15 @@ import type { Socket } from 'node:net';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ApiError, type ErrorCode } from '../errors/api-error';
-import { problemBody } from '../errors/problem';
+import { isOAuth, problemBody } from '../errors/problem';
+import type { OAuthErrorCode } from '../errors/oauth-error';
 import type { ProblemFilter } from '../errors/problem.filter';
 import { requestContext } from '../logging/request-context';
 
 declare module 'fastify' {
   interface FastifyReply {
     /** The error code of the answer, for the log. */
-    outcome: ErrorCode | null;
+    outcome: ErrorCode | OAuthErrorCode | null;
   }
 }
 
@@ -71,25 +72,46 @@ export function addAnswerHooks(adapter: FastifyAdapter, isEnding: () => boolean)
   });
 }
 
-/** JSON only, and objects only. `__proto__` and its like are unknown fields: they go nowhere. */
-export function acceptJsonObjects(adapter: FastifyAdapter): void {
+/** JSON objects; forms at /oauth/* and nowhere else, where the RFCs want them and nothing but them. */
+export function acceptBodies(adapter: FastifyAdapter): void {
   const fastify = adapter.getInstance();
-  const parse = fastify.getDefaultJsonParser('remove', 'remove');
+  // `__proto__` and its like are unknown fields: they go nowhere.
+  const parseJson = fastify.getDefaultJsonParser('remove', 'remove');
   fastify.removeAllContentTypeParsers();
   fastify.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
-    if (body === '') {
+    if (isOAuth(request)) {
+      done(new ApiError('unsupported_media_type'));
+    } else if (body === '') {
       done(null, {});
-      return;
+    } else {
+      void parseJson(request, String(body), (error, value) => {
+        const fault = error ? 'The body is not JSON' : faultOf(value);
+        if (fault === undefined) done(null, value);
+        else done(new ApiError('validation_failed', { detail: fault }));
+      });
     }
-    parse(request, String(body), (error, value) => {
-      if (error) done(new ApiError('validation_failed', { detail: 'The body is not JSON' }));
-      else if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-        done(new ApiError('validation_failed', { detail: 'The body must be a JSON object' }));
-      } else if (isDeeperThan(DEPTH_LIMIT, value)) {
-        done(new ApiError('validation_failed', { detail: 'The body is nested too deep' }));
-      } else done(null, value);
-    });
   });
+  fastify.addContentTypeParser(
+    'application/x-www-form-urlencoded',
+    { parseAs: 'string' },
+    (request, body, done) => {
+      if (!isOAuth(request)) {
+        done(new ApiError('unsupported_media_type'));
+        return;
+      }
+      const form = new URLSearchParams(String(body));
+      const names = [...form.keys()];
+      // RFC 6749 section 3.2: parameters must not be included more than once.
+      if (new Set(names).size === names.length) done(null, Object.fromEntries(form));
+      else done(new ApiError('validation_failed', { detail: 'A parameter is given twice' }));
+    },
+  );
+}
+
+function faultOf(value: unknown): string | undefined {
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    return 'The body must be a JSON object';
+  return isDeeperThan(DEPTH_LIMIT, value) ? 'The body is nested too deep' : undefined;
 }
 
 /** 16 KB hold eight thousand levels, and whoever walks them by recursion runs out of stack. */

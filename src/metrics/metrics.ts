@@ -27,6 +27,12 @@ export class Metrics {
     labelNames: ['outcome'] as const,
     registers: [this.registry],
   });
+  readonly refreshes = new Counter({
+    name: 'otp_login_refreshes_total',
+    help: 'Uses of refresh tokens by outcome: rotated, repeated within the grace interval, or the error code',
+    labelNames: ['outcome'] as const,
+    registers: [this.registry],
+  });
   readonly limitsHit = new Counter({
     name: 'otp_login_limits_hit_total',
     help: 'Requests refused by a limit, by its kind',

@@ -16,6 +16,7 @@ const FINISH = Script.load(__dirname, 'finish');
 const TAKE_ATTEMPT = Script.load(__dirname, 'take-attempt');
 const CONSUME = Script.load(__dirname, 'consume');
 const GIVE_BACK = Script.load(__dirname, 'give-back');
+const SETTLE = Script.load(__dirname, 'settle');
 
 /** A code's whole life, resends included. */
 const CODE_LIFE_MS = 600_000;
@@ -36,6 +37,12 @@ export interface OpenChallenge {
   resendAt: Date;
 }
 
+/** A request under an Idempotency-Key: where its answer is kept, and what its body was, both as keyed hashes. */
+export interface Repeat {
+  field: string;
+  fingerprint: string;
+}
+
 /** An attempt that was taken; the code may be looked at once. */
 export interface Attempt {
   phone: PhoneNumber;
@@ -44,6 +51,8 @@ export interface Attempt {
   attemptsLeft: number;
   /** The timestamp under which it stands among the number's failures, until it turns out right. */
   failure: string;
+  /** It repeats one that was right: there is nothing to look at. */
+  wasRight: boolean;
 }
 
 /** Challenges in Redis: one hash each, beside the number's live code and its failures, all on the number's own slot. */
@@ -110,41 +119,83 @@ export class Challenges {
     await this.store.command('abandon', (client) => client.del(this.keys(requestId).challenge));
   }
 
-  /** Takes an attempt. Throws `otp_expired` (also for an id that is not ours), `otp_attempts_exhausted`, `phone_locked`. */
-  async takeAttempt(requestId: string): Promise<Attempt> {
+  /**
+   * Takes an attempt, or finds the answer of the first request under the same Idempotency-Key. Throws `otp_expired` (also for an id that is not ours), `otp_attempts_exhausted`,
+   * `phone_locked`, and for a repeat `otp_incorrect`, `idempotency_key_reused`, `idempotency_in_progress`.
+   */
+  async takeAttempt(requestId: string, repeat?: Repeat): Promise<Attempt> {
     if (!REQUEST_ID.test(requestId)) throw new ApiError('otp_expired');
     const keys = this.keys(requestId);
     const answer = (await this.store.run(
       TAKE_ATTEMPT,
       [keys.challenge, keys.codes, keys.failed, keys.cleared],
-      limitArguments(this.config.limitFailedCodes),
+      [repeat?.field ?? '', repeat?.fingerprint ?? '', ...limitArguments(this.config.limitFailedCodes)],
     )) as
-      ['taken', number, string, string, string, string] | ['expired'] | ['exhausted'] | ['locked', number];
-    if (answer[0] === 'expired') throw new ApiError('otp_expired');
-    if (answer[0] === 'exhausted') throw new ApiError('otp_attempts_exhausted', { attemptsLeft: 0 });
-    if (answer[0] === 'locked') throw new ApiError('phone_locked', { retryAfterSeconds: answer[1] / 1_000 });
-    const [, attemptsLeft, failure, sealed, nonce, upstreamId] = answer;
-    const phone = openPhoneNumber(sealed, keys.challenge, this.phoneKeys);
-    // A record that does not open was written by another hand, or under a secret that was dropped.
-    if (phone === undefined || !requestId.startsWith(phonePseudonym(phone, this.pseudonymKey))) {
-      throw new ApiError('otp_expired', { cause: new Error('A challenge does not open') });
+      | ['taken', number, string, string, string, string]
+      | ['replay', string]
+      | ['expired' | 'exhausted' | 'other body']
+      | ['locked' | 'in progress' | 'incorrect', number];
+    switch (answer[0]) {
+      case 'taken': {
+        const [, attemptsLeft, failure, sealed, nonce, upstreamId] = answer;
+        const phone = this.openPhone(requestId, sealed);
+        return { phone, nonce, upstreamId, attemptsLeft, failure, wasRight: false };
+      }
+      case 'replay':
+        return {
+          phone: this.openPhone(requestId, answer[1]),
+          nonce: '',
+          upstreamId: '',
+          attemptsLeft: 0,
+          failure: '',
+          wasRight: true,
+        };
+      case 'expired':
+        throw new ApiError('otp_expired');
+      case 'exhausted':
+        throw new ApiError('otp_attempts_exhausted', { attemptsLeft: 0 });
+      case 'locked':
+        throw new ApiError('phone_locked', { retryAfterSeconds: answer[1] / 1_000 });
+      case 'incorrect':
+        throw new ApiError('otp_incorrect', { attemptsLeft: answer[1] });
+      case 'other body':
+        throw new ApiError('idempotency_key_reused');
+      case 'in progress':
+        throw new ApiError('idempotency_in_progress', { retryAfterSeconds: answer[1] / 1_000 });
     }
-    return { phone, nonce, upstreamId, attemptsLeft, failure };
   }
 
   /** Uses the challenge up. False when another answer was first. */
-  async consume(requestId: string, { failure }: Attempt): Promise<boolean> {
+  async consume(requestId: string, { failure }: Attempt, repeat?: Repeat): Promise<boolean> {
     const keys = this.keys(requestId);
-    return (
-      (await this.store.run(CONSUME, [keys.challenge, keys.codes, keys.failed, keys.cleared], [failure])) ===
-      1
+    const consumed = await this.store.run(
+      CONSUME,
+      [keys.challenge, keys.codes, keys.failed, keys.cleared],
+      [failure, repeat?.field ?? '', repeat?.fingerprint ?? ''],
     );
+    return consumed === 1;
+  }
+
+  /** Keeps what a verification answered, for repeats under its Idempotency-Key; a failure of ours releases the key. */
+  async settle(requestId: string, repeat: Repeat, error: ApiError): Promise<void> {
+    const kept = error.code === 'otp_incorrect' || error.status === 410;
+    const record = kept ? `${repeat.fingerprint}:${error.status}:${error.attemptsLeft ?? 0}` : '';
+    await this.store.run(SETTLE, [this.keys(requestId).challenge], [repeat.field, record]);
   }
 
   /** Gives an attempt back that upstream certainly did not look at. */
   async giveBack(requestId: string, { failure }: Attempt): Promise<void> {
     const keys = this.keys(requestId);
     await this.store.run(GIVE_BACK, [keys.challenge, keys.failed], [failure]);
+  }
+
+  private openPhone(requestId: string, sealed: string): PhoneNumber {
+    const phone = openPhoneNumber(sealed, this.keys(requestId).challenge, this.phoneKeys);
+    // A record that does not open was written by another hand, or under a secret that was dropped.
+    if (phone === undefined || !requestId.startsWith(phonePseudonym(phone, this.pseudonymKey))) {
+      throw new ApiError('otp_expired', { cause: new Error('A challenge does not open') });
+    }
+    return phone;
   }
 
   private keys(requestId: string): { challenge: string; codes: string; failed: string; cleared: string } {

@@ -1,15 +1,21 @@
 -- Uses a challenge up, once: of two right answers at once one gets the session. Its code is void with it, for every
 -- request id that carried it. The number's failures of the last hour are cleared.
 -- KEYS challenge, codes, failed codes, cleared; all in {pseudonym}
--- ARGV the failure that the attempt was counted as
+-- ARGV the failure that the attempt was counted as, name of the Idempotency-Key's field or '', fingerprint of the body
 -- Returns 1, or 0 when it was used or replaced meanwhile.
 -- One script, because between a check and a write two replicas would both open a session.
 local state, nonce = unpack(redis.call('HMGET', KEYS[1], 'state', 'nonce'))
 if state ~= 'open' or redis.call('HGET', KEYS[2], 'live') ~= nonce then return 0 end
+local now = now_ms()
 redis.call('HSET', KEYS[1], 'state', 'verified')
+if ARGV[2] ~= '' then
+  redis.call('HSET', KEYS[1], ARGV[2], ARGV[3] .. ':200:' .. text(now))
+  -- The repeat of a code that came at its last moment must find it.
+  redis.call('PEXPIRE', KEYS[1], math.max(redis.call('PTTL', KEYS[1]), 61000))
+end
 -- First the new field: a hash that was emptied is gone, and would come back without its time to live.
 redis.call('HSET', KEYS[2], 'used', nonce)
 redis.call('HDEL', KEYS[2], 'live', 'live:issued', 'live:expires')
 redis.call('LREM', KEYS[3], -1, ARGV[1])
-redis.call('SET', KEYS[4], text(now_ms()), 'PX', 3600000)
+redis.call('SET', KEYS[4], text(now), 'PX', 3600000)
 return 1

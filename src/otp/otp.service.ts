@@ -6,7 +6,7 @@ import { ApiError } from '../errors/api-error';
 import { Metrics } from '../metrics/metrics';
 import type { PhoneNumber } from '../phone-number/phone-number';
 import { Admission, type Admitted } from '../throttling/admission';
-import { Challenges, type Attempt, type OpenChallenge } from './challenges';
+import { Challenges, type Attempt, type OpenChallenge, type Repeat } from './challenges';
 import {
   OTP_PROVIDER,
   ProviderError,
@@ -45,6 +45,7 @@ export type { VerifiedPhone };
 @Injectable()
 export class OtpService {
   private readonly idempotencyKey: Buffer;
+  private readonly repeatKey: Buffer;
 
   constructor(
     config: Config,
@@ -54,6 +55,7 @@ export class OtpService {
     private readonly metrics: Metrics,
   ) {
     this.idempotencyKey = deriveKey(config.subjectSecret, 'upstream idempotency key');
+    this.repeatKey = deriveKey(config.subjectSecret, 'idempotency of verify');
   }
 
   /**
@@ -84,19 +86,42 @@ export class OtpService {
   /**
    * Answers whether this is the code of this request, and returns the proof. The phone number comes from the
    * challenge, never from the caller: who owns one number could otherwise log in as another.
-   * Throws {@link ApiError} `otp_incorrect`, `otp_expired`, `otp_attempts_exhausted`, `phone_locked`, or a fault.
+   * Under an Idempotency-Key a repeat gets the first answer, for a minute where it was right: `variant` is whatever
+   * else makes it the same request.
+   * Throws {@link ApiError} `otp_incorrect`, `otp_expired`, `otp_attempts_exhausted`, `phone_locked`,
+   * `idempotency_key_reused`, `idempotency_in_progress`, or a fault.
    */
-  async verify(requestId: string, code: string): Promise<VerifiedPhone> {
-    return counted(this.metrics.verifications, this.checkCode(requestId, code), () => 'verified');
+  async verify(
+    requestId: string,
+    code: string,
+    idempotencyKey?: string,
+    variant = '',
+  ): Promise<VerifiedPhone> {
+    const repeat =
+      idempotencyKey === undefined
+        ? undefined
+        : { field: this.keyed(`key:${idempotencyKey}`), fingerprint: this.keyed(`body:${code}:${variant}`) };
+    return counted(this.metrics.verifications, this.checkCode(requestId, code, repeat), () => 'verified');
   }
 
-  private async checkCode(requestId: string, code: string): Promise<VerifiedPhone> {
+  private async checkCode(requestId: string, code: string, repeat?: Repeat): Promise<VerifiedPhone> {
     // Taken before we looked, so that a crash in between cannot give it back.
-    const attempt = await this.challenges.takeAttempt(requestId);
-    const verified = await this.look(requestId, attempt, code);
-    if (!verified) throw new ApiError('otp_incorrect', { attemptsLeft: attempt.attemptsLeft });
-    if (!(await this.challenges.consume(requestId, attempt))) throw new ApiError('otp_expired');
-    return new VerifiedPhone(attempt.phone, requestId);
+    const attempt = await this.challenges.takeAttempt(requestId, repeat);
+    if (attempt.wasRight) return new VerifiedPhone(attempt.phone, requestId);
+    try {
+      const verified = await this.look(requestId, attempt, code);
+      if (!verified) throw new ApiError('otp_incorrect', { attemptsLeft: attempt.attemptsLeft });
+      if (!(await this.challenges.consume(requestId, attempt, repeat))) throw new ApiError('otp_expired');
+      return new VerifiedPhone(attempt.phone, requestId);
+    } catch (error) {
+      if (repeat && error instanceof ApiError) await this.challenges.settle(requestId, repeat, error);
+      throw error;
+    }
+  }
+
+  /** Keyed: a bare hash of a body with a six-digit code in it is guessed in a second from a dump. */
+  private keyed(text: string): string {
+    return createHmac('sha256', this.repeatKey).update(text).digest('base64url').slice(0, 22);
   }
 
   private async send(challenge: Challenge, admitted: Admitted): Promise<Sent> {

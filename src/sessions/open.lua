@@ -1,23 +1,34 @@
--- Opens a session, or finds it open already: its id is derived from the challenge, so a repeat opens no second one.
--- Past the highest number of sessions a user may have, the oldest ends.
--- KEYS session (hash), the user's sessions (sorted set: id by time of opening); both in {sub}
--- ARGV session id, encrypted phone number, idle limit (ms), absolute limit (ms), sessions a user, the prefix of
---      session keys
--- Returns when the person authenticated (ms).
+-- Opens a session, or finds it open already: its id is derived from the challenge, so a repeat opens no second one and
+-- revives none that has ended.
+-- KEYS session (hash), the user's sessions (sorted set: id by time of opening), opened (that it was, for as long as a
+--      repeat may come); all in {sub}
+-- ARGV session id, the prefix of session keys, idle limit (ms), absolute limit (ms), sessions a user, id of the secret
+--      that signs its refresh tokens, encrypted phone number, device, address
+-- Returns {'live', authenticated (ms), secret id, time to live (ms), ids that are one too many ...}, or {'ended'} also
+--      when it was refreshed since: its first refresh token is used.
 -- One script, because two opened at once on two replicas would each see room for one more.
-local id, phone, idle, absolute, most, prefix = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
-local opened = redis.call('HGET', KEYS[1], 'authenticated')
-if opened then return tonumber(opened) end
-
+local id, prefix, idle, absolute, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local now = now_ms()
-redis.call('HSET', KEYS[1], 'authenticated', text(now), 'phone', phone)
-redis.call('PEXPIRE', KEYS[1], text(math.min(idle, absolute)))
--- Sessions older than the absolute limit have expired by themselves.
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', text(now - absolute))
+local authenticated, counter, secret, revoked =
+  unpack(redis.call('HMGET', KEYS[1], 'authenticated', 'counter', 'secret', 'revoked'))
+if revoked or (authenticated and counter ~= '0') then return { 'ended' } end
+if authenticated then return { 'live', tonumber(authenticated), secret, redis.call('PTTL', KEYS[1]) } end
+if redis.call('EXISTS', KEYS[3]) == 1 then return { 'ended' } end
+
+local ttl = math.min(idle, absolute)
+redis.call('HSET', KEYS[1], 'authenticated', text(now), 'counter', 0, 'used', text(now), 'secret', ARGV[6],
+  'phone', ARGV[7], 'device', ARGV[8], 'address', ARGV[9])
+redis.call('PEXPIRE', KEYS[1], text(ttl))
+redis.call('SET', KEYS[3], '1', 'PX', 90000)
+-- Sessions that expired leave the index here, or they would push living ones out.
+for _, other in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+  if redis.call('EXISTS', prefix .. other) == 0 then redis.call('ZREM', KEYS[2], other) end
+end
 redis.call('ZADD', KEYS[2], text(now), id)
 redis.call('PEXPIRE', KEYS[2], text(absolute))
-while redis.call('ZCARD', KEYS[2]) > most do
-  local oldest = redis.call('ZPOPMIN', KEYS[2])
-  redis.call('DEL', prefix .. oldest[1])
+local answer = { 'live', now, ARGV[6], ttl }
+local over = redis.call('ZCARD', KEYS[2]) - most
+if over > 0 then
+  for _, oldest in ipairs(redis.call('ZRANGE', KEYS[2], 0, over - 1)) do answer[#answer + 1] = oldest end
 end
-return now
+return answer

@@ -2,13 +2,20 @@ import { createHmac } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { Config } from '../config/config';
 import { deriveKey, Keyring } from '../config/derived-keys';
+import { ApiError } from '../errors/api-error';
 import type { VerifiedPhone } from '../otp/otp.service';
 import { openPhoneNumber, sealPhoneNumber } from '../phone-number/phone-cipher';
 import type { PhoneNumber } from '../phone-number/phone-number';
 import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
+import { Revocations } from './revocations';
 
 const OPEN = Script.load(__dirname, 'open');
+const REFRESH = Script.load(__dirname, 'refresh');
+const END = Script.load(__dirname, 'end');
+const LIST = Script.load(__dirname, 'list');
+
+const SESSION_ID = /^[\w-]{22}$/;
 
 /**
  * A person who is logged in on one device. Only {@link SessionsService} makes one, from a {@link VerifiedPhone} or from
@@ -23,6 +30,11 @@ class Session {
     readonly subject: string,
     readonly phoneNumber: PhoneNumber,
     readonly authenticatedAt: Date,
+    /** How often it was refreshed; part of its newest refresh token. */
+    readonly counter: number,
+    /** The id of the secret that signs its refresh tokens, for its whole life. */
+    readonly secretId: string,
+    readonly expiresInMs: number,
   ) {}
 
   get opened(): true {
@@ -30,6 +42,21 @@ class Session {
   }
 }
 export type { Session };
+
+/** Where a session was opened, as its owner may recognise it; no more of the client is kept. */
+export interface Client {
+  /** At most 40 characters. */
+  device: string;
+  /** Cut to /24 or /48. */
+  address: string;
+}
+
+export interface ListedSession extends Client {
+  id: string;
+  createdAt: Date;
+  lastUsedAt: Date;
+  expiresAt: Date;
+}
 
 /** Sessions in Redis, on the user's own slot. The store holds nothing that a thief could replay. */
 @Injectable()
@@ -41,6 +68,7 @@ export class SessionsService {
   constructor(
     private readonly config: Config,
     private readonly store: Store,
+    private readonly revocations: Revocations,
   ) {
     this.subjectKey = deriveKey(config.subjectSecret, 'subject');
     this.sessionIdKey = deriveKey(config.subjectSecret, 'session id');
@@ -48,39 +76,158 @@ export class SessionsService {
   }
 
   /**
-   * Opens the session of a verified number. Idempotent: the id is derived from the challenge, so two right answers at
-   * once, or a crash in between, still make one session.
+   * Opens the session of a verified number; past the highest number of a user's sessions the oldest ends. Idempotent:
+   * the id is derived from the challenge, so two right answers at once, or a crash in between, still make one session.
+   * Throws `otp_expired` when that one session has ended or was refreshed already: a repeat revives nothing.
    */
-  async open({ phoneNumber, challengeId }: VerifiedPhone): Promise<Session> {
+  async open({ phoneNumber, challengeId }: VerifiedPhone, { device, address }: Client): Promise<Session> {
     const subject = this.subjectOf(phoneNumber);
     const id = hmac128(this.sessionIdKey, challengeId);
     const key = sessionKey(subject, id);
-    const authenticated = await this.store.run(
+    const answer = (await this.store.run(
       OPEN,
-      [key, `${KEY_PREFIX}{${subject}}:sessions`],
+      [key, indexKey(subject), `${KEY_PREFIX}{${subject}}:opened:${id}`],
       [
         id,
-        sealPhoneNumber(phoneNumber, key, this.phoneKeys),
-        this.config.sessionIdleTtlSeconds * 1_000,
-        this.config.sessionMaxTtlSeconds * 1_000,
-        this.config.sessionsPerUser,
         sessionKey(subject, ''),
+        ...this.limits(),
+        this.config.sessionsPerUser,
+        this.phoneKeys.current.id,
+        sealPhoneNumber(phoneNumber, key, this.phoneKeys),
+        device,
+        address,
       ],
-    );
-    return new Session(id, subject, phoneNumber, new Date(Number(authenticated)));
+    )) as ['live', number, string, number, ...string[]] | ['ended'];
+    if (answer[0] === 'ended') throw new ApiError('otp_expired');
+    const [, authenticated, secretId, ttl, ...tooMany] = answer;
+    await this.endThese(subject, tooMany);
+    return new Session(id, subject, phoneNumber, new Date(authenticated), 0, secretId, ttl);
   }
 
-  /** The live session of this user and id, or undefined when it has ended. */
-  async find(subject: string, id: string): Promise<Session | undefined> {
+  /**
+   * Rotates a session whose refresh token was found authentic. The immediate parent gets the same successor again
+   * within the grace interval. Throws `session_expired`, `session_revoked`, `refresh_token_invalid`, and
+   * `refresh_token_reused` after it ended the session: whoever holds the newer token may be the thief.
+   */
+  async refresh(
+    subject: string,
+    id: string,
+    counter: number,
+  ): Promise<{ session: Session; rotated: boolean }> {
     const key = sessionKey(subject, id);
-    const [phone, authenticated] = await this.store.command('find session', (client) =>
-      client.hmget(key, 'phone', 'authenticated'),
+    const answer = (await this.store.run(
+      REFRESH,
+      [key],
+      [counter, this.config.refreshGraceSeconds * 1_000, ...this.limits()],
+    )) as
+      | ['live', number, number, string, string, number, string]
+      | ['reused']
+      | ['revoked']
+      | ['expired']
+      | ['unknown'];
+    if (answer[0] === 'reused') {
+      await this.endThese(subject, [id]);
+      throw new ApiError('refresh_token_reused');
+    }
+    if (answer[0] === 'revoked') throw new ApiError('session_revoked');
+    if (answer[0] === 'expired') throw new ApiError('session_expired');
+    if (answer[0] === 'unknown') throw new ApiError('refresh_token_invalid');
+    const [, newest, authenticated, secretId, sealed, ttl, rotated] = answer;
+    const session = this.restore(subject, id, sealed, authenticated, newest, secretId, ttl);
+    if (session === undefined) throw new ApiError('session_expired');
+    return { session, rotated: rotated === '1' };
+  }
+
+  /** The living session of this user and id; or how it ended, as far as that is known. */
+  async find(subject: string, id: string): Promise<Session | 'revoked' | 'expired'> {
+    const key = sessionKey(subject, id);
+    const [sealed, authenticated, counter, secretId, revoked] = await this.store.command(
+      'find session',
+      (client) => client.hmget(key, 'phone', 'authenticated', 'counter', 'secret', 'revoked'),
     );
-    if (!phone || !authenticated) return undefined;
-    const phoneNumber = openPhoneNumber(phone, key, this.phoneKeys);
+    if (revoked) return 'revoked';
+    if (!sealed || !authenticated || !secretId) return 'expired';
+    return (
+      this.restore(subject, id, sealed, Number(authenticated), Number(counter), secretId, 0) ?? 'expired'
+    );
+  }
+
+  /** The living sessions of a user, the newest first. */
+  async list(subject: string): Promise<ListedSession[]> {
+    const rows = (await this.store.run(LIST, [indexKey(subject)], [sessionKey(subject, '')])) as [
+      string,
+      number,
+      number,
+      number,
+      string,
+      string,
+    ][];
+    return rows.map(([id, createdAt, lastUsedAt, expiresAt, device, address]) => ({
+      id,
+      createdAt: new Date(createdAt),
+      lastUsedAt: new Date(lastUsedAt),
+      expiresAt: new Date(expiresAt),
+      device,
+      address,
+    }));
+  }
+
+  /** Ends one session of this user. False when there is no such living session of this user's. */
+  async end(subject: string, id: string): Promise<boolean> {
+    // Found first: what is published is believed by others, and must not be an id that a stranger made up.
+    if (!SESSION_ID.test(id) || typeof (await this.find(subject, id)) === 'string') return false;
+    await this.endThese(subject, [id]);
+    return true;
+  }
+
+  /** Ends every session of this user, but for the one that is kept. */
+  async endAll(subject: string, kept?: string): Promise<void> {
+    const ids = await this.store.command('list sessions', (client) =>
+      client.zrange(indexKey(subject), 0, -1),
+    );
+    const published = ids.filter((id) => id !== kept);
+    await this.revocations.publish(published);
+    const ended = await this.runEnd(subject, 'all but', kept === undefined ? [] : [kept]);
+    // One that was opened after the look has ended all the same, and is told of late rather than never.
+    await this.revocations.publish(ended.filter((id) => !published.includes(id)));
+  }
+
+  private async endThese(subject: string, ids: readonly string[]): Promise<void> {
+    if (ids.length === 0) return;
+    await this.revocations.publish(ids);
+    await this.runEnd(subject, 'these', ids);
+  }
+
+  private async runEnd(
+    subject: string,
+    mode: 'these' | 'all but',
+    ids: readonly string[],
+  ): Promise<string[]> {
+    const tellMs = this.config.accessTokenTtlSeconds * 1_000;
+    return (await this.store.run(
+      END,
+      [indexKey(subject)],
+      [sessionKey(subject, ''), tellMs, mode, ...ids],
+    )) as string[];
+  }
+
+  private restore(
+    subject: string,
+    id: string,
+    sealed: string,
+    authenticated: number,
+    counter: number,
+    secretId: string,
+    ttl: number,
+  ): Session | undefined {
+    const phoneNumber = openPhoneNumber(sealed, sessionKey(subject, id), this.phoneKeys);
     // Who the user is follows from the number, never from the record: a record copied to another user's key is nobody.
     if (phoneNumber === undefined || this.subjectOf(phoneNumber) !== subject) return undefined;
-    return new Session(id, subject, phoneNumber, new Date(Number(authenticated)));
+    return new Session(id, subject, phoneNumber, new Date(authenticated), counter, secretId, ttl);
+  }
+
+  private limits(): [idleMs: number, absoluteMs: number] {
+    return [this.config.sessionIdleTtlSeconds * 1_000, this.config.sessionMaxTtlSeconds * 1_000];
   }
 
   /** The 0 is a generation, for the day that a number is given to somebody else. */
@@ -91,6 +238,10 @@ export class SessionsService {
 
 function sessionKey(subject: string, id: string): string {
   return `${KEY_PREFIX}{${subject}}:session:${id}`;
+}
+
+function indexKey(subject: string): string {
+  return `${KEY_PREFIX}{${subject}}:sessions`;
 }
 
 /** 22 base64url characters. */

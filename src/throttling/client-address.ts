@@ -72,6 +72,13 @@ export function addressScopes(address: string): { scope: string; factor: number 
   ];
 }
 
+/** The address as its owner may recognise it and nobody else be found by it: cut to /24 or /48. */
+export function networkOf(address: string): string {
+  if (isIPv4(address)) return address.replace(/\d+$/, '0/24');
+  const groups = expandIPv6(address).slice(0, 3);
+  return `${groups.map((group) => parseInt(group, 16).toString(16)).join(':')}::/48`;
+}
+
 function canonical(text: string): string | undefined {
   const address = text.replace(/%.*$/, '');
   if (isIP(address) === 0) return undefined;

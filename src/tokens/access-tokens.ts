@@ -9,6 +9,8 @@ import { SigningKeys } from './signing-keys';
 export interface AccessTokenClaims {
   subject: string;
   sessionId: string;
+  /** All of it, as it stands in the token. */
+  claims: Record<string, unknown>;
 }
 
 const TYPE = 'at+jwt';
@@ -33,7 +35,7 @@ export class AccessTokens {
     const accessToken = await this.jwt.signAsync(
       {
         sid: session.id,
-        auth_time: Math.floor(session.authenticatedAt.getTime() / 1_000),
+        auth_time: authTime(session),
         amr: ['otp', 'sms'],
         client_id: this.config.audience,
         ...(this.config.tokenPhoneNumber ? { phone_number: session.phoneNumber } : {}),
@@ -72,12 +74,17 @@ export class AccessTokens {
       } as unknown as JwtVerifyOptions);
       const { sub, sid } = claims;
       return typeof sub === 'string' && typeof sid === 'string'
-        ? { subject: sub, sessionId: sid }
+        ? { subject: sub, sessionId: sid, claims }
         : undefined;
     } catch {
       return undefined;
     }
   }
+}
+
+/** Seconds since 1970, as JWTs count. */
+export function authTime(session: Session): number {
+  return Math.floor(session.authenticatedAt.getTime() / 1_000);
 }
 
 function isCanonical(part: string): boolean {

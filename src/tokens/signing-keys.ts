@@ -1,7 +1,13 @@
-import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  type KeyObject,
+} from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Injectable } from '@nestjs/common';
+import { Injectable, type OnModuleDestroy } from '@nestjs/common';
 import { exportJWK, type JWK } from 'jose';
 import { Config } from '../config/config';
 import { Logger } from '../logging/logger';
@@ -17,20 +23,53 @@ export interface SigningKey {
 
 const FILE_NAME = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)Z-[\w.-]+\.pem$/;
 
+/** How soon a new or removed key counts. Looked at, not watched: Kubernetes swaps a symlink that watchers lose sight of. */
+const LOOK_EVERY_MS = 2_000;
+
 /**
  * The P-256 keys that sign access tokens. The newest whose time has come signs, so replicas agree without talking; all
- * are published and verify, so that a resource server knows a key before it signs.
+ * are published and verify, so that a resource server knows a key before it signs. The folder is read again when it
+ * changes; while it holds a broken file, the old set stays.
  */
 @Injectable()
-export class SigningKeys {
-  private readonly keys: readonly SigningKey[];
+export class SigningKeys implements OnModuleDestroy {
+  private keys: readonly SigningKey[];
+  /** The folder's content as it was last read, good or not, so that a fault is reported once. */
+  private seen = '';
+  private readonly timer: NodeJS.Timeout | undefined;
 
-  constructor(config: Config, logger: Logger) {
-    if (config.jwtKeysDir === undefined) {
+  constructor(
+    config: Config,
+    private readonly logger: Logger,
+  ) {
+    const folder = config.jwtKeysDir;
+    if (folder === undefined) {
       logger.warn('JWT_KEYS_DIR is not set: tokens are signed by a key that ends with this process');
       this.keys = [generated()];
-    } else {
-      this.keys = readKeys(config.jwtKeysDir);
+      return;
+    }
+    const files = readFolder(folder);
+    this.keys = parse(files);
+    this.seen = fingerprint(files);
+    this.timer = setInterval(() => {
+      this.look(folder);
+    }, LOOK_EVERY_MS).unref();
+  }
+
+  onModuleDestroy(): void {
+    clearInterval(this.timer);
+  }
+
+  private look(folder: string): void {
+    try {
+      const files = readFolder(folder);
+      const now = fingerprint(files);
+      if (now === this.seen) return;
+      this.seen = now;
+      this.keys = parse(files);
+      this.logger.info('Signing keys have changed', { kids: this.keys.map((key) => key.kid) });
+    } catch (error) {
+      this.logger.error('The signing keys could not be read again: the old set stays', { error });
     }
   }
 
@@ -56,28 +95,39 @@ export class SigningKeys {
   }
 }
 
-/** Reads every PEM file of the folder, in the order of activation. Throws, naming the file, when one is no P-256 key. */
-function readKeys(folder: string): SigningKey[] {
+type Files = readonly { name: string; pem: Buffer }[];
+
+function readFolder(folder: string): Files {
   // Names that start with `..` are how Kubernetes swaps a mounted secret.
-  const files = readdirSync(folder).filter((name) => name.endsWith('.pem') && !name.startsWith('..'));
-  if (files.length === 0) throw new Error('JWT_KEYS_DIR holds no .pem file');
-  return files
-    .map((file) => readKey(folder, file))
-    .sort((a, b) => a.activeFrom - b.activeFrom || (a.kid < b.kid ? -1 : 1));
+  const names = readdirSync(folder).filter((name) => name.endsWith('.pem') && !name.startsWith('.'));
+  return names.sort().map((name) => ({ name, pem: readFileSync(join(folder, name)) }));
 }
 
-function readKey(folder: string, file: string): SigningKey {
+function fingerprint(files: Files): string {
+  const hash = createHash('sha256');
+  for (const { name, pem } of files) hash.update(`${name}:${pem.length}:`).update(pem);
+  return hash.digest('hex');
+}
+
+/** The keys in the order of activation. Throws, naming the file and nothing of its content, when one is no P-256 key. */
+function parse(files: Files): SigningKey[] {
+  if (files.length === 0) throw new Error('JWT_KEYS_DIR holds no .pem file: make one with `npm run keys`');
+  return files.map(parseKey).sort((a, b) => a.activeFrom - b.activeFrom || (a.kid < b.kid ? -1 : 1));
+}
+
+function parseKey({ name: file, pem }: Files[number]): SigningKey {
   const name = FILE_NAME.exec(file);
-  if (name === null)
+  if (name === null) {
     throw new Error(
       `JWT_KEYS_DIR: ${file} does not begin with its activation time, as 20261120T1000Z-name.pem`,
     );
+  }
   const [, year, month, day, hour, minute] = name;
   const activeFrom = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:00Z`);
   if (Number.isNaN(activeFrom)) throw new Error(`JWT_KEYS_DIR: ${file} begins with no date`);
   let privateKey: KeyObject;
   try {
-    privateKey = createPrivateKey(readFileSync(join(folder, file)));
+    privateKey = createPrivateKey(pem);
   } catch {
     // Not the cause: OpenSSL's message may quote what it read.
     throw new Error(`JWT_KEYS_DIR: ${file} is not a readable PEM private key`);

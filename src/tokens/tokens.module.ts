@@ -1,14 +1,17 @@
 import { Module } from '@nestjs/common';
 import { JwtModule } from '@nestjs/jwt';
+import { SessionsModule } from '../sessions/sessions.module';
 import { AccessTokens } from './access-tokens';
 import { JwksController } from './jwks.controller';
+import { RefreshTokens } from './refresh-tokens';
 import { SigningKeys } from './signing-keys';
+import { TokensService } from './tokens.service';
 
 /** Access tokens, the keys that sign them, and the JWKS that others verify them by. */
 @Module({
-  imports: [JwtModule.register({})],
-  providers: [SigningKeys, AccessTokens],
+  imports: [JwtModule.register({}), SessionsModule],
+  providers: [SigningKeys, AccessTokens, RefreshTokens, TokensService],
   controllers: [JwksController],
-  exports: [AccessTokens],
+  exports: [AccessTokens, RefreshTokens, TokensService],
 })
 export class TokensModule {}

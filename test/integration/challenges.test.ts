@@ -182,7 +182,9 @@ describe('a challenge', () => {
   it('cannot be verified while it is pending, and loses no attempt by that', async () => {
     const service = replica();
     const pending = await service.challenges.begin(PERSON, true);
-    expect(await refusalOf(verify(service, pending.requestId, rightCode(service, pending)))).toBe('otp_expired');
+    expect(await refusalOf(verify(service, pending.requestId, rightCode(service, pending)))).toBe(
+      'otp_expired',
+    );
     expect(await failuresOf(pending.requestId)).toBe(0);
     expect((await service.challenges.finish(pending.requestId, ACCEPTED, 0)).attemptsLeft).toBe(3);
     expect(await verify(service, pending.requestId, rightCode(service, pending))).toBe(true);
@@ -243,7 +245,9 @@ describe('a challenge', () => {
     const opened = await open(service);
     expect(await raw.pttl(recordOf(opened.requestId))).toBeGreaterThan(0);
     await sleep(Math.max(0, opened.expiresAt.getTime() - Date.now()) + 5);
-    expect(await refusalOf(verify(service, opened.requestId, rightCode(service, opened)))).toBe('otp_expired');
+    expect(await refusalOf(verify(service, opened.requestId, rightCode(service, opened)))).toBe(
+      'otp_expired',
+    );
     expect(await raw.exists(recordOf(opened.requestId))).toBe(0);
   });
 
@@ -662,11 +666,7 @@ describe('an attempt that is given back', () => {
 describe('the records of a person', () => {
   it('do not open when their ciphertext was copied from another record', async () => {
     const service = replica();
-    const [mine, again, theirs] = [
-      await open(service),
-      await open(service),
-      await open(service, OTHER),
-    ];
+    const [mine, again, theirs] = [await open(service), await open(service), await open(service, OTHER)];
     const sealed = (await raw.hget(recordOf(mine.requestId), 'phone'))!;
     await raw.hset(recordOf(again.requestId), 'phone', sealed);
     await raw.hset(recordOf(theirs.requestId), 'phone', sealed);
@@ -684,6 +684,16 @@ describe('the records of a person', () => {
     expect(await refusalOf(attack)).toBe('otp_expired');
   });
 
+  it('do not open where SUBJECT_SECRET is another, which would open a session for another user', async () => {
+    const [service, elsewhere] = [
+      replica(),
+      replica({ SUBJECT_SECRET: 'challenges-another-subject-0123456789' }),
+    ];
+    const opened = await open(service);
+    const attempt = verify(elsewhere, opened.requestId, rightCode(service, opened));
+    expect(await refusalOf(attempt)).toBe('otp_expired');
+  });
+
   it.each(['', 'x', 'x.y', 'AAAAAA.AAAA', '.'])('do not open when their ciphertext is %p', async (sealed) => {
     const service = replica();
     const { requestId } = await open(service);
@@ -693,7 +703,11 @@ describe('the records of a person', () => {
 
   it('hold neither number nor code, live under one prefix and one hash tag, and not for ever', async () => {
     // Eight digits, so that no timestamp holds the code by chance.
-    const service = replica({ OTP_LENGTH: '8', OTP_TTL_SECONDS: '300', LIMIT_FAILED_CODES: '10/3600,20/86400' });
+    const service = replica({
+      OTP_LENGTH: '8',
+      OTP_TTL_SECONDS: '300',
+      LIMIT_FAILED_CODES: '10/3600,20/86400',
+    });
     const codes: string[] = [];
     const ids: string[] = [];
     for (const number of [PERSON, OTHER]) {
@@ -737,11 +751,45 @@ describe('the records of a person', () => {
     expect(keys.filter((key) => key.startsWith(tagOf(ids[0]!))).length).toBeGreaterThanOrEqual(6);
   });
 
+  it('have a time to live after every single step', async () => {
+    const service = replica();
+    const everyKeyExpires = async (): Promise<void> => {
+      for (const key of await raw.keys('*')) expect([key, await raw.pttl(key)]).not.toEqual([key, -1]);
+    };
+    for (const resendsCode of [true, false]) {
+      await raw.flushall();
+      const first = await service.challenges.begin(PERSON, resendsCode);
+      await everyKeyExpires();
+      await service.challenges.finish(first.requestId, ACCEPTED, 0);
+      await everyKeyExpires();
+      await service.challenges.giveBack(
+        first.requestId,
+        await service.challenges.takeAttempt(first.requestId),
+      );
+      await everyKeyExpires();
+      const late = await service.challenges.begin(PERSON, resendsCode);
+      const attempt = await service.challenges.takeAttempt(first.requestId);
+      await everyKeyExpires();
+      expect(await service.challenges.consume(first.requestId, attempt)).toBe(true);
+      await everyKeyExpires();
+      await service.challenges.finish(late.requestId, ACCEPTED, 0);
+      await everyKeyExpires();
+    }
+    await raw.flushall();
+    const only = await open(service);
+    expect(
+      await service.challenges.consume(only.requestId, await service.challenges.takeAttempt(only.requestId)),
+    ).toBe(true);
+    await everyKeyExpires();
+  });
+
   it('get no nonce or ciphertext twice', async () => {
     const service = replica();
     const one = await service.challenges.begin(PERSON, true);
     const two = await service.challenges.begin(PERSON, true);
-    const sealed = await Promise.all([one, two].map(({ requestId }) => raw.hget(recordOf(requestId), 'phone')));
+    const sealed = await Promise.all(
+      [one, two].map(({ requestId }) => raw.hget(recordOf(requestId), 'phone')),
+    );
     expect(sealed[0]).not.toBe(sealed[1]);
     expect((await service.challenges.begin(OTHER, true)).nonce).not.toBe(one.nonce);
   });

@@ -255,7 +255,9 @@ describe('the store over Redis', () => {
       await sleep(50);
       await redis.kill();
       await expectUnavailable(inFlight);
-      await expectUnavailable(Array.from({ length: 20 }, (_, i) => service.admission.admit(`meanwhile-${i}`)));
+      await expectUnavailable(
+        Array.from({ length: 20 }, (_, i) => service.admission.admit(`meanwhile-${i}`)),
+      );
       await redis.restart();
       await ready(service);
       await service.admission.admit('after');
@@ -273,8 +275,10 @@ describe('the store over Redis', () => {
       await redis.restart();
       await ready(service);
       const line = service.logs.length;
-      for (const end = Date.now() + 6_000; Date.now() < end; await sleep(20))
+      for (const end = Date.now() + 6_000; Date.now() < end;) {
         expect(await askAddress(service, ADDRESS, 100_000)).toBe(0);
+        await sleep(20);
+      }
       expect(service.logs.slice(line)).toEqual([]);
     });
   });
@@ -534,7 +538,7 @@ describe('the address of Redis', () => {
     const client = redisClient(url);
     expect(client).toBeInstanceOf(Redis);
     expect(client.status).toBe('wait');
-    return client.options as RedisOptions;
+    return client.options;
   };
 
   const cluster = (url: string): { nodes: unknown; options: RedisOptions } => {
@@ -713,7 +717,9 @@ describe('the embedded store', () => {
     await service.challenges.giveBack(first.requestId, attempt);
     for (const left of [2, 1, 0])
       expect((await service.challenges.takeAttempt(first.requestId)).attemptsLeft).toBe(left);
-    expect((await refusal(service.challenges.takeAttempt(first.requestId))).code).toBe('otp_attempts_exhausted');
+    expect((await refusal(service.challenges.takeAttempt(first.requestId))).code).toBe(
+      'otp_attempts_exhausted',
+    );
 
     const right = await service.challenges.takeAttempt(second.requestId);
     expect(service.codes.matches(PERSON, right.nonce, service.codes.derive(PERSON, first.nonce))).toBe(true);

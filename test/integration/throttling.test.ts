@@ -49,10 +49,11 @@ async function redisNow(): Promise<number> {
 /** Everything that Redis holds, times to live aside. */
 async function contents(): Promise<Record<string, unknown>> {
   const keys = (await raw.keys('*')).sort();
-  const values = keys.map(async (key) =>
-    (await raw.type(key)) === 'list' ? raw.lrange(key, 0, -1) : raw.hgetall(key),
-  );
-  return Object.fromEntries((await Promise.all(values)).map((value, i) => [keys[i], value]));
+  const everything: Record<string, unknown> = {};
+  for (const key of keys)
+    everything[key] =
+      (await raw.type(key)) === 'list' ? await raw.lrange(key, 0, -1) : await raw.hgetall(key);
+  return everything;
 }
 
 async function timesToLive(): Promise<number[]> {
@@ -116,8 +117,10 @@ describe('the limits of a client address', () => {
     const limits = [limit, { count: 10_000, seconds: 60 }];
     let admitted = 0;
     const press = async (replica: number): Promise<void> => {
-      for (const end = Date.now() + 3_500; Date.now() < end; await sleep(replica))
+      for (const end = Date.now() + 3_500; Date.now() < end;) {
         if ((await admit(ADDRESS, limits, replica)) === 0) admitted += 1;
+        await sleep(replica);
+      }
     };
     await Promise.all([0, 1, 2, 0, 1, 2].map(press));
 
@@ -409,13 +412,14 @@ describe('the admission of an SMS', () => {
     const replicas = replicasWith({ LIMIT_PHONE: '2/1,1000/60', LIMIT_GLOBAL: '5/1,10000/60' });
     const end = Date.now() + 3_000;
     const press = async (replica: number): Promise<void> => {
-      for (; Date.now() < end; await sleep(replica))
+      while (Date.now() < end) {
         await replicas[replica % CONNECTIONS]!.admit(pseudonym(replica)).catch(() => undefined);
+        await sleep(replica);
+      }
     };
     await Promise.all([0, 1, 2, 3, 4, 5].map(press));
 
-    const timestamps = async (key: string): Promise<number[]> =>
-      (await raw.lrange(key, 0, -1)).map(Number);
+    const timestamps = async (key: string): Promise<number[]> => (await raw.lrange(key, 0, -1)).map(Number);
     const service = await timestamps(SERVICE_LIST);
     expect(exceeds(service, { count: 5, seconds: 1 })).toBe(false);
     expect(service.length).toBeGreaterThanOrEqual(10);

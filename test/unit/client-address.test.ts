@@ -9,12 +9,20 @@ beforeEach(() => {
 });
 
 function clientAddress(trusted = ''): ClientAddress {
-  const config = readConfig({ NODE_ENV: 'test', STARTMESSAGING_API_KEY: 'sm_live_x', TRUSTED_PROXIES: trusted });
+  const config = readConfig({
+    NODE_ENV: 'test',
+    STARTMESSAGING_API_KEY: 'sm_live_x',
+    TRUSTED_PROXIES: trusted,
+  });
   return new ClientAddress(config, new Logger('trace', { write: (line) => lines.push(line) }));
 }
 
 /** A request as Node hands it over: several headers of this name arrive joined by a comma. */
-function request(peer: string | undefined, forwarded?: string, more: Record<string, string> = {}): FastifyRequest {
+function request(
+  peer: string | undefined,
+  forwarded?: string,
+  more: Record<string, string> = {},
+): FastifyRequest {
   const headers = forwarded === undefined ? more : { ...more, 'x-forwarded-for': forwarded };
   return { socket: { remoteAddress: peer }, headers } as unknown as FastifyRequest;
 }
@@ -102,6 +110,8 @@ describe('behind trusted proxies', () => {
     ['a semicolon', '203.0.113.9;10.0.0.1'],
     ['full-width digits', '\uff12\uff10\uff13.0.113.9'],
     ['five groups of dots', '203.0.113.9.1'],
+    ['an IPv4 address with a zone, which none has', '203.0.113.9%eth0'],
+    ['an empty zone', 'fe80::1%'],
     ['a triple colon', '2001:::1'],
     ['__proto__', '__proto__'],
   ])('ends the walk at %s, and the last good hop counts', (_, garbage) => {
@@ -126,9 +136,13 @@ describe('behind trusted proxies', () => {
     const client = clientAddress(trusted);
     expect(client.of(request('11.0.0.1', '203.0.113.9'))).toBe('11.0.0.1');
     expect(client.of(request('192.0.2.8', '203.0.113.9'))).toBe('192.0.2.8');
-    expect(client.of(request('2001:db8:aaab::1', '203.0.113.9'))).toBe('2001:0db8:aaab:0000:0000:0000:0000:0001');
+    expect(client.of(request('2001:db8:aaab::1', '203.0.113.9'))).toBe(
+      '2001:0db8:aaab:0000:0000:0000:0000:0001',
+    );
     // The low 32 bits are those of 10.0.0.1, but this is no mapped address.
-    expect(client.of(request('2001:db8::a00:1', '203.0.113.9'))).toBe('2001:0db8:0000:0000:0000:0000:0a00:0001');
+    expect(client.of(request('2001:db8::a00:1', '203.0.113.9'))).toBe(
+      '2001:0db8:0000:0000:0000:0000:0a00:0001',
+    );
   });
 
   test('drops the zone of an IPv6 address: one client could write any number of them', () => {
@@ -145,19 +159,25 @@ describe('behind trusted proxies', () => {
 });
 
 describe('the warning', () => {
-  test.each(['127.0.0.1', '10.1.2.3', '172.31.0.1', '192.168.1.1', '100.64.0.1', '::1', 'fd00::1', '::ffff:10.1.2.3'])(
-    'names the setting once when the private peer %s sends X-Forwarded-For and is not trusted',
-    (peer) => {
-      const client = clientAddress('198.51.100.7');
-      for (let i = 0; i < 3; i++) client.of(request(peer, '203.0.113.9'));
-      client.of(request('192.168.77.7', '203.0.113.10'));
-      expect(lines).toHaveLength(1);
-      const line = JSON.parse(lines[0]!) as { level: string; msg: string };
-      expect(line.level).toBe('warn');
-      expect(line.msg).toContain('TRUSTED_PROXIES');
-      expect(lines[0]).not.toContain('203.0.113.9');
-    },
-  );
+  test.each([
+    '127.0.0.1',
+    '10.1.2.3',
+    '172.31.0.1',
+    '192.168.1.1',
+    '100.64.0.1',
+    '::1',
+    'fd00::1',
+    '::ffff:10.1.2.3',
+  ])('names the setting once when the private peer %s sends X-Forwarded-For and is not trusted', (peer) => {
+    const client = clientAddress('198.51.100.7');
+    for (let i = 0; i < 3; i++) client.of(request(peer, '203.0.113.9'));
+    client.of(request('192.168.77.7', '203.0.113.10'));
+    expect(lines).toHaveLength(1);
+    const line = JSON.parse(lines[0]!) as { level: string; msg: string };
+    expect(line.level).toBe('warn');
+    expect(line.msg).toContain('TRUSTED_PROXIES');
+    expect(lines[0]).not.toContain('203.0.113.9');
+  });
 
   test.each([
     ['a public stranger', '', '203.0.113.1', '198.51.100.1'],
@@ -227,7 +247,9 @@ describe('addressScopes', () => {
   });
 
   test('gives a /64 no more than two scopes, however many addresses it uses', () => {
-    const scopes = Array.from({ length: 500 }, (_, i) => scopesOf(`2001:db8:1:2:${i.toString(16)}::${i.toString(16)}`));
+    const scopes = Array.from({ length: 500 }, (_, i) =>
+      scopesOf(`2001:db8:1:2:${i.toString(16)}::${i.toString(16)}`),
+    );
     expect(new Set(scopes.flat().map(({ scope }) => scope)).size).toBe(2);
   });
 });

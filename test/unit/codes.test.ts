@@ -125,13 +125,26 @@ describe('matches', () => {
   });
 
   test('does not hold of text of another length, and throws nothing', () => {
-    const others = ['', code.slice(1), code.slice(0, -1), `0${code}`, `${code}0`, `${code}\0`, ` ${code}`, `${code}\n`];
+    const others = [
+      '',
+      code.slice(1),
+      code.slice(0, -1),
+      `0${code}`,
+      `${code}0`,
+      `${code}\0`,
+      ` ${code}`,
+      `${code}\n`,
+    ];
     for (const other of others) expect(from.matches(NUMBER, nonce, other)).toBe(false);
   });
 
   test('does not hold of the same digits in another script', () => {
-    const devanagari = [...code].map((digit) => String.fromCodePoint(0x966 + Number(digit))).join('');
-    const fullWidth = [...code].map((digit) => String.fromCodePoint(0xff10 + Number(digit))).join('');
+    const devanagari = Array.from(code)
+      .map((digit) => String.fromCodePoint(0x966 + Number(digit)))
+      .join('');
+    const fullWidth = Array.from(code)
+      .map((digit) => String.fromCodePoint(0xff10 + Number(digit)))
+      .join('');
     expect(from.matches(NUMBER, nonce, devanagari)).toBe(false);
     expect(from.matches(NUMBER, nonce, fullWidth)).toBe(false);
   });

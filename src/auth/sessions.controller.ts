@@ -1,0 +1,179 @@
+import {
+  Body,
+  Controller,
+  Delete,
+  Get,
+  HttpCode,
+  Param,
+  Post,
+  Query,
+  Req,
+  Res,
+  UseGuards,
+} from '@nestjs/common';
+import { ApiBearerAuth, ApiNoContentResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { ApiError } from '../errors/api-error';
+import { ApiProblems } from '../errors/api-problems';
+import { SessionsService, type Session } from '../sessions/sessions.service';
+import { TokensService } from '../tokens/tokens.service';
+import { bearerToken, BearerGuard, CurrentSession } from './bearer.guard';
+import { RefreshCookie } from './refresh-cookie';
+import { EndSessionsQuery, RefreshTokenBody, SessionsAnswer, TokensAnswer } from './session-bodies';
+
+/** Stay logged in, see where, log out. */
+@ApiTags('Stay logged in')
+@Controller('auth')
+export class SessionsController {
+  constructor(
+    private readonly sessions: SessionsService,
+    private readonly tokens: TokensService,
+    private readonly cookie: RefreshCookie,
+  ) {}
+
+  @Post('refresh')
+  @HttpCode(200)
+  @ApiOperation({
+    operationId: 'refresh',
+    summary: 'Exchange the refresh token for new tokens',
+    description:
+      'Each refresh token works once. Used again within a minute it gives the same answer (a lost answer, two tabs); ' +
+      'later it ends the session, because one of the two holders is a thief.',
+    security: [],
+  })
+  @ApiOkResponse({ type: TokensAnswer, description: 'New tokens of the same session' })
+  @ApiProblems(
+    'validation_failed',
+    'refresh_token_invalid',
+    'refresh_token_reused',
+    'session_expired',
+    'session_revoked',
+    'origin_not_allowed',
+    'payload_too_large',
+    'unsupported_media_type',
+    'internal_error',
+    'store_unavailable',
+  )
+  async refresh(
+    @Body() body: RefreshTokenBody,
+    @Req() request: FastifyRequest,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<TokensAnswer> {
+    // A token in the body wins: then the cookie was only sent along.
+    const byCookie = body.refreshToken === undefined;
+    const given = body.refreshToken ?? this.cookie.read(request);
+    if (given === undefined) {
+      const message = 'refreshToken must be a string, or the cookie must carry it';
+      throw new ApiError('validation_failed', { errors: [{ field: 'refreshToken', message }] });
+    }
+    try {
+      const { refreshToken, ...answer } = await this.tokens.refresh(given);
+      if (!byCookie) return { tokenType: 'Bearer', ...answer, refreshToken };
+      this.cookie.set(reply, refreshToken, answer.refreshExpiresIn);
+      return { tokenType: 'Bearer', ...answer };
+    } catch (error) {
+      // Only what ends the session: a 503 would log people out because Redis blinked.
+      if (byCookie && error instanceof ApiError && error.status === 401) this.cookie.clear(reply);
+      throw error;
+    }
+  }
+
+  @Post('logout')
+  @HttpCode(204)
+  @ApiBearerAuth()
+  @ApiOperation({
+    operationId: 'logout',
+    summary: 'End the session of a token',
+    description:
+      'By the refresh token, the cookie or the access token. Always 204, also when it has ended already.',
+  })
+  @ApiNoContentResponse({ description: 'The session has ended, or there was none' })
+  @ApiProblems(
+    'validation_failed',
+    'origin_not_allowed',
+    'payload_too_large',
+    'unsupported_media_type',
+    'internal_error',
+    'store_unavailable',
+  )
+  async logout(
+    @Body() body: RefreshTokenBody,
+    @Req() request: FastifyRequest,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<void> {
+    const tokens = [body.refreshToken, bearerToken(request)].filter((token) => token !== undefined);
+    // A cookie that was only sent along beside another token is not looked at, so no origin can misuse it.
+    const cookie = tokens.length === 0 ? this.cookie.read(request) : undefined;
+    for (const token of cookie === undefined ? tokens : [cookie]) await this.tokens.revoke(token);
+    if (this.cookie.peek(request) !== undefined) this.cookie.clear(reply);
+  }
+
+  @Get('sessions')
+  @UseGuards(BearerGuard)
+  @ApiBearerAuth()
+  @ApiOperation({ operationId: 'listSessions', summary: 'Where the user is logged in' })
+  @ApiOkResponse({ type: SessionsAnswer, description: 'The living sessions, the newest first' })
+  @ApiProblems(
+    'unauthenticated',
+    'session_expired',
+    'session_revoked',
+    'payload_too_large',
+    'internal_error',
+    'store_unavailable',
+  )
+  async list(@CurrentSession() current: Session): Promise<SessionsAnswer> {
+    const sessions = await this.sessions.list(current.subject);
+    return {
+      sessions: sessions.map((session) => ({
+        id: session.id,
+        current: session.id === current.id,
+        createdAt: session.createdAt.toISOString(),
+        lastUsedAt: session.lastUsedAt.toISOString(),
+        expiresAt: session.expiresAt.toISOString(),
+        device: session.device,
+        address: session.address,
+      })),
+    };
+  }
+
+  @Delete('sessions/:id')
+  @HttpCode(204)
+  @UseGuards(BearerGuard)
+  @ApiBearerAuth()
+  @ApiOperation({ operationId: 'endSession', summary: 'End one session of the user' })
+  @ApiNoContentResponse({ description: 'It has ended' })
+  @ApiProblems(
+    'unauthenticated',
+    'session_expired',
+    'session_revoked',
+    'not_found',
+    'payload_too_large',
+    'unsupported_media_type',
+    'internal_error',
+    'store_unavailable',
+  )
+  async endOne(@CurrentSession() current: Session, @Param('id') id: string): Promise<void> {
+    // Another user's is not found either: who has which session is nobody's business.
+    if (!(await this.sessions.end(current.subject, id))) throw new ApiError('not_found');
+  }
+
+  @Delete('sessions')
+  @HttpCode(204)
+  @UseGuards(BearerGuard)
+  @ApiBearerAuth()
+  @ApiOperation({ operationId: 'endSessions', summary: 'End all sessions of the user, or all others' })
+  @ApiNoContentResponse({ description: 'They have ended' })
+  @ApiProblems(
+    'validation_failed',
+    'unauthenticated',
+    'session_expired',
+    'session_revoked',
+    'payload_too_large',
+    'unsupported_media_type',
+    'internal_error',
+    'store_unavailable',
+  )
+  async endAll(@CurrentSession() current: Session, @Query() query: EndSessionsQuery): Promise<void> {
+    await this.sessions.endAll(current.subject, query.others === 'true' ? current.id : undefined);
+  }
+}

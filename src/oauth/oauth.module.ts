@@ -1,0 +1,15 @@
+import { Module } from '@nestjs/common';
+import { SessionsModule } from '../sessions/sessions.module';
+import { TokensModule } from '../tokens/tokens.module';
+import { ClientAuthentication } from './client-authentication';
+import { MetadataController } from './metadata.controller';
+import { OAuthController } from './oauth.controller';
+import { RevocationsController } from './revocations.controller';
+
+/** The HTTP face that standards define: token, introspection, revocation, metadata, and the feed beside them. */
+@Module({
+  imports: [SessionsModule, TokensModule],
+  providers: [ClientAuthentication],
+  controllers: [OAuthController, MetadataController, RevocationsController],
+})
+export class OAuthModule {}

@@ -1,0 +1,93 @@
+import { createHash } from 'node:crypto';
+import { Controller, Get, Headers, Query, Req, Res } from '@nestjs/common';
+import {
+  ApiBasicAuth,
+  ApiOkResponse,
+  ApiOperation,
+  ApiProperty,
+  ApiPropertyOptional,
+  ApiResponse,
+  ApiTags,
+} from '@nestjs/swagger';
+import { Matches, ValidateIf } from 'class-validator';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { ApiError } from '../errors/api-error';
+import { ApiProblems } from '../errors/api-problems';
+import { Revocations } from '../sessions/revocations';
+import { ClientAuthentication } from './client-authentication';
+
+class RevocationsQuery {
+  @ApiPropertyOptional({
+    description: 'The `next` of the last answer; left out, everything that still counts.',
+  })
+  @ValidateIf((query: RevocationsQuery) => query.since !== undefined)
+  @Matches(/^\d{1,15}$/, { message: '$property must be the next of an earlier answer' })
+  since?: string;
+}
+
+class RevokedSession {
+  @ApiProperty({ description: 'Refuse access tokens with this `sid`.', example: 'Y7nRtAxB2c4D6e8FmJkq1p' })
+  sid!: string;
+
+  @ApiProperty({ format: 'date-time', example: '2026-11-21T10:10:12.000Z' })
+  revokedAt!: string;
+}
+
+class RevocationsAnswer {
+  @ApiProperty({ type: [RevokedSession] })
+  revoked!: RevokedSession[];
+
+  @ApiProperty({ description: 'Give it as `since` the next time.', example: '1795255812000' })
+  next!: string;
+}
+
+/** Which sessions ended while access tokens of theirs may be alive: for resource servers that verify by themselves. */
+@ApiTags('Verify tokens')
+@Controller('auth/revocations')
+export class RevocationsController {
+  constructor(
+    private readonly revocations: Revocations,
+    private readonly clients: ClientAuthentication,
+  ) {}
+
+  @Get()
+  @ApiBasicAuth()
+  @ApiOperation({
+    operationId: 'revocations',
+    summary: 'Sessions that ended within an access token’s life',
+    description:
+      'For clients of INTROSPECTION_CLIENTS. Ask every few seconds, with If-None-Match. An id is here before its ' +
+      'session ends, and may come twice.',
+  })
+  @ApiOkResponse({ type: RevocationsAnswer, description: 'The oldest first' })
+  @ApiResponse({ status: 304, description: 'Nothing new since the ETag' })
+  @ApiProblems(
+    'validation_failed',
+    'unauthenticated',
+    'payload_too_large',
+    'internal_error',
+    'store_unavailable',
+  )
+  async read(
+    @Query() { since }: RevocationsQuery,
+    @Headers('if-none-match') known: string | undefined,
+    @Req() request: FastifyRequest,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<RevocationsAnswer | undefined> {
+    if (!this.clients.isClient(request))
+      throw new ApiError('unauthenticated', { challenge: 'Basic realm="otp-login"' });
+    const { now, revocations } = await this.revocations.since(Number(since ?? 0));
+    const revoked = revocations.map(({ sessionId, revokedAt }) => ({
+      sid: sessionId,
+      revokedAt: revokedAt.toISOString(),
+    }));
+    // Of what is told, not of `next`: that moves with every look.
+    const etag = `"${createHash('sha256').update(JSON.stringify(revoked)).digest('base64url').slice(0, 22)}"`;
+    void reply.header('ETag', etag);
+    if (known === etag) {
+      void reply.status(304);
+      return undefined;
+    }
+    return { revoked, next: String(now.getTime()) };
+  }
+}

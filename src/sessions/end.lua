@@ -1,0 +1,28 @@
+-- Ends sessions of a user. What is left of one says 'revoked' for an access token's life, and holds nothing else.
+-- KEYS the user's sessions; in {sub}, as every session key that is made from the prefix
+-- ARGV the prefix of session keys, how long to tell (ms), 'these' or 'all but', ids ...
+-- Returns the ids that were alive until now.
+-- One script, because a session that is opened or refreshed between a look and a delete would stay alive.
+local prefix, tell = ARGV[1], ARGV[2]
+local ids, kept = {}, {}
+for i = 4, #ARGV do
+  if ARGV[3] == 'these' then ids[#ids + 1] = ARGV[i] else kept[ARGV[i]] = true end
+end
+if ARGV[3] ~= 'these' then
+  for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+    if not kept[id] then ids[#ids + 1] = id end
+  end
+end
+
+local ended = {}
+for _, id in ipairs(ids) do
+  local key = prefix .. id
+  if redis.call('HEXISTS', key, 'authenticated') == 1 then
+    redis.call('DEL', key)
+    redis.call('HSET', key, 'revoked', '1')
+    redis.call('PEXPIRE', key, tell)
+    ended[#ended + 1] = id
+  end
+  redis.call('ZREM', KEYS[1], id)
+end
+return ended

@@ -1,0 +1,10 @@
+-- Publishes ids of sessions that are about to end, for resource servers that verify tokens by themselves.
+-- KEYS {revocations}: sorted set, id by time
+-- ARGV how long to keep them (ms), ids ...
+-- Returns 1.
+-- One script, because ids that came without their times or their expiry would be read by nobody, or for ever.
+local now, keep = now_ms(), tonumber(ARGV[1])
+for i = 2, #ARGV do redis.call('ZADD', KEYS[1], text(now), ARGV[i]) end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. text(now - keep))
+redis.call('PEXPIRE', KEYS[1], text(keep))
+return 1

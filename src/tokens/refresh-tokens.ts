@@ -1,0 +1,51 @@
+import { createHmac, timingSafeEqual } from 'node:crypto';
+import { Injectable } from '@nestjs/common';
+import { Config } from '../config/config';
+import { Keyring } from '../config/derived-keys';
+import type { Session } from '../sessions/sessions.service';
+
+/** What an authentic refresh token says. */
+export interface RefreshTokenClaims {
+  subject: string;
+  sessionId: string;
+  counter: number;
+}
+
+// Canonical decimals only: '007' would be a second spelling of 7.
+const FORM = /^([\w-]{22})\.([\w-]{22})\.(0|[1-9]\d{0,14})\.([\w-]{6})\.([\w-]{43})$/;
+
+/**
+ * Refresh tokens are signed (session, counter) pairs: `subject.session.counter.secret id.MAC`. The successor of a token
+ * is always the same text, so a repeat needs no stored token, and the store holds nothing that a thief could replay.
+ */
+@Injectable()
+export class RefreshTokens {
+  private readonly keys: Keyring;
+
+  constructor(config: Config) {
+    this.keys = new Keyring(config.secrets, 'refresh token');
+  }
+
+  /** The newest refresh token of a session. Undefined once the secret that it was opened under is dropped. */
+  issue({ subject, id, counter, secretId }: Session): string | undefined {
+    const key = this.keys.find(secretId);
+    const body = `${subject}.${id}.${counter}.${secretId}`;
+    return key === undefined ? undefined : `${body}.${mac(key, body)}`;
+  }
+
+  /** The claims of a token that was signed here, else undefined. The store is not asked: a forger costs it nothing. */
+  read(token: string): RefreshTokenClaims | undefined {
+    const [, subject, sessionId, counter, secretId] = FORM.exec(token) ?? [];
+    if (subject === undefined || sessionId === undefined || secretId === undefined) return undefined;
+    const key = this.keys.find(secretId);
+    if (key === undefined) return undefined;
+    const body = token.slice(0, -44);
+    // As exact text: decoded bytes would have several spellings. In constant time: a forger learns no prefix.
+    const [given, expected] = [Buffer.from(token.slice(-43)), Buffer.from(mac(key, body))];
+    return timingSafeEqual(given, expected) ? { subject, sessionId, counter: Number(counter) } : undefined;
+  }
+}
+
+function mac(key: Buffer, body: string): string {
+  return createHmac('sha256', key).update(body).digest('base64url');
+}

@@ -1,0 +1,86 @@
+import { Injectable } from '@nestjs/common';
+import { ApiError } from '../errors/api-error';
+import { Metrics } from '../metrics/metrics';
+import { SessionsService, type Session } from '../sessions/sessions.service';
+import { AccessTokens, authTime } from './access-tokens';
+import { RefreshTokens } from './refresh-tokens';
+
+/** What a client holds of a session. Lifetimes are in seconds. */
+export interface TokenSet {
+  accessToken: string;
+  expiresIn: number;
+  refreshToken: string;
+  refreshExpiresIn: number;
+}
+
+/** The tokens of a session, and the session of a token: for every face that speaks HTTP. */
+@Injectable()
+export class TokensService {
+  constructor(
+    private readonly accessTokens: AccessTokens,
+    private readonly refreshTokens: RefreshTokens,
+    private readonly sessions: SessionsService,
+    private readonly metrics: Metrics,
+  ) {}
+
+  /** A new access token, and the newest refresh token of the session. */
+  async issue(session: Session): Promise<TokenSet> {
+    const refreshToken = this.refreshTokens.issue(session);
+    // Its secret has been dropped from SECRET: nobody can sign for this session any more.
+    if (refreshToken === undefined) throw new ApiError('session_expired');
+    const access = await this.accessTokens.issue(session);
+    return {
+      ...access,
+      refreshToken,
+      refreshExpiresIn: Math.max(0, Math.floor(session.expiresInMs / 1_000)),
+    };
+  }
+
+  /**
+   * Exchanges a refresh token (RFC 6749 section 6). Throws `refresh_token_invalid` for garbage and forgeries without
+   * asking the store, and whatever {@link SessionsService.refresh} throws.
+   */
+  async refresh(refreshToken: string): Promise<TokenSet> {
+    try {
+      const claims = this.refreshTokens.read(refreshToken);
+      if (claims === undefined) throw new ApiError('refresh_token_invalid');
+      const { session, rotated } = await this.sessions.refresh(
+        claims.subject,
+        claims.sessionId,
+        claims.counter,
+      );
+      this.metrics.refreshes.inc({ outcome: rotated ? 'rotated' : 'repeated' });
+      return await this.issue(session);
+    } catch (error) {
+      this.metrics.refreshes.inc({ outcome: error instanceof ApiError ? error.code : 'internal_error' });
+      throw error;
+    }
+  }
+
+  /** Which session a token belongs to, of either kind; undefined for what is not ours. Does not ask the store. */
+  async sessionOf(token: string): Promise<{ subject: string; sessionId: string } | undefined> {
+    return this.refreshTokens.read(token) ?? (await this.accessTokens.verify(token));
+  }
+
+  /**
+   * What a token is worth now (RFC 7662 section 2.2): its claims while its session lives, and of a refresh token only
+   * while it is the newest; else undefined. Asks the store once, and not at all for what is not ours.
+   */
+  async introspect(token: string): Promise<Record<string, unknown> | undefined> {
+    const refresh = this.refreshTokens.read(token);
+    const access = refresh === undefined ? await this.accessTokens.verify(token) : undefined;
+    const owner = refresh ?? access;
+    if (owner === undefined) return undefined;
+    const session = await this.sessions.find(owner.subject, owner.sessionId);
+    if (typeof session === 'string') return undefined;
+    if (access !== undefined) return { token_type: 'Bearer', ...access.claims };
+    if (refresh?.counter !== session.counter) return undefined;
+    return { sub: session.subject, sid: session.id, auth_time: authTime(session) };
+  }
+
+  /** Ends the session of a token of either kind. Unknown tokens and ended sessions are no error. */
+  async revoke(token: string): Promise<void> {
+    const owner = await this.sessionOf(token);
+    if (owner !== undefined) await this.sessions.end(owner.subject, owner.sessionId);
+  }
+}

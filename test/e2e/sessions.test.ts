@@ -1,0 +1,305 @@
+import {
+  call,
+  freshNumber,
+  login,
+  startInstance,
+  startWorld,
+  type Answer,
+  type World,
+} from '../support/world';
+
+const INTROSPECTOR = 'api:introspection-secret';
+const BASIC = { authorization: `Basic ${Buffer.from(INTROSPECTOR).toString('base64')}` };
+
+let world: World;
+
+beforeAll(async () => {
+  world = await startWorld({
+    variables: { INTROSPECTION_CLIENTS: INTROSPECTOR, CORS_ORIGINS: 'https://app.example' },
+    count: 2,
+  });
+});
+afterAll(() => world.close());
+
+const refresh = (refreshToken: unknown, url = world.url): Promise<Answer> =>
+  call('POST', `${url}/auth/refresh`, { refreshToken });
+const bearer = (token: unknown): Record<string, string> => ({ authorization: `Bearer ${String(token)}` });
+const me = (token: unknown, url = world.url): Promise<Answer> =>
+  call('GET', `${url}/auth/me`, undefined, bearer(token));
+const claims = (token: unknown): Record<string, unknown> =>
+  JSON.parse(Buffer.from(String(token).split('.')[1] ?? '', 'base64url').toString()) as Record<
+    string,
+    unknown
+  >;
+async function form(
+  path: string,
+  fields: Record<string, string>,
+  headers: Record<string, string> = {},
+): Promise<Answer> {
+  return call('POST', `${world.url}/oauth/${path}`, new URLSearchParams(fields).toString(), {
+    'content-type': 'application/x-www-form-urlencoded',
+    ...headers,
+  });
+}
+
+describe('a refresh token', () => {
+  it('is exchanged for a new one, and sub, sid and auth_time stay', async () => {
+    const { body } = await login(world);
+    const next = await refresh(body.refreshToken);
+    expect(next.status).toBe(200);
+    expect(Object.keys(next.body).sort()).toEqual([
+      'accessToken',
+      'expiresIn',
+      'refreshExpiresIn',
+      'refreshToken',
+      'tokenType',
+    ]);
+    expect(next.body.refreshToken).not.toBe(body.refreshToken);
+    expect(next.body.refreshExpiresIn).toBeGreaterThan(604_000);
+    const [before, after] = [claims(body.accessToken), claims(next.body.accessToken)];
+    expect([after['sub'], after['sid'], after['auth_time']]).toEqual([
+      before['sub'],
+      before['sid'],
+      before['auth_time'],
+    ]);
+    expect(after['jti']).not.toBe(before['jti']);
+  });
+
+  it('gives its holder the same successor again within the grace interval, at any instance', async () => {
+    const { body } = await login(world);
+    const [first, second] = [
+      await refresh(body.refreshToken),
+      await refresh(body.refreshToken, world.instances[1]?.url),
+    ];
+    expect(second.status).toBe(200);
+    expect(second.body.refreshToken).toBe(first.body.refreshToken);
+    expect((await refresh(first.body.refreshToken)).status).toBe(200);
+  });
+
+  it('that is older than the parent ends the session at once', async () => {
+    const { body } = await login(world);
+    const second = await refresh(body.refreshToken);
+    const third = await refresh(second.body.refreshToken);
+    const reused = await refresh(body.refreshToken);
+    expect([reused.status, reused.body.code]).toEqual([401, 'refresh_token_reused']);
+    const after = await refresh(third.body.refreshToken);
+    expect([after.status, after.body.code]).toEqual([401, 'session_revoked']);
+    const answer = await me(third.body.accessToken);
+    expect([answer.status, answer.body.code]).toEqual([401, 'session_revoked']);
+  });
+
+  it('is refused when it is garbage or forged, and revokes nothing', async () => {
+    const { body } = await login(world);
+    const token = String(body.refreshToken);
+    const parts = token.split('.');
+    const forged = [
+      'x',
+      '',
+      `${token}x`,
+      ` ${token}`,
+      token.toLowerCase(),
+      [parts[0], parts[1], '1', parts[3], parts[4]].join('.'),
+      [parts[0], parts[1], '00', parts[3], parts[4]].join('.'),
+      token.slice(0, -1) + (token.endsWith('A') ? 'B' : 'A'),
+    ];
+    for (const text of forged) {
+      const answer = await refresh(text);
+      expect([answer.status, answer.body.code]).toEqual([401, 'refresh_token_invalid']);
+    }
+    expect((await refresh(token)).status).toBe(200);
+    expect((await refresh(5)).status).toBe(400);
+    expect((await call('POST', `${world.url}/auth/refresh`, {})).body.code).toBe('validation_failed');
+  });
+
+  it('200 times at once over two instances is one rotation', async () => {
+    const { body } = await login(world);
+    const answers = await Promise.all(
+      Array.from({ length: 200 }, (_, i) => refresh(body.refreshToken, world.instances[i % 2]?.url)),
+    );
+    expect(new Set(answers.map((answer) => answer.status))).toEqual(new Set([200]));
+    expect(new Set(answers.map((answer) => answer.body.refreshToken as string)).size).toBe(1);
+  });
+});
+
+describe('sessions', () => {
+  it('are listed with the device and no more of an address than its network', async () => {
+    const phoneNumber = freshNumber();
+    await login(world, phoneNumber);
+    const { body } = await login(world, phoneNumber);
+    const { body: list } = await call(
+      'GET',
+      `${world.url}/auth/sessions`,
+      undefined,
+      bearer(body.accessToken),
+    );
+    expect(list.sessions).toHaveLength(2);
+    expect(list.sessions[0]).toMatchObject({
+      id: claims(body.accessToken)['sid'],
+      current: true,
+      address: '127.0.0.0/24',
+    });
+    expect(list.sessions[1].current).toBe(false);
+  });
+
+  it('end one by one, and never another user’s', async () => {
+    const [mine, other] = [await login(world), await login(world)];
+    const sid = String(claims(other.body.accessToken)['sid']);
+    const stranger = await call(
+      'DELETE',
+      `${world.url}/auth/sessions/${sid}`,
+      undefined,
+      bearer(mine.body.accessToken),
+    );
+    expect([stranger.status, stranger.body.code]).toEqual([404, 'not_found']);
+    expect((await me(other.body.accessToken)).status).toBe(200);
+    const own = await call(
+      'DELETE',
+      `${world.url}/auth/sessions/${sid}`,
+      undefined,
+      bearer(other.body.accessToken),
+    );
+    expect(own.status).toBe(204);
+    const ended = await me(other.body.accessToken);
+    expect([ended.status, ended.body.code]).toEqual([401, 'session_revoked']);
+  });
+
+  it('end all but the current one, and all', async () => {
+    const phoneNumber = freshNumber();
+    const [first, second] = [await login(world, phoneNumber), await login(world, phoneNumber)];
+    const path = `${world.url}/auth/sessions`;
+    expect(
+      (await call('DELETE', `${path}?others=maybe`, undefined, bearer(second.body.accessToken))).status,
+    ).toBe(400);
+    expect(
+      (await call('DELETE', `${path}?others=true`, undefined, bearer(second.body.accessToken))).status,
+    ).toBe(204);
+    expect((await me(first.body.accessToken)).status).toBe(401);
+    expect((await me(second.body.accessToken)).status).toBe(200);
+    expect((await call('DELETE', path, undefined, bearer(second.body.accessToken))).status).toBe(204);
+    expect((await refresh(second.body.refreshToken)).body.code).toBe('session_revoked');
+  });
+
+  it('all end while 50 refreshes race, and nothing is left alive', async () => {
+    const { body } = await login(world);
+    const racing = Array.from({ length: 50 }, (_, i) =>
+      refresh(body.refreshToken, world.instances[i % 2]?.url),
+    );
+    const ending = call('DELETE', `${world.url}/auth/sessions`, undefined, bearer(body.accessToken));
+    const answers = await Promise.all(racing);
+    expect((await ending).status).toBe(204);
+    const tokens = [body, ...answers.filter(({ status }) => status === 200).map((answer) => answer.body)];
+    for (const { refreshToken, accessToken } of tokens) {
+      expect((await refresh(refreshToken)).status).toBe(401);
+      expect((await me(accessToken)).status).toBe(401);
+    }
+  });
+
+  it('are at most SESSIONS_PER_USER: the oldest ends', async () => {
+    const limited = await startInstance({
+      REDIS_URL: world.redis.url,
+      STARTMESSAGING_BASE_URL: world.upstream.url,
+      SESSIONS_PER_USER: '2',
+    });
+    const phoneNumber = freshNumber();
+    const logins = [];
+    for (let i = 0; i < 3; i++) logins.push(await login(world, phoneNumber, limited.url));
+    const statuses = [];
+    for (const { body } of logins) statuses.push((await refresh(body.refreshToken, limited.url)).status);
+    expect(statuses).toEqual([401, 200, 200]);
+    await limited.close();
+  });
+
+  it('end by logout with any of their tokens, always 204', async () => {
+    const byRefresh = await login(world);
+    const byAccess = await login(world);
+    const logout = (body: unknown, headers?: Record<string, string>) =>
+      call('POST', `${world.url}/auth/logout`, body, headers);
+    for (let i = 0; i < 2; i++) {
+      expect((await logout({ refreshToken: byRefresh.body.refreshToken })).status).toBe(204);
+      expect((await logout({}, bearer(byAccess.body.accessToken))).status).toBe(204);
+    }
+    expect((await logout({})).status).toBe(204);
+    expect((await logout({ refreshToken: 'x' })).status).toBe(204);
+    expect((await me(byRefresh.body.accessToken)).body.code).toBe('session_revoked');
+    expect((await me(byAccess.body.accessToken)).body.code).toBe('session_revoked');
+  });
+});
+
+describe('the OAuth face', () => {
+  it('exchanges a refresh token', async () => {
+    const { body } = await login(world);
+    const answer = await form('token', {
+      grant_type: 'refresh_token',
+      refresh_token: body.refreshToken as string,
+    });
+    expect(answer.status).toBe(200);
+    expect(answer.body).toMatchObject({ token_type: 'Bearer', expires_in: 600 });
+    expect((await me(answer.body.access_token)).status).toBe(200);
+  });
+
+  it('speaks the errors of its RFCs', async () => {
+    const cases: [Record<string, string>, number, string][] = [
+      [{}, 400, 'invalid_request'],
+      [{ grant_type: 'password' }, 400, 'unsupported_grant_type'],
+      [{ grant_type: 'refresh_token' }, 400, 'invalid_request'],
+      [{ grant_type: 'refresh_token', refresh_token: 'x' }, 400, 'invalid_grant'],
+      [{ grant_type: 'refresh_token', refresh_token: 'x', client_id: 'other' }, 401, 'invalid_client'],
+      [{ grant_type: 'refresh_token', refresh_token: 'x', scope: 'all' }, 400, 'invalid_scope'],
+    ];
+    for (const [fields, status, error] of cases) {
+      const answer = await form('token', fields);
+      expect([answer.status, answer.body.error]).toEqual([status, error]);
+      expect(answer.headers.get('content-type')).toMatch(/^application\/json/);
+      expect(answer.headers.get('cache-control')).toBe('no-store');
+    }
+    const json = await call('POST', `${world.url}/oauth/token`, { grant_type: 'refresh_token' });
+    expect([json.status, json.body.error]).toEqual([400, 'invalid_request']);
+  });
+
+  it('introspects for its clients only', async () => {
+    const { body } = await login(world);
+    const active = await form('introspect', { token: body.accessToken as string }, BASIC);
+    expect(active.body).toMatchObject({
+      active: true,
+      sub: body.user.id,
+      client_id: 'otp-login',
+      token_type: 'Bearer',
+    });
+    const [client_id = '', client_secret = ''] = INTROSPECTOR.split(':');
+    expect(
+      (await form('introspect', { token: body.refreshToken as string, client_id, client_secret })).body
+        .active,
+    ).toBe(true);
+    expect((await form('introspect', { token: 'x' }, BASIC)).body).toEqual({ active: false });
+    const refused = await form(
+      'introspect',
+      { token: body.accessToken as string },
+      { authorization: 'Basic eDp5' },
+    );
+    expect([refused.status, refused.body.error]).toEqual([401, 'invalid_client']);
+    expect(refused.headers.get('www-authenticate')).toMatch(/^Basic/);
+    await form('revoke', { token: body.refreshToken as string });
+    expect((await form('introspect', { token: body.accessToken as string }, BASIC)).body).toEqual({
+      active: false,
+    });
+  });
+
+  it('feeds the ids of ended sessions to its clients', async () => {
+    const { body } = await login(world);
+    const feed = (since = '', headers = {}) =>
+      call('GET', `${world.url}/auth/revocations${since}`, undefined, { ...BASIC, ...headers });
+    const before = await feed();
+    expect((await feed('', { 'if-none-match': before.headers.get('etag') ?? '' })).status).toBe(304);
+    await call('POST', `${world.url}/auth/logout`, { refreshToken: body.refreshToken });
+    const after = await feed(`?since=${before.body.next}`);
+    expect(after.body.revoked.map(({ sid }: { sid: string }) => sid)).toContain(
+      claims(body.accessToken)['sid'],
+    );
+    const refused = await call('GET', `${world.url}/auth/revocations`);
+    expect([refused.status, refused.headers.get('www-authenticate')]).toEqual([
+      401,
+      'Basic realm="otp-login"',
+    ]);
+    expect((await feed('?since=yesterday')).status).toBe(400);
+  });
+});

@@ -1,0 +1,514 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { builtinModules } from 'node:module';
+import { join, posix } from 'node:path';
+import ts from 'typescript';
+
+// The rules of the house, read from what its files import. Each has its reason, and each is shown a file that breaks it.
+
+const ROOT = join(__dirname, '../..');
+/** By path below src/, with slashes. */
+type House = Map<string, string>;
+
+/** Rooms that every other may use; among themselves they have an order, too. */
+const BASE = ['config', 'errors', 'redis', 'logging', 'metrics'];
+/** What each room may import. A new room needs a line here, and so a thought about where it stands. */
+const ARROWS: Record<string, string[]> = {
+  config: [],
+  metrics: [],
+  logging: ['config'],
+  errors: ['logging'],
+  redis: ['config', 'logging', 'errors'],
+  'phone-number': [],
+  startmessaging: [],
+  emulator: [],
+  health: BASE,
+  http: BASE,
+  throttling: [...BASE, 'phone-number'],
+  otp: [...BASE, 'startmessaging', 'phone-number', 'throttling'],
+  sessions: [...BASE, 'otp', 'phone-number'],
+  tokens: [...BASE, 'sessions'],
+  auth: [...BASE, 'sessions', 'tokens', 'otp', 'throttling', 'phone-number'],
+  oauth: [...BASE, 'sessions', 'tokens', 'otp', 'throttling', 'phone-number'],
+};
+/** The files at the top: they put the rooms together, and no room knows them. */
+const TOP: Record<string, string[]> = {
+  'app.module.ts': Object.keys(ARROWS).filter((room) => room !== 'emulator'),
+  'app.ts': [...BASE, 'health', 'http'],
+  'main.ts': [...BASE, 'health'],
+};
+
+/** Dependencies that no file of ours imports, each with its reason. */
+const NOT_IMPORTED: Record<string, string> = {
+  '@fastify/static': '@nestjs/swagger serves its page by it',
+  'class-transformer': 'the ValidationPipe of Nest loads it by name',
+  axios: '@nestjs/axios needs it beside itself',
+};
+/** Imports of what `npm install --omit=dev` leaves out, each with its reason. */
+const DEVELOPMENT_ONLY: Record<string, string> = {
+  'js-redis-server': 'the embedded store exists in development only, and says so where it is missing',
+};
+
+interface Import {
+  from: string;
+  /** `startmessaging/answers.ts`, or the name of a package. */
+  to: string;
+  ours: boolean;
+  typeOnly: boolean;
+}
+
+const files = readHouse(join(ROOT, 'src'));
+const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+  dependencies: Record<string, string>;
+  devDependencies: Record<string, string>;
+};
+
+function readHouse(folder: string, below = ''): House {
+  const house: House = new Map();
+  for (const entry of readdirSync(join(folder, below), { withFileTypes: true })) {
+    const path = posix.join(below, entry.name);
+    if (entry.isDirectory()) for (const [inner, text] of readHouse(folder, path)) house.set(inner, text);
+    else house.set(path, readFileSync(join(folder, path), 'utf8'));
+  }
+  return house;
+}
+
+const parsed = new Map<string, ts.SourceFile>();
+function parse(path: string, text: string): ts.SourceFile {
+  const key = `${path}\n${text}`;
+  const file = parsed.get(key) ?? ts.createSourceFile(path, text, ts.ScriptTarget.Latest, true);
+  parsed.set(key, file);
+  return file;
+}
+
+function sources(house: House): ts.SourceFile[] {
+  return [...house].filter(([path]) => path.endsWith('.ts')).map(([path, text]) => parse(path, text));
+}
+
+/** Every node of the file. */
+function nodesOf(file: ts.SourceFile): ts.Node[] {
+  const nodes: ts.Node[] = [];
+  const visit = (node: ts.Node): void => {
+    nodes.push(node);
+    ts.forEachChild(node, visit);
+  };
+  visit(file);
+  return nodes;
+}
+
+/** Every import, export from, import(), require() and import type of the file. */
+function importsOf(file: ts.SourceFile): Import[] {
+  return nodesOf(file).flatMap((node): Import[] => {
+    if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) {
+      return node.moduleSpecifier ? [read(file, node.moduleSpecifier, isTypeOnly(node))] : [];
+    }
+    if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) {
+      return [read(file, node.argument.literal, true)];
+    }
+    if (ts.isImportEqualsDeclaration(node) && ts.isExternalModuleReference(node.moduleReference)) {
+      return [read(file, node.moduleReference.expression, node.isTypeOnly)];
+    }
+    if (!ts.isCallExpression(node)) return [];
+    const loads =
+      node.expression.kind === ts.SyntaxKind.ImportKeyword || node.expression.getText(file) === 'require';
+    return loads && node.arguments[0] ? [read(file, node.arguments[0], false)] : [];
+  });
+}
+
+function isTypeOnly(node: ts.ImportDeclaration | ts.ExportDeclaration): boolean {
+  if (ts.isExportDeclaration(node)) return node.isTypeOnly;
+  const clause = node.importClause;
+  if (clause === undefined) return false;
+  if (clause.phaseModifier === ts.SyntaxKind.TypeKeyword) return true;
+  const { namedBindings } = clause;
+  if (clause.name !== undefined || namedBindings === undefined || !ts.isNamedImports(namedBindings))
+    return false;
+  return namedBindings.elements.every((element) => element.isTypeOnly);
+}
+
+function read(file: ts.SourceFile, specifier: ts.Node, typeOnly: boolean): Import {
+  // What is computed cannot be checked, so it breaks every rule that asks for a name.
+  const name = ts.isStringLiteralLike(specifier) ? specifier.text : `computed: ${specifier.getText(file)}`;
+  if (name.startsWith('.')) {
+    const to = `${posix.join(posix.dirname(file.fileName), name).replace(/\.[jt]s$/, '')}.ts`;
+    return { from: file.fileName, to, ours: true, typeOnly };
+  }
+  return { from: file.fileName, to: name, ours: false, typeOnly };
+}
+
+const importsIn = (house: House): Import[] => sources(house).flatMap(importsOf);
+const roomOf = (path: string): string => (path.includes('/') ? path.slice(0, path.indexOf('/')) : '');
+/** `libphonenumber-js/max` is of the package `libphonenumber-js`. */
+const packageOf = (name: string): string => name.split('/', name.startsWith('@') ? 2 : 1).join('/');
+const isBuiltIn = (name: string): boolean => name.startsWith('node:') || builtinModules.includes(name);
+const told = ({ from, to, typeOnly }: Import): string => `${from} imports ${to}${typeOnly ? ' (types)' : ''}`;
+
+/** Where the file reads the environment of the process. */
+function readsEnvironment(file: ts.SourceFile): boolean {
+  return nodesOf(file).some((node) => {
+    if (ts.isPropertyAccessExpression(node))
+      return /^(globalThis\.)?process$/.test(node.expression.getText(file)) && node.name.text === 'env';
+    if (ts.isElementAccessExpression(node)) return node.expression.getText(file).endsWith('process');
+    if (ts.isVariableDeclaration(node))
+      return ts.isObjectBindingPattern(node.name) && node.initializer?.getText(file) === 'process';
+    return (
+      ts.isImportDeclaration(node) &&
+      /^(node:)?process$/.test((node.moduleSpecifier as ts.StringLiteral).text)
+    );
+  });
+}
+
+/** A text that is, or writes, the media type of an error; prose that mentions it is not. */
+function writesProblems(file: ts.SourceFile): boolean {
+  return nodesOf(file).some(
+    (node) =>
+      (ts.isStringLiteralLike(node) || ts.isTemplateHead(node)) &&
+      /^(content-type: *)?application\/problem\+json/i.test(node.text),
+  );
+}
+
+/** The files of each circle of imports. */
+function circles(house: House): string[] {
+  const edges = new Map<string, string[]>();
+  for (const { from, to, ours } of importsIn(house))
+    if (ours) edges.set(from, [...(edges.get(from) ?? []), to]);
+  const found: string[] = [];
+  const done = new Set<string>();
+  const walk = (path: string, trail: string[]): void => {
+    const at = trail.indexOf(path);
+    if (at >= 0) found.push([...trail.slice(at), path].join(' -> '));
+    if (at >= 0 || done.has(path)) return;
+    for (const next of edges.get(path) ?? []) walk(next, [...trail, path]);
+    done.add(path);
+  };
+  for (const path of edges.keys()) walk(path, []);
+  return found;
+}
+
+function brokenHeads(house: House): string[] {
+  const parts = [/^-- \S/, /^-- KEYS /m, /^-- ARGV /m, /^-- Returns /m, /^-- One script, because /m];
+  return [...house]
+    .filter(([path]) => path.endsWith('.lua') && path !== 'redis/prelude.lua')
+    .flatMap(([path, text]) => {
+      const head = /^(--.*\n)*/.exec(text)?.[0] ?? '';
+      return parts.filter((part) => !part.test(head)).map((part) => `${path}: its head lacks ${part.source}`);
+    });
+}
+
+interface Rule {
+  rule: string;
+  because: string;
+  /** What breaks the rule. */
+  check: (house: House) => string[];
+  /** A file that breaks it, and its path. */
+  broken: [path: string, text: string];
+}
+
+const RULES: Rule[] = [
+  {
+    rule: 'arrows run one way',
+    because: 'a room that knows who uses it cannot be read, tested or replaced alone',
+    check: (house) =>
+      importsIn(house)
+        .filter(({ from, to, ours }) => {
+          const allowed = from.includes('/') ? ARROWS[roomOf(from)] : TOP[from];
+          return ours && roomOf(from) !== roomOf(to) && !allowed?.includes(roomOf(to));
+        })
+        .map(told),
+    broken: ['otp/x.ts', `import { AuthController } from '../auth/auth.controller';`],
+  },
+  {
+    rule: 'every room and every file at the top has its place in this test',
+    because: 'a room that nobody placed may point anywhere',
+    check: (house) =>
+      [...house.keys()].filter((path) => (path.includes('/') ? !(roomOf(path) in ARROWS) : !(path in TOP))),
+    broken: ['common/x.ts', ''],
+  },
+  {
+    rule: 'what is imported is there',
+    because: 'an arrow to a file that these rules do not see is not checked',
+    check: (house) =>
+      importsIn(house)
+        .filter(({ to, ours }) => ours && !house.has(to))
+        .map(told),
+    broken: ['otp/x.ts', `import '../../test/support/world';`],
+  },
+  {
+    rule: 'only app.module.ts sees auth/',
+    because: 'auth/ is the HTTP face of login: the domain must work without HTTP',
+    check: (house) =>
+      importsIn(house)
+        .filter(
+          ({ from, to }) => roomOf(to) === 'auth' && roomOf(from) !== 'auth' && from !== 'app.module.ts',
+        )
+        .map(told),
+    broken: ['tokens/x.ts', `import type { MeAnswer } from '../auth/answers';`],
+  },
+  {
+    rule: 'sessions/ takes types of otp/, and tokens/ types of sessions/',
+    because: 'they are handed proofs (VerifiedPhone, Session), and call nobody to get one',
+    check: (house) =>
+      importsIn(house)
+        .filter(({ from, to, typeOnly }) => {
+          const arrow = `${roomOf(from)} -> ${roomOf(to)}`;
+          return (arrow === 'sessions -> otp' || arrow === 'tokens -> sessions') && !typeOnly;
+        })
+        .map(told),
+    broken: ['sessions/x.ts', `import { OtpService } from '../otp/otp.service';`],
+  },
+  {
+    rule: 'startmessaging/ and phone-number/ import nothing of ours, and of Nest the HTTP client only',
+    because: 'they are somebody else’s API and a fact about numbers: both can be lifted out as they are',
+    check: (house) =>
+      importsIn(house)
+        .filter(({ from }) => ['startmessaging', 'phone-number'].includes(roomOf(from)))
+        .filter(({ from, to, ours }) =>
+          ours ? roomOf(to) !== roomOf(from) : packageOf(to).startsWith('@nestjs/') && to !== '@nestjs/axios',
+        )
+        .map(told),
+    broken: ['startmessaging/x.ts', `import { Injectable } from '@nestjs/common';`],
+  },
+  {
+    rule: 'emulator/ imports nothing of the other rooms, and nobody imports it',
+    because:
+      'an upstream that shares code with its client shares its mistakes, and it is no part of the service',
+    check: (house) =>
+      importsIn(house)
+        .filter(({ from, to, ours }) => ours && (roomOf(from) === 'emulator') !== (roomOf(to) === 'emulator'))
+        .map(told),
+    broken: ['emulator/x.ts', `import { isPhoneNumber } from '../phone-number/phone-number';`],
+  },
+  {
+    rule: 'the environment is read in config/, and in emulator/ for itself',
+    because: 'a setting that is read elsewhere is neither validated nor documented',
+    check: (house) =>
+      sources(house)
+        .filter((file) => !['config', 'emulator'].includes(roomOf(file.fileName)) && readsEnvironment(file))
+        .map(({ fileName }) => fileName),
+    broken: ['http/x.ts', `const { env } = process;`],
+  },
+  {
+    rule: 'axios is used in startmessaging/, and its module registered in otp/otp.module.ts',
+    because: 'one place calls upstream, and an axios error carries the API key',
+    check: (house) =>
+      importsIn(house)
+        .filter(({ to }) => ['axios', '@nestjs/axios'].includes(packageOf(to)))
+        .filter(({ from }) => roomOf(from) !== 'startmessaging' && from !== 'otp/otp.module.ts')
+        .map(told),
+    broken: ['health/x.ts', `import axios from 'axios';`],
+  },
+  {
+    rule: 'nothing but startmessaging/ speaks to the outside',
+    because: 'timeouts, retries and the API key are handled there and nowhere else',
+    check: (house) =>
+      sources(house)
+        .filter(({ fileName }) => !['startmessaging', 'emulator'].includes(roomOf(fileName)))
+        .filter((file) =>
+          nodesOf(file).some((node) => {
+            if (ts.isCallExpression(node))
+              return /^((globalThis\.)?fetch|https?\.(request|get))$/.test(node.expression.getText(file));
+            return (
+              ts.isImportDeclaration(node) &&
+              ['undici', 'node:https'].includes((node.moduleSpecifier as ts.StringLiteral).text)
+            );
+          }),
+        )
+        .map(({ fileName }) => fileName),
+    broken: ['otp/x.ts', `export const wallet = () => fetch('https://api.startmessaging.com/wallet');`],
+  },
+  {
+    rule: 'error bodies are written in errors/, and in http/server.ts on a bare socket',
+    because: 'nothing that leaks can be written by a place that does not write',
+    check: (house) =>
+      sources(house)
+        .filter(({ fileName }) => roomOf(fileName) !== 'errors' && fileName !== 'http/server.ts')
+        .filter(writesProblems)
+        .map(({ fileName }) => fileName),
+    broken: ['auth/x.ts', `export const type = 'application/problem+json; charset=utf-8';`],
+  },
+  {
+    rule: 'libphonenumber is imported in one file',
+    because: 'two rules of what a phone number is are two buckets for one person',
+    check: (house) => {
+      const found = importsIn(house).filter(({ to }) => to.includes('libphonenumber'));
+      return found.length === 1 ? [] : found.map(told);
+    },
+    broken: ['auth/x.ts', `import { isValidNumber } from 'libphonenumber-js';`],
+  },
+  {
+    rule: 'ioredis is used in redis/',
+    because: 'one connection, with no queue, and one place that turns its faults into 503',
+    check: (house) =>
+      importsIn(house)
+        .filter(({ from, to }) => to === 'ioredis' && roomOf(from) !== 'redis')
+        .map(told),
+    broken: ['sessions/x.ts', `import { Redis } from 'ioredis';`],
+  },
+  {
+    rule: 'no file of code is longer than 220 lines',
+    because: 'each can be read in two minutes',
+    check: (house) =>
+      [...house]
+        .filter(([path]) => /\.(ts|lua)$/.test(path))
+        .map(([path, text]) => [path, text.split('\n').length - 1] as const)
+        .filter(([, lines]) => lines > 220)
+        .map(([path, lines]) => `${path}: ${lines} lines`),
+    broken: ['otp/x.ts', '\n'.repeat(221)],
+  },
+  {
+    rule: 'there are no barrels',
+    because: 'the import says where a thing lives, and nothing is loaded that nobody asked for',
+    check: (house) =>
+      sources(house)
+        .filter(({ fileName, statements }) => {
+          const passedOn = statements.filter((node) => ts.isExportDeclaration(node) && node.moduleSpecifier);
+          return (
+            /(^|\/)index\.ts$/.test(fileName) ||
+            (passedOn.length > 0 && passedOn.length === statements.length)
+          );
+        })
+        .map(({ fileName }) => fileName),
+    broken: ['otp/all.ts', `export * from './codes';`],
+  },
+  {
+    rule: 'every Lua script states what it does, its keys, arguments and answer, and why it is one',
+    because: 'a script is a contract between replicas of two versions',
+    check: brokenHeads,
+    broken: ['otp/x.lua', '-- Takes an attempt.\n-- KEYS challenge\n-- Returns 1.\nreturn 1\n'],
+  },
+  {
+    rule: 'every Lua script is loaded by a file beside it',
+    because:
+      'a script that nobody runs is not tested, and a name that is misspelt stops the service at its start',
+    check: (house) => {
+      const loaded = [...house].flatMap(([path, text]) =>
+        [...text.matchAll(/Script\.load\(__dirname, '([\w-]+)'\)/g)].map(([, name]) =>
+          posix.join(posix.dirname(path), `${name!}.lua`),
+        ),
+      );
+      const scripts = [...house.keys()].filter(
+        (path) => path.endsWith('.lua') && path !== 'redis/prelude.lua',
+      );
+      return [
+        ...scripts.filter((path) => !loaded.includes(path)).map((path) => `${path} is not loaded`),
+        ...loaded.filter((path) => !scripts.includes(path)).map((path) => `${path} is missing`),
+      ];
+    },
+    broken: ['otp/x.lua', 'return 1\n'],
+  },
+  {
+    rule: 'every import of a package is in package.json, among the dependencies',
+    because: 'it would be there by chance, or be missing where only dependencies are installed',
+    check: (house) =>
+      importsIn(house)
+        .filter(({ to, ours }) => !ours && !isBuiltIn(to))
+        .filter(({ to }) => !(packageOf(to) in manifest.dependencies) && !(packageOf(to) in DEVELOPMENT_ONLY))
+        .map(told),
+    broken: ['otp/x.ts', `import { merge } from 'lodash';`],
+  },
+  {
+    rule: 'Node’s own modules are imported by their full names',
+    because: 'a package of the same name must not be able to take their place',
+    check: (house) =>
+      importsIn(house)
+        .filter(({ to, ours }) => !ours && builtinModules.includes(to) && !to.startsWith('node:'))
+        .map(told),
+    broken: ['otp/x.ts', `import { readFileSync } from 'fs';`],
+  },
+  {
+    rule: 'no files import each other in a circle, types included',
+    because: 'of two files in a circle neither can be understood first',
+    check: circles,
+    broken: ['otp/x.ts', `import './x';`],
+  },
+];
+
+describe('the house', () => {
+  test('was read', () => {
+    expect(files.size).toBeGreaterThan(50);
+    expect(importsIn(files).length).toBeGreaterThan(200);
+    expect(sources(files).every((file) => !/^\s*$/.test(file.text))).toBe(true);
+  });
+
+  // One object, so that a failure prints the reason beside what breaks the rule.
+  test.each(RULES.map((each) => [each.rule, each] as const))('%s', (rule, { because, check }) => {
+    expect({ rule, because, broken: check(files) }).toEqual({ rule, because, broken: [] });
+  });
+
+  test('every dependency is imported, or listed here with its reason', () => {
+    const imported = new Set(importsIn(files).map(({ to }) => packageOf(to)));
+    const needed = [...imported, ...Object.keys(NOT_IMPORTED)];
+    expect(Object.keys(manifest.dependencies).filter((name) => !needed.includes(name))).toEqual([]);
+    // And the lists hold nothing that has become untrue.
+    expect(Object.keys(NOT_IMPORTED).filter((name) => !(name in manifest.dependencies))).toEqual([]);
+    expect(Object.keys(NOT_IMPORTED).filter((name) => imported.has(name))).toEqual([]);
+    expect(Object.keys(DEVELOPMENT_ONLY).filter((name) => !(name in manifest.devDependencies))).toEqual([]);
+    expect(Object.keys(DEVELOPMENT_ONLY).filter((name) => !imported.has(name))).toEqual([]);
+  });
+
+  test('every dependency has an exact version', () => {
+    const versions = Object.entries({ ...manifest.dependencies, ...manifest.devDependencies });
+    expect(versions.filter(([, version]) => !/^\d+\.\d+\.\d+(-[\w.]+)?$/.test(version))).toEqual([]);
+  });
+
+  test('whatever is no TypeScript is copied by the build, too', () => {
+    const { compilerOptions } = JSON.parse(readFileSync(join(ROOT, 'nest-cli.json'), 'utf8')) as {
+      compilerOptions: { assets: { include: string }[] };
+    };
+    const copied = new Set(['**/*.ts', ...compilerOptions.assets.map(({ include }) => include)]);
+    expect([...files.keys()].filter((path) => !copied.has(`**/*${posix.extname(path)}`))).toEqual([]);
+  });
+});
+
+describe('the rules can be broken', () => {
+  test.each(RULES.map(({ rule, check, broken }) => [rule, check, broken] as const))(
+    '%s',
+    (_, check, [path, text]) => {
+      expect(check(new Map([...files, [path, text]])).length).toBeGreaterThan(check(files).length);
+    },
+  );
+
+  test.each([
+    `import { x } from '../auth/answers';`,
+    `import type { x } from '../auth/answers';`,
+    `import { type x } from '../auth/answers';`,
+    `import '../auth/answers';`,
+    `export { x } from '../auth/answers';`,
+    `export * from '../auth/answers';`,
+    `export const x = import('../auth/answers');`,
+    `export const x = require('../auth/answers');`,
+    `import x = require('../auth/answers');`,
+    `export type X = import('../auth/answers').MeAnswer;`,
+    `import { x } from '../auth/answers.js';`,
+    `import { x } from './../auth/../auth/answers';`,
+  ])('an arrow is seen in %s', (text) => {
+    const [arrows] = RULES;
+    expect(arrows!.check(new Map([['otp/x.ts', text]]))).toHaveLength(1);
+  });
+
+  test.each([
+    'process.env.X',
+    "process.env['X']",
+    "process['env']",
+    'globalThis.process.env.X',
+    '({ ...process.env })',
+  ])('the environment is seen in %s', (expression) => {
+    expect(readsEnvironment(parse('otp/x.ts', `export const x = ${expression};`))).toBe(true);
+  });
+
+  test('a comment is no code', () => {
+    const text = `// process.env.X, import '../auth/x', 'application/problem+json'\nexport const y = 1;\n`;
+    expect(readsEnvironment(parse('otp/x.ts', text))).toBe(false);
+    expect(writesProblems(parse('otp/x.ts', text))).toBe(false);
+    expect(importsOf(parse('otp/x.ts', text))).toEqual([]);
+  });
+
+  test('a circle is seen over several files', () => {
+    const house: House = new Map([
+      ['otp/a.ts', `import './b';`],
+      ['otp/b.ts', `import './c';`],
+      ['otp/c.ts', `import type { A } from './a';`],
+      ['otp/d.ts', `import './a';`],
+    ]);
+    expect(circles(house)).toEqual(['otp/a.ts -> otp/b.ts -> otp/c.ts -> otp/a.ts']);
+  });
+});
