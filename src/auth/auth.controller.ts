@@ -40,6 +40,7 @@ export class AuthController {
   @ApiProblems(
     'validation_failed',
     'phone_number_rejected',
+    'idempotency_in_progress',
     'payload_too_large',
     'unsupported_media_type',
     'phone_locked',
@@ -51,8 +52,14 @@ export class AuthController {
     'overloaded',
     'upstream_timeout',
   )
-  async sendOtp(@Body() { phoneNumber }: SendOtpBody): Promise<OtpRequestAnswer> {
-    const { requestId, expiresAt, attemptsLeft, resendAt, delivery } = await this.otp.request(phoneNumber);
+  async sendOtp(
+    @Body() { phoneNumber }: SendOtpBody,
+    @IdempotencyKey() idempotencyKey: string | undefined,
+  ): Promise<OtpRequestAnswer> {
+    const { requestId, expiresAt, attemptsLeft, resendAt, delivery } = await this.otp.request(
+      phoneNumber,
+      idempotencyKey,
+    );
     return {
       requestId,
       expiresAt: expiresAt.toISOString(),

@@ -80,12 +80,13 @@ export class SessionsController {
 
   @Post('logout')
   @HttpCode(204)
-  @ApiBearerAuth()
   @ApiOperation({
     operationId: 'logout',
     summary: 'End the session of a token',
     description:
       'By the refresh token, the cookie or the access token. Always 204, also when it has ended already.',
+    // Optional: a refresh token or the cookie will do.
+    security: [{ bearer: [] }, {}],
   })
   @ApiNoContentResponse({ description: 'The session has ended, or there was none' })
   @ApiProblems(

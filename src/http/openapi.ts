@@ -27,13 +27,13 @@ export function serveOpenApi(app: NestFastifyApplication): void {
     .addTag('Verify tokens', 'What a resource server needs.')
     .addTag('OAuth 2.0', 'The same for clients that speak the standards.')
     .addTag('Operate', 'Probes.')
-    .addBasicAuth({ type: 'http', scheme: 'basic', description: 'A client of INTROSPECTION_CLIENTS.' })
     .addBearerAuth({
       type: 'http',
       scheme: 'bearer',
       bearerFormat: 'JWT',
       description: 'The `accessToken` that verify-otp answered, without the word Bearer.',
     })
+    .addBasicAuth({ type: 'http', scheme: 'basic', description: 'A client of INTROSPECTION_CLIENTS.' })
     .build();
   const document = SwaggerModule.createDocument(app, config);
   SwaggerModule.setup('docs', app, document, {

@@ -1,6 +1,7 @@
 import { Controller, Get, Header } from '@nestjs/common';
 import { ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import { Config } from '../config/config';
+import { ApiProblems } from '../errors/api-problems';
 
 @ApiTags('OAuth 2.0')
 @Controller('.well-known')
@@ -36,6 +37,7 @@ export class MetadataController {
     summary: 'What this authorization server offers (RFC 8414)',
     security: [],
   })
+  @ApiProblems('payload_too_large')
   @ApiOkResponse({
     description: 'Only what is true',
     schema: {

@@ -10,6 +10,7 @@ import {
 } from '@nestjs/swagger';
 import type { FastifyRequest } from 'fastify';
 import { Config } from '../config/config';
+import { RETRY_AFTER } from '../errors/api-problems';
 import { OAuthError } from '../errors/oauth-error';
 import { TokensService } from '../tokens/tokens.service';
 import { ClientAuthentication } from './client-authentication';
@@ -18,7 +19,12 @@ import { INTROSPECTION, OAUTH_ERROR, TOKEN, TOKEN_ANSWER, TOKEN_FORM } from './o
 type Form = Record<string, string | undefined>;
 
 const oauthError = (status: number, description: string): MethodDecorator =>
-  ApiResponse({ status, description, content: { 'application/json': { schema: OAUTH_ERROR } } });
+  ApiResponse({
+    status,
+    description,
+    content: { 'application/json': { schema: OAUTH_ERROR } },
+    ...(status === 503 ? { headers: RETRY_AFTER } : {}),
+  });
 
 /** The endpoints that OAuth clients and resource servers know how to call. Their errors are those of RFC 6749. */
 @ApiTags('OAuth 2.0')

@@ -1,17 +1,40 @@
 -- Opens a pending challenge for a person. Pending voids nothing yet: a stranger's send that fails must not void a
 -- person's login. A locked number is refused here, before an SMS is paid for.
--- KEYS challenge, codes (hash: the live nonce and the next one), failed codes (list), cleared (time of a success);
---      all in {pseudonym}
+-- KEYS challenge, codes (hash: the live nonce and the next one), failed codes (list), cleared (time of a success), and
+--      under an Idempotency-Key its record (hash: state, until, request, answer, resend); all in {pseudonym}
 -- ARGV fresh nonce, '1' when a code may be sent again, known secrets ',id,id,', time to live (ms), a code's whole
---      life (ms), attempts, encrypted phone number, limits of failed codes
--- Returns {'locked', ms}, or {'begun', nonce, life (ms)}.
--- One script, because two sends at once must agree on one code: the person would read the wrong one of two SMS.
+--      life (ms), attempts, encrypted phone number, the challenge's own part of the request id, limits of failed codes
+-- Returns {'locked', ms}, or {'begun', nonce, life (ms), part of the request id, ms until a resend or -1: it was
+--      admitted and may have been sent}; for a key that was used {'replay', part of the request id, answer} or
+--      {'in progress', ms}.
+-- One script, because two sends at once must agree on one code: the person would read the wrong one of two SMS. And of
+-- two requests under one key one must see the other.
 local fresh, resend, known = ARGV[1], ARGV[2] == '1', ARGV[3]
 local ttl, life, attempts, phone = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local now = now_ms()
 
-local wait = failed_wait(KEYS[3], KEYS[4], now, 8)
+local record, request = KEYS[5], ARGV[8]
+local state, taken_until, first, answer, resend_at
+if record then
+  state, taken_until, first, answer, resend_at =
+    unpack(redis.call('HMGET', record, 'state', 'until', 'request', 'answer', 'resend'))
+  if state == 'done' then return { 'replay', first, answer } end
+  -- After a crash the place of the first stays taken for a minute.
+  if state == 'flight' and now < tonumber(taken_until) then return { 'in progress', taken_until - now } end
+end
+
+local wait = failed_wait(KEYS[3], KEYS[4], now, 9)
 if wait > 0 then return { 'locked', wait } end
+
+-- A repeat of one that failed resumes it: the same challenge, so the same code under the same key of upstream.
+if state then
+  local pending = string.sub(KEYS[1], 1, -#request - 1) .. first
+  local stage, nonce, expires = unpack(redis.call('HMGET', pending, 'state', 'nonce', 'expires'))
+  if stage == 'pending' and tonumber(expires) > now then
+    redis.call('HSET', record, 'state', 'flight', 'until', text(now + 60000))
+    return { 'begun', nonce, expires - now, first, resend_at and math.max(0, resend_at - now) or -1 }
+  end
+end
 
 -- The code of `slot` again, while at least half of its life remains (SMS arrive out of order) and its secret is known.
 local function again(slot)
@@ -34,4 +57,9 @@ redis.call('HSET', KEYS[1], 'state', 'pending', 'nonce', nonce, 'issued', text(i
 redis.call('PEXPIREAT', KEYS[1], text(expires))
 redis.call('HSET', KEYS[2], slot, nonce, slot .. ':issued', text(issued), slot .. ':expires', text(expires))
 redis.call('PEXPIRE', KEYS[2], text(life))
-return { 'begun', nonce, expires - now }
+if record then
+  redis.call('HSET', record, 'state', 'flight', 'until', text(now + 60000), 'request', request)
+  redis.call('HDEL', record, 'resend')
+  redis.call('PEXPIREAT', record, text(expires))
+end
+return { 'begun', nonce, expires - now, request, -1 }

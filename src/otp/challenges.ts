@@ -9,13 +9,14 @@ import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
 import { limitArguments } from '../throttling/redis-throttler-storage';
 import { Codes } from './codes';
-import type { Sent } from './otp-provider';
+import type { Delivery, Sent } from './otp-provider';
 
 const BEGIN = Script.load(__dirname, 'begin');
 const FINISH = Script.load(__dirname, 'finish');
 const TAKE_ATTEMPT = Script.load(__dirname, 'take-attempt');
 const CONSUME = Script.load(__dirname, 'consume');
 const GIVE_BACK = Script.load(__dirname, 'give-back');
+const RELEASE = Script.load(__dirname, 'release');
 const SETTLE = Script.load(__dirname, 'settle');
 
 /** A code's whole life, resends included. */
@@ -29,12 +30,17 @@ export interface PendingChallenge {
   pseudonym: string;
   nonce: string;
   lifeSeconds: number;
+  /** Set when it was admitted before and may have been sent: a repeat under its key is not counted again. */
+  resumed: { resendAfterMs: number } | undefined;
 }
 
-export interface OpenChallenge {
+/** What the asker of a code is told. */
+export interface OtpRequest {
+  requestId: string;
   expiresAt: Date;
   attemptsLeft: number;
   resendAt: Date;
+  delivery: Delivery;
 }
 
 /** A request under an Idempotency-Key: where its answer is kept, and what its body was, both as keyed hashes. */
@@ -70,14 +76,27 @@ export class Challenges {
     this.phoneKeys = new Keyring(config.secrets, 'phone encryption');
   }
 
-  /** Opens a pending challenge: nothing can be verified by it, and it voids nothing. Throws `phone_locked`. */
-  async begin(phone: PhoneNumber, resendsCode: boolean): Promise<PendingChallenge> {
+  /**
+   * Opens a pending challenge: nothing can be verified by it, and it voids nothing. Under an Idempotency-Key a repeat
+   * finds the first answer, or resumes what failed. Throws `phone_locked`, `idempotency_in_progress`.
+   */
+  async begin(phone: PhoneNumber, resendsCode: boolean): Promise<PendingChallenge>;
+  async begin(
+    phone: PhoneNumber,
+    resendsCode: boolean,
+    record: string | undefined,
+  ): Promise<PendingChallenge | OtpRequest>;
+  async begin(
+    phone: PhoneNumber,
+    resendsCode: boolean,
+    record?: string,
+  ): Promise<PendingChallenge | OtpRequest> {
     const pseudonym = phonePseudonym(phone, this.pseudonymKey);
-    const requestId = pseudonym + randomBytes(16).toString('base64url');
-    const keys = this.keys(requestId);
+    const fresh = randomBytes(16).toString('base64url');
+    const keys = this.keys(pseudonym + fresh);
     const answer = (await this.store.run(
       BEGIN,
-      [keys.challenge, keys.codes, keys.failed, keys.cleared],
+      [keys.challenge, keys.codes, keys.failed, keys.cleared, ...recordKeys(keys.person, record)],
       [
         this.codes.nonce(),
         resendsCode ? 1 : 0,
@@ -86,19 +105,47 @@ export class Challenges {
         CODE_LIFE_MS,
         this.config.otpMaxAttempts,
         sealPhoneNumber(phone, keys.challenge, this.phoneKeys),
+        fresh,
         ...limitArguments(this.config.limitFailedCodes),
       ],
-    )) as ['begun', string, number] | ['locked', number];
-    if (answer[0] === 'locked') throw new ApiError('phone_locked', { retryAfterSeconds: answer[1] / 1_000 });
-    return { requestId, pseudonym, nonce: answer[1], lifeSeconds: answer[2] / 1_000 };
+    )) as
+      | ['begun', string, number, string, number]
+      | ['replay', string, string]
+      | ['locked' | 'in progress', number];
+    switch (answer[0]) {
+      case 'locked':
+        throw new ApiError('phone_locked', { retryAfterSeconds: answer[1] / 1_000 });
+      case 'in progress':
+        throw new ApiError('idempotency_in_progress', { retryAfterSeconds: answer[1] / 1_000 });
+      case 'replay': {
+        const [expiresAt, attemptsLeft, resendAt, delivery = ''] = answer[2].split(':');
+        return {
+          requestId: pseudonym + answer[1],
+          expiresAt: new Date(Number(expiresAt)),
+          attemptsLeft: Number(attemptsLeft),
+          resendAt: new Date(Number(resendAt)),
+          delivery: delivery as Delivery,
+        };
+      }
+      case 'begun': {
+        const [, nonce, lifeMs, own, resendAfterMs] = answer;
+        return {
+          requestId: pseudonym + own,
+          pseudonym,
+          nonce,
+          lifeSeconds: lifeMs / 1_000,
+          resumed: resendAfterMs < 0 ? undefined : { resendAfterMs },
+        };
+      }
+    }
   }
 
   /** Opens the challenge to verification: from here on its code is the live one. */
-  async finish(requestId: string, sent: Sent, resendAfterMs: number): Promise<OpenChallenge> {
+  async finish(requestId: string, sent: Sent, resendAfterMs: number, record?: string): Promise<OtpRequest> {
     const keys = this.keys(requestId);
     const answer = (await this.store.run(
       FINISH,
-      [keys.challenge, keys.codes],
+      [keys.challenge, keys.codes, ...recordKeys(keys.person, record)],
       [
         sent.upstreamId ?? '',
         sent.delivery,
@@ -111,7 +158,22 @@ export class Challenges {
     // The store was emptied while the SMS was under way: its code can never be checked.
     if (answer === null) throw new ApiError('store_unavailable');
     const [expiresAt, attemptsLeft, resendAt] = answer;
-    return { expiresAt: new Date(expiresAt), attemptsLeft, resendAt: new Date(resendAt) };
+    return {
+      requestId,
+      expiresAt: new Date(expiresAt),
+      attemptsLeft,
+      resendAt: new Date(resendAt),
+      delivery: sent.delivery,
+    };
+  }
+
+  /** Releases an Idempotency-Key for a repeat, which resumes this challenge; admitted anew unless it may have been sent. */
+  async release(requestId: string, record: string, resendAfterMs?: number): Promise<void> {
+    const { person } = this.keys(requestId);
+    await this.store.run(RELEASE, recordKeys(person, record), [
+      requestId.slice(22),
+      Math.floor(resendAfterMs ?? -1),
+    ]);
   }
 
   /** Forgets a pending challenge whose SMS was not sent. */
@@ -198,13 +260,19 @@ export class Challenges {
     return phone;
   }
 
-  private keys(requestId: string): { challenge: string; codes: string; failed: string; cleared: string } {
+  private keys(requestId: string): Record<'person' | 'challenge' | 'codes' | 'failed' | 'cleared', string> {
     const person = `${KEY_PREFIX}{${requestId.slice(0, 22)}}:`;
     return {
+      person,
       challenge: `${person}challenge:${requestId.slice(22)}`,
       codes: `${person}codes`,
       failed: `${person}failed`,
       cleared: `${person}cleared`,
     };
   }
+}
+
+/** The record of a send's Idempotency-Key, by the key's keyed hash. */
+function recordKeys(person: string, record: string | undefined): string[] {
+  return record === undefined ? [] : [`${person}send:${record}`];
 }

@@ -2,6 +2,7 @@ import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { Config } from '../config/config';
 import { Keyring } from '../config/derived-keys';
+import { ApiError } from '../errors/api-error';
 import type { PhoneNumber } from '../phone-number/phone-number';
 
 /**
@@ -35,7 +36,8 @@ export class Codes {
   derive(phone: PhoneNumber, nonce: string): string {
     const [id = '', digits = '0'] = nonce.split('.');
     const key = this.keys.find(id);
-    if (key === undefined) throw new Error('A code belongs to a secret that is not in SECRET any more');
+    // Its secret has been dropped from SECRET: nobody can say what the code was.
+    if (key === undefined) throw new ApiError('otp_expired');
     const mac = createHmac('sha256', key).update(`${phone}:${nonce}`).digest('hex');
     return (BigInt(`0x${mac}`) % 10n ** BigInt(digits)).toString().padStart(Number(digits), '0');
   }

@@ -4,7 +4,9 @@
 -- ARGV the failure that the attempt was counted as, name of the Idempotency-Key's field or '', fingerprint of the body
 -- Returns 1, or 0 when it was used or replaced meanwhile.
 -- One script, because between a check and a write two replicas would both open a session.
-local state, nonce = unpack(redis.call('HMGET', KEYS[1], 'state', 'nonce'))
+local state, nonce, issued = unpack(redis.call('HMGET', KEYS[1], 'state', 'nonce', 'issued'))
+-- The code was right, whoever was first with it: this attempt was no failure.
+redis.call('LREM', KEYS[3], -1, ARGV[1])
 if state ~= 'open' or redis.call('HGET', KEYS[2], 'live') ~= nonce then return 0 end
 local now = now_ms()
 redis.call('HSET', KEYS[1], 'state', 'verified')
@@ -14,8 +16,7 @@ if ARGV[2] ~= '' then
   redis.call('PEXPIRE', KEYS[1], math.max(redis.call('PTTL', KEYS[1]), 61000))
 end
 -- First the new field: a hash that was emptied is gone, and would come back without its time to live.
-redis.call('HSET', KEYS[2], 'used', nonce)
+redis.call('HSET', KEYS[2], 'used:issued', issued)
 redis.call('HDEL', KEYS[2], 'live', 'live:issued', 'live:expires')
-redis.call('LREM', KEYS[3], -1, ARGV[1])
 redis.call('SET', KEYS[4], text(now), 'PX', 3600000)
 return 1

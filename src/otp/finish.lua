@@ -1,6 +1,6 @@
 -- Opens a pending challenge to verification, once its SMS is accepted or may have been. From here on its code is the
 -- live one, and every challenge of another code is void.
--- KEYS challenge, codes; both in {pseudonym}
+-- KEYS challenge, codes, and under an Idempotency-Key its record; all in {pseudonym}
 -- ARGV upstream's id or '', delivery, upstream's expiry (ms, or -1), upstream's attempts (or -1), ms until a resend,
 --      a code's whole life (ms)
 -- Returns {expires at (ms), attempts left, resend at (ms)}, or false when the store lost the challenge meanwhile.
@@ -19,11 +19,16 @@ redis.call('HSET', KEYS[1], 'state', 'open', 'upstream', ARGV[1], 'delivery', AR
   'attempts', attempts, 'resend', text(resend_at))
 redis.call('PEXPIREAT', KEYS[1], text(expires))
 
-local live, live_issued, next, used = unpack(redis.call('HMGET', KEYS[2], 'live', 'live:issued', 'next', 'used'))
--- A code that was used while its second SMS was under way stays used.
-if nonce ~= live and nonce ~= used and (not live or issued >= tonumber(live_issued)) then
+local live, live_issued, next, used = unpack(redis.call('HMGET', KEYS[2], 'live', 'live:issued', 'next', 'used:issued'))
+-- A code that was used, or is older than a used one, stays void when its SMS was still under way.
+local newest = math.max(tonumber(live_issued or 0), tonumber(used or -1) + 1)
+if nonce ~= live and issued >= newest then
   redis.call('HSET', KEYS[2], 'live', nonce, 'live:issued', text(issued), 'live:expires', text(expires))
   if nonce == next then redis.call('HDEL', KEYS[2], 'next', 'next:issued', 'next:expires') end
   redis.call('PEXPIREAT', KEYS[2], text(issued + tonumber(ARGV[6])))
+end
+if KEYS[3] and redis.call('EXISTS', KEYS[3]) == 1 then
+  local answer = text(expires) .. ':' .. attempts .. ':' .. text(resend_at) .. ':' .. ARGV[2]
+  redis.call('HSET', KEYS[3], 'state', 'done', 'answer', answer)
 end
 return { expires, attempts, resend_at }

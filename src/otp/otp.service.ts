@@ -6,20 +6,8 @@ import { ApiError } from '../errors/api-error';
 import { Metrics } from '../metrics/metrics';
 import type { PhoneNumber } from '../phone-number/phone-number';
 import { Admission, type Admitted } from '../throttling/admission';
-import { Challenges, type Attempt, type OpenChallenge, type Repeat } from './challenges';
-import {
-  OTP_PROVIDER,
-  ProviderError,
-  type Challenge,
-  type Delivery,
-  type OtpProvider,
-  type Sent,
-} from './otp-provider';
-
-export interface OtpRequest extends OpenChallenge {
-  requestId: string;
-  delivery: Delivery;
-}
+import { Challenges, type Attempt, type OtpRequest, type Repeat } from './challenges';
+import { OTP_PROVIDER, ProviderError, type OtpProvider } from './otp-provider';
 
 /**
  * A phone number whose code came back: what a session is opened for. Only {@link OtpService.verify} can make one: the
@@ -60,27 +48,42 @@ export class OtpService {
 
   /**
    * Sends a code to a phone number that is neither locked nor over a limit, and opens a challenge for it. What upstream
-   * must be told is in the store before its first byte leaves. Throws {@link ApiError}.
+   * must be told is in the store before its first byte leaves. Under an Idempotency-Key a repeat gets the first answer
+   * and sends nothing, or resumes what failed with the same code under the same key of upstream.
+   * Throws {@link ApiError}.
    */
-  async request(phone: PhoneNumber): Promise<OtpRequest> {
-    return counted(this.metrics.sends, this.sendCode(phone), ({ delivery }) => delivery);
+  async request(phone: PhoneNumber, idempotencyKey?: string): Promise<OtpRequest> {
+    const record = idempotencyKey === undefined ? undefined : this.keyed(`send:${idempotencyKey}`);
+    return counted(this.metrics.sends, this.sendCode(phone, record), ({ delivery }) => delivery);
   }
 
-  private async sendCode(phone: PhoneNumber): Promise<OtpRequest> {
-    const { requestId, pseudonym, nonce, lifeSeconds } = await this.challenges.begin(
-      phone,
-      this.provider.resendsCode,
-    );
-    const admitted = await this.admission.admit(pseudonym).catch(async (error: unknown) => {
-      await this.challenges.abandon(requestId);
-      throw error;
-    });
-    const sent = await this.send(
-      { phone, nonce, lifeSeconds, idempotencyKey: this.keyOf(requestId) },
-      admitted,
-    );
-    const open = await this.challenges.finish(requestId, sent, admitted.resendAfterMs);
-    return { requestId, delivery: sent.delivery, ...open };
+  private async sendCode(phone: PhoneNumber, record?: string): Promise<OtpRequest> {
+    const begun = await this.challenges.begin(phone, this.provider.resendsCode, record);
+    if ('delivery' in begun) return begun;
+    const { requestId, pseudonym, nonce, lifeSeconds, resumed } = begun;
+    let fresh: Admitted | undefined;
+    try {
+      // What may have been sent under this key was counted then.
+      if (resumed === undefined) fresh = await this.admission.admit(pseudonym);
+      const sent = await this.provider.send({
+        phone,
+        nonce,
+        lifeSeconds,
+        idempotencyKey: this.keyOf(requestId),
+      });
+      if (sent.delivery !== 'unknown') this.metrics.walletExhausted.set(0);
+      return await this.challenges.finish(requestId, sent, (resumed ?? fresh)?.resendAfterMs ?? 0, record);
+    } catch (error) {
+      const failure = error instanceof ProviderError ? error : undefined;
+      const admitted = resumed ?? fresh;
+      const unsent = admitted === undefined || (failure?.accepted === 'no' && resumed === undefined);
+      if (unsent && fresh) await tidy(this.admission.refund(fresh));
+      // A pending challenge verifies nothing. Under a key it waits for the repeat, else it is removed or expires.
+      if (record)
+        await tidy(this.challenges.release(requestId, record, unsent ? undefined : admitted?.resendAfterMs));
+      else if (admitted === undefined) await tidy(this.challenges.abandon(requestId));
+      throw failure?.refusal ?? error;
+    }
   }
 
   /**
@@ -114,7 +117,7 @@ export class OtpService {
       if (!(await this.challenges.consume(requestId, attempt, repeat))) throw new ApiError('otp_expired');
       return new VerifiedPhone(attempt.phone, requestId);
     } catch (error) {
-      if (repeat && error instanceof ApiError) await this.challenges.settle(requestId, repeat, error);
+      if (repeat && error instanceof ApiError) await tidy(this.challenges.settle(requestId, repeat, error));
       throw error;
     }
   }
@@ -124,25 +127,12 @@ export class OtpService {
     return createHmac('sha256', this.repeatKey).update(text).digest('base64url').slice(0, 22);
   }
 
-  private async send(challenge: Challenge, admitted: Admitted): Promise<Sent> {
-    try {
-      const sent = await this.provider.send(challenge);
-      if (sent.delivery !== 'unknown') this.metrics.walletExhausted.set(0);
-      return sent;
-    } catch (error) {
-      if (!(error instanceof ProviderError)) throw error;
-      // The pending challenge is left to expire: nothing can be verified by it.
-      if (error.accepted === 'no') await this.admission.refund(admitted);
-      throw error.refusal;
-    }
-  }
-
   private async look(requestId: string, attempt: Attempt, code: string): Promise<boolean> {
     try {
       return await this.provider.verify(attempt, code);
     } catch (error) {
       if (!(error instanceof ProviderError)) throw error;
-      if (error.accepted === 'no') await this.challenges.giveBack(requestId, attempt);
+      if (error.accepted === 'no') await tidy(this.challenges.giveBack(requestId, attempt));
       throw error.refusal;
     }
   }
@@ -167,4 +157,12 @@ async function counted<Answer>(
     counter.inc({ outcome: error instanceof ApiError ? error.code : 'internal_error' });
     throw error;
   }
+}
+
+/**
+ * For a step that follows a refusal: should the store fail it, the refusal is told all the same. The store has logged
+ * it, and what stays undone errs on the safe side: a price stays charged, an attempt stays taken.
+ */
+async function tidy(step: Promise<unknown>): Promise<void> {
+  await step.catch(() => undefined);
 }

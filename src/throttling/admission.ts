@@ -59,7 +59,7 @@ export class Admission {
   }
 
   /** Gives the price back, for an SMS that upstream certainly did not accept. The limits keep counting it. */
-  async refund({ charged }: Admitted): Promise<void> {
+  async refund({ charged }: Pick<Admitted, 'charged'>): Promise<void> {
     await this.store.run(REFUND, BUDGET, [this.config.smsPricePaise, ...charged]);
   }
 }

@@ -110,10 +110,12 @@ it('Swagger UI takes a newcomer from the example to a login, with the code from 
   await docs.locator('.auth-wrapper > .btn.authorize').click();
   const dialog = docs.locator('.dialog-ux');
   await dialog.getByText('that verify-otp answered').waitFor();
-  await dialog.locator('input').fill(accessToken);
-  await dialog.locator('button.authorize').click();
-  await dialog.getByText('Logout').waitFor();
-  await dialog.locator('button.btn-done').click();
+  // The first of the ways to authorize: the other one is for resource servers.
+  const bearer = dialog.locator('.auth-container form').first();
+  await bearer.locator('#auth-bearer-value').fill(accessToken);
+  await bearer.locator('button.authorize').click();
+  await bearer.getByText('Logout').waitFor();
+  await bearer.locator('button.btn-done').click();
   const me = await execute(await unfold(docs, '/auth/me'));
   expect(me.status).toBe('200');
   expect(JSON.parse(me.body)).toMatchObject({ phoneNumber: '+919876543210' });

@@ -4,7 +4,7 @@ import { Redis } from 'ioredis';
 import { type Environment, readConfig } from '../../src/config/config';
 import { ApiError } from '../../src/errors/api-error';
 import { Logger } from '../../src/logging/logger';
-import { type Attempt, Challenges, type OpenChallenge } from '../../src/otp/challenges';
+import { type Attempt, Challenges, type OtpRequest } from '../../src/otp/challenges';
 import { Codes } from '../../src/otp/codes';
 import type { Sent } from '../../src/otp/otp-provider';
 import { isPhoneNumber, type PhoneNumber } from '../../src/phone-number/phone-number';
@@ -52,7 +52,7 @@ function replica(variables: Environment = {}, connection = 0): Replica {
 const replicas = (variables: Environment = {}): Replica[] =>
   stores.map((_, connection) => replica(variables, connection));
 
-type Opened = OpenChallenge & { requestId: string; nonce: string };
+type Opened = OtpRequest & { requestId: string; nonce: string };
 
 const ACCEPTED: Sent = { delivery: 'accepted' };
 
@@ -146,7 +146,10 @@ beforeAll(async () => {
   raw = new Redis(redis.url);
   stores = Array.from({ length: CONNECTIONS }, () => new Store(redisClient(redis.url), logger));
   for (const store of stores) store.connect();
-  while (!stores.every((store) => store.available)) await sleep(5);
+  for (const end = Date.now() + 10_000; !stores.every((store) => store.available); ) {
+    if (Date.now() > end) throw new Error('Redis was not reached');
+    await sleep(5);
+  }
 });
 
 beforeEach(async () => {

@@ -73,7 +73,10 @@ beforeAll(async () => {
   raw = new Redis(redis.url);
   stores = Array.from({ length: CONNECTIONS }, () => new Store(redisClient(redis.url), logger));
   for (const store of stores) store.connect();
-  while (!stores.every((store) => store.available)) await sleep(5);
+  for (const end = Date.now() + 10_000; !stores.every((store) => store.available); ) {
+    if (Date.now() > end) throw new Error('Redis was not reached');
+    await sleep(5);
+  }
 });
 
 beforeEach(async () => {

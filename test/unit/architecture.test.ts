@@ -244,14 +244,11 @@ const RULES: Rule[] = [
     broken: ['tokens/x.ts', `import type { MeAnswer } from '../auth/answers';`],
   },
   {
-    rule: 'sessions/ takes types of otp/, and tokens/ types of sessions/',
-    because: 'they are handed proofs (VerifiedPhone, Session), and call nobody to get one',
+    rule: 'sessions/ takes types of otp/ only',
+    because: 'it is handed a proof (VerifiedPhone), and calls nobody to get one',
     check: (house) =>
       importsIn(house)
-        .filter(({ from, to, typeOnly }) => {
-          const arrow = `${roomOf(from)} -> ${roomOf(to)}`;
-          return (arrow === 'sessions -> otp' || arrow === 'tokens -> sessions') && !typeOnly;
-        })
+        .filter(({ from, to, typeOnly }) => roomOf(from) === 'sessions' && roomOf(to) === 'otp' && !typeOnly)
         .map(told),
     broken: ['sessions/x.ts', `import { OtpService } from '../otp/otp.service';`],
   },

@@ -9,11 +9,14 @@ import { SigningKeys } from '../../src/tokens/signing-keys';
 
 let folder: string;
 let lines: string[];
+let made: SigningKeys[];
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'otp-login-keys-'));
   lines = [];
+  made = [];
 });
 afterEach(() => {
+  for (const keys of made) keys.onModuleDestroy();
   rmSync(folder, { recursive: true });
 });
 
@@ -23,7 +26,9 @@ function signingKeys(keysFolder: string | undefined = folder): SigningKeys {
     STARTMESSAGING_API_KEY: 'sm_live_x',
     JWT_KEYS_DIR: keysFolder,
   });
-  return new SigningKeys(config, new Logger('trace', { write: (line) => lines.push(line) }));
+  const keys = new SigningKeys(config, new Logger('trace', { write: (line) => lines.push(line) }));
+  made.push(keys);
+  return keys;
 }
 
 const p256 = (): KeyObject => generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
@@ -112,12 +117,13 @@ describe('a folder of keys', () => {
     }
   });
 
-  test('leaves out what does not end in .pem, and names that begin with two dots', async () => {
+  test('leaves out what does not end in .pem, and names that begin with a dot', async () => {
     put('20260101T0000Z-a.pem');
     put('README.md', 'not a key');
     put('20260101T0000Z-b.pem.bak', 'not a key');
     put('20260101T0000Z-b.pub', 'not a key');
     put('..20260101T0000Z-b.pem', 'not a key');
+    put('.20260101T0000Z-b.pem', 'not a key');
     mkdirSync(join(folder, '..2026_01_01_00_00_00.123456789'));
     const { keys } = await signingKeys().jwks();
     expect(keys.map(({ kid }) => kid)).toEqual(['20260101T0000Z-a']);
@@ -207,7 +213,6 @@ describe('a folder is refused', () => {
     '20260101T0000Z-.pem',
     '20260101T0000Z-a b.pem',
     '20260101T0000Z-ä.pem',
-    '.20260101T0000Z-a.pem',
   ])('for the name %s, which says no time or holds more than a kid may', (name) => {
     put(name);
     expect(refusal()).toContain(name);
@@ -223,6 +228,85 @@ describe('a folder is refused', () => {
   ])('for the time %s, which never comes', (time) => {
     put(`${time}-a.pem`);
     expect(refusal()).toContain(`${time}-a.pem`);
+  });
+});
+
+describe('a folder that changes', () => {
+  const kidsOf = async (keys: SigningKeys): Promise<(string | undefined)[]> =>
+    (await keys.jwks()).keys.map(({ kid }) => kid);
+
+  /** The folder is looked at every two seconds. */
+  async function until(holds: () => Promise<boolean> | boolean): Promise<void> {
+    for (let tries = 0; !(await holds()); tries++) {
+      if (tries > 100) throw new Error('It did not come to hold within five seconds');
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+
+  test('is read again: a new key is published at once and signs when its time has come, a removed one is gone', async () => {
+    put('20260101T0000Z-a.pem');
+    const keys = signingKeys();
+    put('20260102T0000Z-b.pem');
+    put('20990101T0000Z-c.pem');
+    await until(async () => (await kidsOf(keys)).length === 3);
+    expect(keys.current().kid).toBe('20260102T0000Z-b');
+    expect(keys.find('20990101T0000Z-c')).toBeDefined();
+    rmSync(join(folder, '20260101T0000Z-a.pem'));
+    await until(async () => (await kidsOf(keys)).length === 2);
+    expect(keys.find('20260101T0000Z-a')).toBeUndefined();
+  });
+
+  test('is read again when a file of the same name holds another key', async () => {
+    put('20260101T0000Z-a.pem');
+    const keys = signingKeys();
+    const other = p256();
+    put('20260101T0000Z-a.pem', pem(other));
+    await until(() => keys.current().privateKey.equals(other));
+    expect(keys.current().publicKey.equals(createPublicKey(other))).toBe(true);
+  });
+
+  test('keeps the old keys while it holds a broken file, and says so once, without its content', async () => {
+    put('20260101T0000Z-a.pem');
+    const keys = signingKeys();
+    put('20260102T0000Z-b.pem', 'hunter2-garbage');
+    await until(() => lines.length > 0);
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toContain('20260102T0000Z-b.pem');
+    expect(lines[0]).not.toContain('hunter2');
+    expect(await kidsOf(keys)).toEqual(['20260101T0000Z-a']);
+    // And the last good set comes to an end as soon as there is a new one.
+    put('20260102T0000Z-b.pem');
+    await until(async () => (await kidsOf(keys)).length === 2);
+  });
+
+  test('keeps the old keys when it is emptied: there is nothing to sign with in it', async () => {
+    put('20260101T0000Z-a.pem');
+    const keys = signingKeys();
+    rmSync(join(folder, '20260101T0000Z-a.pem'));
+    await until(() => lines.length > 0);
+    expect(keys.current().kid).toBe('20260101T0000Z-a');
+  });
+
+  test('keeps the old keys when it is gone, and says so once', async () => {
+    const gone = join(folder, 'gone');
+    mkdirSync(gone);
+    put(join('gone', '20260101T0000Z-a.pem'));
+    const keys = signingKeys(gone);
+    rmSync(gone, { recursive: true });
+    await until(() => lines.length > 0);
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    expect(keys.current().kid).toBe('20260101T0000Z-a');
+    expect(lines).toHaveLength(1);
+  });
+
+  test('is not looked at any more after the end', async () => {
+    put('20260101T0000Z-a.pem');
+    const keys = signingKeys();
+    keys.onModuleDestroy();
+    put('20260102T0000Z-b.pem');
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    expect(await kidsOf(keys)).toEqual(['20260101T0000Z-a']);
   });
 });
 
