@@ -19,7 +19,7 @@ module.exports = {
   },
   // Nest 12 and a few others are ES modules only; Jest cannot require() those untransformed.
   transformIgnorePatterns: [
-    '/node_modules/(?!(@nestjs|@fastify/cookie|file-type|jose|cookie|content-disposition)/)',
+    '/node_modules/(?!(@nestjs|@fastify/cookie|file-type|jose|oauth4webapi|openid-client|cookie|content-disposition)/)',
   ],
   setupFiles: ['reflect-metadata'],
   testTimeout: 60_000,

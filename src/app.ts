@@ -10,7 +10,7 @@ import { Routes } from './errors/routes';
 import { Lifecycle } from './health/lifecycle';
 import { serveOpenApi } from './http/openapi';
 import { observeRequests } from './http/request-log';
-import { acceptBodies, addAnswerHooks, httpServer } from './http/server';
+import { acceptBodies, addAnswerHooks, httpServer, refuseExpectations } from './http/server';
 import { validation } from './http/validation';
 import { Logger } from './logging/logger';
 import { Metrics } from './metrics/metrics';
@@ -46,6 +46,7 @@ export async function createApp({
   const filter = new ProblemFilter(routes, logger);
   for (const warning of config.warnings) logger.warn(warning);
 
+  refuseExpectations(adapter);
   acceptBodies(adapter);
   await app.register(cookie);
   addAnswerHooks(adapter, () => app.get(Lifecycle).ending);

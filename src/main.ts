@@ -8,8 +8,8 @@ import { Config, ConfigError } from './config/config';
 import { Lifecycle } from './health/lifecycle';
 import { Logger } from './logging/logger';
 
-/** The server drains for at most this long after the delay, so that the whole end stays within 30 seconds. */
-const DRAIN_MS = 9_000;
+/** The whole end stays within 30 seconds. */
+const END_WITHIN_MS = 29_000;
 
 async function main(): Promise<void> {
   // Until our logger is there. A start that fails would print Nest's coloured lines among the JSON ones; what went
@@ -37,7 +37,12 @@ async function main(): Promise<void> {
     lifecycle.end();
     logger.info('Ending', { signal });
     if (signal === 'SIGTERM') await setTimeout(config.shutdownDelaySeconds * 1_000);
-    void setTimeout(DRAIN_MS, undefined, { ref: false }).then(() => process.exit(0));
+    // A send that is under way may take as long as upstream may, and a little.
+    const drainMs = Math.min(
+      config.upstreamDeadlineMs + 4_000,
+      END_WITHIN_MS - config.shutdownDelaySeconds * 1_000,
+    );
+    void setTimeout(drainMs, undefined, { ref: false }).then(() => process.exit(0));
     const closed = app.close();
     // Nobody balances load in front of a terminal.
     if (signal === 'SIGINT') server.closeAllConnections();

@@ -107,7 +107,7 @@ export class AuthController {
     const byCookie = tokenDelivery === 'cookie';
     // Before an attempt is taken: a refused call changes nothing.
     if (byCookie) this.cookie.checkOrigin(request);
-    const verified = await this.otp.verify(requestId, otpCode, idempotencyKey, tokenDelivery);
+    const verified = await this.otp.verify(requestId, otpCode, idempotencyKey, tokenDelivery ?? 'body');
     const session = await this.sessions.open(
       verified,
       describeClient(request, this.clientAddress.of(request)),

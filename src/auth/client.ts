@@ -6,6 +6,16 @@ import { networkOf } from '../throttling/client-address';
 const LONGEST_USER_AGENT = 512;
 const LONGEST_DEVICE = 40;
 
+// What the library may say; it leaves the last three out of its own list. Of an agent that it does not know it returns
+// the caller's own words, and a thief's would be "your own phone".
+const KNOWN = new Set<string | undefined>([
+  ...Object.values(bowser.BROWSER_MAP),
+  ...Object.values(bowser.OS_MAP),
+  'Miui',
+  'Opera Touch',
+  'PlayStation 4',
+]);
+
 /** What a session list will show of this client: names that a library found, never the caller's own text. */
 export function describeClient(request: FastifyRequest, address: string): Client {
   return { device: deviceOf(request.headers['user-agent'] ?? ''), address: networkOf(address) };
@@ -15,6 +25,6 @@ function deviceOf(userAgent: string): string {
   if (userAgent === '') return 'Unknown device';
   // The library runs regular expressions over it.
   const { browser, os } = bowser.parse(userAgent.slice(0, LONGEST_USER_AGENT));
-  const names = [browser.name, os.name].filter(Boolean).join(' on ');
+  const names = [browser.name, os.name].filter((name) => KNOWN.has(name)).join(' on ');
   return names === '' ? 'Unknown device' : names.slice(0, LONGEST_DEVICE);
 }

@@ -12,17 +12,12 @@ const ATTRIBUTES = { path: '/', httpOnly: true, secure: true, sameSite: 'strict'
 export class RefreshCookie {
   constructor(private readonly config: Config) {}
 
-  /** The token that the browser sent along, if any, whoever made it send it. */
-  peek(request: FastifyRequest): string | undefined {
-    return request.cookies[NAME];
-  }
-
   /**
    * The token, when the call may use it. Throws `origin_not_allowed` or `unsupported_media_type`: a page of another
    * origin can make a browser send the cookie (CSRF), but cannot choose its Origin, and cannot send JSON unasked.
    */
   read(request: FastifyRequest): string | undefined {
-    const token = this.peek(request);
+    const token = request.cookies[NAME];
     if (token === undefined) return undefined;
     const { origin } = request.headers;
     if (origin === undefined || !this.config.allowsOrigin(origin)) throw new ApiError('origin_not_allowed');
@@ -30,6 +25,15 @@ export class RefreshCookie {
       throw new ApiError('unsupported_media_type');
     }
     return token;
+  }
+
+  /** The token, or undefined also where the call may not use it: for calls that carry another token as well. */
+  readIfAllowed(request: FastifyRequest): string | undefined {
+    try {
+      return this.read(request);
+    } catch {
+      return undefined;
+    }
   }
 
   /** Throws `origin_not_allowed` when a page of another origin asks for the cookie to be set (login CSRF). */

@@ -103,10 +103,10 @@ export class SessionsController {
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<void> {
     const tokens = [body.refreshToken, bearerToken(request)].filter((token) => token !== undefined);
-    // A cookie that was only sent along beside another token is not looked at, so no origin can misuse it.
-    const cookie = tokens.length === 0 ? this.cookie.read(request) : undefined;
-    for (const token of cookie === undefined ? tokens : [cookie]) await this.tokens.revoke(token);
-    if (this.cookie.peek(request) !== undefined) this.cookie.clear(reply);
+    // Beside another token a cookie that may not be used is not looked at; alone it is refused.
+    const cookie = tokens.length === 0 ? this.cookie.read(request) : this.cookie.readIfAllowed(request);
+    for (const token of cookie === undefined ? tokens : [...tokens, cookie]) await this.tokens.revoke(token);
+    if (cookie !== undefined) this.cookie.clear(reply);
   }
 
   @Get('sessions')

@@ -41,7 +41,8 @@ export class ProblemFilter implements ExceptionFilter {
   answer(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
     // The caller is gone, or the answer has begun: there is nobody to tell.
     if (reply.sent) return;
-    const error = toApiError(thrown);
+    const hungUp = request.raw.destroyed && !request.raw.complete;
+    const error = hungUp ? new ApiError('validation_failed') : toApiError(thrown);
     if (error.code === 'not_found') {
       const allowed = this.routes.methodsOf(request.url);
       // RFC 9110 section 15.5.6: a 405 says what is allowed.

@@ -1,6 +1,7 @@
-import type { FastifyReply } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ApiError } from './api-error';
 import { OAuthError, oauthAnswer } from './oauth-error';
+import { pathOf } from './routes';
 
 /** RFC 9457. The one place that says how an error looks; whatever is not here cannot reach a caller. */
 export function problemBody(error: ApiError): Record<string, unknown> {
@@ -17,8 +18,8 @@ export function problemBody(error: ApiError): Record<string, unknown> {
 }
 
 /** The paths whose errors are those of the OAuth RFCs. */
-export function isOAuth({ url }: { url: string }): boolean {
-  return url.startsWith('/oauth/');
+export function isOAuth(request: FastifyRequest): boolean {
+  return pathOf(request).startsWith('/oauth/');
 }
 
 /** Writes an error to an answer that has not begun, with the headers that belong to its status. */

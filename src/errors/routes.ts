@@ -1,3 +1,23 @@
+import type { FastifyRequest } from 'fastify';
+
+/**
+ * The path of a request as the router understood it: its route's pattern, or where none matched the path without what
+ * an absolute URL and percent-encoding add. `/%6Fauth/token` and `http://x/oauth/token` are `/oauth/token` to the
+ * router, so a rule that looks at the raw URL does not hold for them.
+ */
+export function pathOf(request: FastifyRequest): string {
+  return (request.routeOptions as { url?: string } | undefined)?.url ?? normalPath(request.raw.url ?? '/');
+}
+
+function normalPath(url: string): string {
+  const path = url.replace(/^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i, '').replace(/[?#].*$/s, '');
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return path;
+  }
+}
+
 /** Which methods a path has, so that a wrong method is told apart from an unknown path. */
 export class Routes {
   readonly #routes: { pattern: RegExp; methods: string[] }[] = [];
@@ -14,7 +34,7 @@ export class Routes {
   }
 
   methodsOf(url: string): string[] {
-    const path = url.replace(/[?#].*$/s, '');
+    const path = normalPath(url);
     const methods = this.#routes
       .filter(({ pattern }) => pattern.test(path))
       .flatMap((route) => route.methods);

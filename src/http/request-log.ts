@@ -14,6 +14,8 @@ export function observeRequests(adapter: FastifyAdapter, logger: Logger, metrics
     metrics.requests.observe({ method, route, status: reply.statusCode }, seconds);
     if (!route.startsWith('/health') && route !== '/metrics') {
       logger.info('request', {
+        // By itself: the hook may run in the context of another request of the same connection.
+        requestId: request.id,
         method,
         route,
         status: reply.statusCode,

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import type { IncomingMessage } from 'node:http';
+import { STATUS_CODES, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ApiError, type ErrorCode } from '../errors/api-error';
 import { isOAuth, problemBody } from '../errors/problem';
+import { pathOf } from '../errors/routes';
 import type { OAuthErrorCode } from '../errors/oauth-error';
 import type { ProblemFilter } from '../errors/problem.filter';
 import { requestContext } from '../logging/request-context';
@@ -32,7 +33,12 @@ export function httpServer(filter: () => ProblemFilter): FastifyAdapter {
     forceCloseConnections: 'idle',
     // Longer than a load balancer keeps an idle connection (60 s at an ALB), or it would write into a closed one.
     keepAliveTimeout: 75_000,
-    http: { headersTimeout: 10_000, requestTimeout: 10_000, connectionsCheckingInterval: 1_000 },
+    http: {
+      headersTimeout: 10_000,
+      requestTimeout: 10_000,
+      connectionsCheckingInterval: 1_000,
+      requireHostHeader: false,
+    },
     requestIdHeader: false,
     genReqId: requestId,
     frameworkErrors: (error: Error, request: FastifyRequest, reply: FastifyReply) => {
@@ -52,7 +58,7 @@ function requestId(request: Pick<IncomingMessage, 'headers'>): string {
 function writeStandardHeaders(request: FastifyRequest, reply: FastifyReply): void {
   void reply.header('X-Request-Id', request.id);
   // Codes, numbers and tokens must not lie in a shared cache.
-  if (/^\/(auth|oauth)(\/|$|\?)/.test(request.url)) void reply.header('Cache-Control', 'no-store');
+  if (/^\/(auth|oauth)(\/|$)/.test(pathOf(request))) void reply.header('Cache-Control', 'no-store');
 }
 
 /** Hooks that every answer passes. */
@@ -61,9 +67,21 @@ export function addAnswerHooks(adapter: FastifyAdapter, isEnding: () => boolean)
   fastify.decorateReply('outcome', null);
   fastify.addHook('onRequest', (request, reply, done) => {
     writeStandardHeaders(request, reply);
+    // RFC 9112 section 3.2. Node would answer it by itself, without a body and without an id.
+    if (request.raw.httpVersion === '1.1' && request.headers.host === undefined) {
+      void reply.header('Connection', 'close');
+      done(new ApiError('validation_failed', { detail: 'The Host header is missing' }));
+    } else {
+      requestContext.run({ requestId: request.id }, done);
+    }
+  });
+  // Once more behind the body: it arrives in the context of the connection, which pipelined requests share.
+  fastify.addHook('preValidation', (request, _reply, done) => {
     requestContext.run({ requestId: request.id }, done);
   });
   fastify.addHook('onSend', (request, reply, _body, done) => {
+    // The preflight of CORS is answered before any hook of ours.
+    if (!reply.hasHeader('X-Request-Id')) writeStandardHeaders(request, reply);
     // A body that was refused unread would otherwise be read to its end, however long it is.
     const { headers, complete } = request.raw;
     const hasBody = headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
@@ -132,20 +150,39 @@ function refuseConnection(error: Error & { code?: string }, socket: Socket): voi
     socket.destroy();
     return;
   }
-  const problem = new ApiError(
-    error.code === 'HPE_HEADER_OVERFLOW' ? 'payload_too_large' : 'validation_failed',
-    {
-      detail:
-        error.code === 'HPE_HEADER_OVERFLOW' ? 'The headers are too large' : 'This is not an HTTP request',
-    },
+  const tooLarge = error.code === 'HPE_HEADER_OVERFLOW';
+  const tooSlow = error.code === 'ERR_HTTP_REQUEST_TIMEOUT';
+  const detail = tooLarge
+    ? 'The headers are too large'
+    : tooSlow
+      ? 'The request took too long'
+      : 'This is not an HTTP request';
+  const problem = new ApiError(tooLarge ? 'payload_too_large' : 'validation_failed', { detail });
+  const { status, headers, body } = bareProblem(problem);
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`);
+  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${lines.join('\r\n')}\r\n\r\n${body}`, () =>
+    socket.destroy(),
   );
+}
+
+/** An expectation that nobody can meet (RFC 9110 section 10.1.1). Node would answer it by itself, without a body. */
+export function refuseExpectations(adapter: FastifyAdapter): void {
+  adapter.getHttpServer().on('checkExpectation', (_request: IncomingMessage, response: ServerResponse) => {
+    const { status, headers, body } = bareProblem(
+      new ApiError('validation_failed', { detail: 'The Expect header asks for more than 100-continue' }),
+    );
+    response.writeHead(status, headers).end(body);
+  });
+}
+
+/** An error where Fastify has no part in it. */
+function bareProblem(problem: ApiError): { status: number; headers: Record<string, string>; body: string } {
   const body = JSON.stringify(problemBody(problem));
-  const headers = [
-    `HTTP/1.1 ${problem.status} ${problem.status === 413 ? 'Content Too Large' : 'Bad Request'}`,
-    'Content-Type: application/problem+json; charset=utf-8',
-    `Content-Length: ${Buffer.byteLength(body)}`,
-    `X-Request-Id: ${randomUUID()}`,
-    'Connection: close',
-  ];
-  socket.end(`${headers.join('\r\n')}\r\n\r\n${body}`, () => socket.destroy());
+  const headers = {
+    'Content-Type': 'application/problem+json; charset=utf-8',
+    'Content-Length': String(Buffer.byteLength(body)),
+    'X-Request-Id': randomUUID(),
+    Connection: 'close',
+  };
+  return { status: problem.status, headers, body };
 }

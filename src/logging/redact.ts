@@ -1,10 +1,12 @@
+import { inspect } from 'node:util';
+
 /**
  * What must never stand in a log, wherever it came from: phone numbers, StartMessaging keys, JWTs. Text of libraries
  * and of upstream is put through this; our own lines name fields that hold none of these.
  */
 const SECRETS: [RegExp, string][] = [
   [/sm_(live|test)_[A-Za-z0-9]+/g, 'sm_$1_***'],
-  [/\beyJ[\w-]*\.[\w-]*\.?[\w-]*/g, 'eyJ***'],
+  [/(?<![A-Za-z0-9])eyJ[\w-]*\.[\w-]*\.?[\w-]*/g, 'eyJ***'],
   [/(?:\+|%2B)?91[6-9]\d{9}(?!\d)/gi, '+91******'],
   [/(?<!\d)[6-9]\d{9}(?!\d)/g, '******'],
   [/(rediss?(?:\+\w+)?:\/\/)[^@/\s]*@/g, '$1***@'],
@@ -19,7 +21,7 @@ export function redact(text: string): string {
  * object: a Redis error carries its command's arguments, an axios error the API key.
  */
 export function describeError(error: unknown, depth = 0): Record<string, unknown> {
-  if (!(error instanceof Error)) return { message: redact(String(error)).slice(0, 500) };
+  if (!(error instanceof Error)) return { message: redact(inspect(error, { depth: 0 })).slice(0, 500) };
   const { code, reason } = error as { code?: unknown; reason?: unknown };
   return {
     name: error.name,

@@ -200,7 +200,7 @@ export class Challenges {
     switch (answer[0]) {
       case 'taken': {
         const [, attemptsLeft, failure, sealed, nonce, upstreamId] = answer;
-        const phone = this.openPhone(requestId, sealed);
+        const phone = await this.openTaken(requestId, sealed, repeat);
         return { phone, nonce, upstreamId, attemptsLeft, failure, wasRight: false };
       }
       case 'replay':
@@ -249,6 +249,16 @@ export class Challenges {
   async giveBack(requestId: string, { failure }: Attempt): Promise<void> {
     const keys = this.keys(requestId);
     await this.store.run(GIVE_BACK, [keys.challenge, keys.failed], [failure]);
+  }
+
+  /** As {@link openPhone}; the Idempotency-Key of one that does not open is settled like any other answer. */
+  private async openTaken(requestId: string, sealed: string, repeat?: Repeat): Promise<PhoneNumber> {
+    try {
+      return this.openPhone(requestId, sealed);
+    } catch (error) {
+      if (repeat && error instanceof ApiError) await this.settle(requestId, repeat, error);
+      throw error;
+    }
   }
 
   private openPhone(requestId: string, sealed: string): PhoneNumber {

@@ -23,9 +23,11 @@ export function sealPhoneNumber(number: PhoneNumber, record: string, keys: Ciphe
 
 /** Opens what {@link sealPhoneNumber} sealed for the same record; undefined for anything else. */
 export function openPhoneNumber(sealed: string, record: string, keys: CipherKeys): PhoneNumber | undefined {
-  const [id = '', text = ''] = sealed.split('.');
+  const [id = '', text = '', more] = sealed.split('.');
   const key = keys.find(id);
   const bytes = Buffer.from(text, 'base64url');
+  // base64url has several spellings of the same bytes: one of them is ours.
+  if (more !== undefined || bytes.toString('base64url') !== text) return undefined;
   if (key === undefined || bytes.length <= IV_BYTES + TAG_BYTES) return undefined;
   const decipher = createDecipheriv('aes-256-gcm', key, bytes.subarray(0, IV_BYTES), {
     authTagLength: TAG_BYTES,

@@ -86,8 +86,8 @@ function bySuccess(operation: Operation, body: unknown): Verdict {
 function byStatus(operation: Operation, { status, body }: Answer): Verdict {
   switch (status) {
     case 400:
-      // A code that we do not know is how a wrong OTP is told.
-      return operation === 'verifyOtp' && readErrorCode(body) !== undefined
+      // A code that we do not know, or none, is how a wrong OTP is told, whatever else the text names.
+      return operation === 'verifyOtp' && (readErrorCode(body) !== undefined || !namesOtherContract(body))
         ? 'not_verified'
         : byMessages(operation, body);
     case 401:
@@ -112,6 +112,10 @@ function byMessages(operation: Operation, body: unknown): Verdict {
   if (names(/\btemplate_?id\b/i)) return 'request_malformed';
   if (operation !== 'verifyOtp') return 'phone_rejected';
   return names(/\b(?:otp)?requestid\b/i) ? 'request_malformed' : 'not_verified';
+}
+
+function namesOtherContract(body: unknown): boolean {
+  return readMessages(body).some((message) => /\bvariables\b|\btemplate_?id\b/i.test(message));
 }
 
 function routeOrRequestMissing(operation: Operation, body: unknown): Verdict {

@@ -80,8 +80,8 @@ export function networkOf(address: string): string {
 }
 
 function canonical(text: string): string | undefined {
+  if (isIP(text) === 0) return undefined;
   const address = text.replace(/%.*$/, '');
-  if (isIP(address) === 0) return undefined;
   if (isIPv4(address)) return address;
   const groups = expandIPv6(address);
   const mapped = groups.slice(0, 6).join(':') === '0000:0000:0000:0000:0000:ffff';

@@ -3,6 +3,7 @@ import {
   createPrivateKey,
   createPublicKey,
   generateKeyPairSync,
+  randomBytes,
   type KeyObject,
 } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -34,8 +35,9 @@ const LOOK_EVERY_MS = 2_000;
 @Injectable()
 export class SigningKeys implements OnModuleDestroy {
   private keys: readonly SigningKey[];
-  /** The folder's content as it was last read, good or not, so that a fault is reported once. */
+  /** The folder's content and fault as they were last seen, so that each is told once. */
   private seen = '';
+  private fault = '';
   private readonly timer: NodeJS.Timeout | undefined;
 
   constructor(
@@ -67,8 +69,12 @@ export class SigningKeys implements OnModuleDestroy {
       if (now === this.seen) return;
       this.seen = now;
       this.keys = parse(files);
+      this.fault = '';
       this.logger.info('Signing keys have changed', { kids: this.keys.map((key) => key.kid) });
     } catch (error) {
+      const fault = String(error);
+      if (fault === this.fault) return;
+      this.fault = fault;
       this.logger.error('The signing keys could not be read again: the old set stays', { error });
     }
   }
@@ -100,7 +106,15 @@ type Files = readonly { name: string; pem: Buffer }[];
 function readFolder(folder: string): Files {
   // Names that start with `..` are how Kubernetes swaps a mounted secret.
   const names = readdirSync(folder).filter((name) => name.endsWith('.pem') && !name.startsWith('.'));
-  return names.sort().map((name) => ({ name, pem: readFileSync(join(folder, name)) }));
+  return names.sort().map((name) => ({ name, pem: readFile(folder, name) }));
+}
+
+function readFile(folder: string, name: string): Buffer {
+  try {
+    return readFileSync(join(folder, name));
+  } catch (cause) {
+    throw new Error(`JWT_KEYS_DIR: ${name} is not a readable PEM private key`, { cause });
+  }
 }
 
 function fingerprint(files: Files): string {
@@ -124,7 +138,11 @@ function parseKey({ name: file, pem }: Files[number]): SigningKey {
   }
   const [, year, month, day, hour, minute] = name;
   const activeFrom = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:00Z`);
-  if (Number.isNaN(activeFrom)) throw new Error(`JWT_KEYS_DIR: ${file} begins with no date`);
+  // Date.parse makes 2 March of 30 February.
+  const read = Number.isNaN(activeFrom) ? '' : new Date(activeFrom).toISOString().slice(0, 16);
+  if (read !== `${year}-${month}-${day}T${hour}:${minute}`) {
+    throw new Error(`JWT_KEYS_DIR: ${file} begins with no date`);
+  }
   let privateKey: KeyObject;
   try {
     privateKey = createPrivateKey(pem);
@@ -145,6 +163,6 @@ function parseKey({ name: file, pem }: Files[number]): SigningKey {
 
 function generated(): SigningKey {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  const kid = `${new Date().toISOString().slice(0, 16).replace(/[-:]/g, '')}Z-development`;
+  const kid = `${new Date().toISOString().slice(0, 16).replace(/[-:]/g, '')}Z-${randomBytes(4).toString('hex')}`;
   return { kid, activeFrom: 0, privateKey, publicKey };
 }

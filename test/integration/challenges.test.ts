@@ -59,7 +59,7 @@ const ACCEPTED: Sent = { delivery: 'accepted' };
 /** Begins and finishes, as a send does whose SMS is accepted at once. */
 async function open(on: Replica, number = PERSON, resendsCode = true, sent = ACCEPTED): Promise<Opened> {
   const { requestId, nonce } = await on.challenges.begin(number, resendsCode);
-  return { requestId, nonce, ...(await on.challenges.finish(requestId, sent, 0)) };
+  return { nonce, ...(await on.challenges.finish(requestId, sent, 0)) };
 }
 
 /** Takes an attempt, compares and uses up, as a verification does. */

@@ -51,7 +51,8 @@ const QUICK: Variables = {
   LIMIT_FAILED_CODES: '1000/3600',
 };
 
-export async function startInstance(variables: Variables): Promise<Instance> {
+/** On a free port unless one is given. */
+export async function startInstance(variables: Variables, port = 0): Promise<Instance> {
   const logs: string[] = [];
   const destination = new Writable({
     write(chunk: Buffer, _encoding, done) {
@@ -60,7 +61,7 @@ export async function startInstance(variables: Variables): Promise<Instance> {
     },
   });
   const app = await createApp({ environment: { ...QUICK, ...variables }, logs: destination });
-  await app.listen(0, '127.0.0.1');
+  await app.listen(port, '127.0.0.1');
   const instance = { url: await app.getUrl(), app, logs, close: () => app.close() };
   await until(async () => (await fetch(`${instance.url}/health/ready`)).status === 200);
   return instance;
