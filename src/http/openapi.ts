@@ -41,7 +41,6 @@ export function serveOpenApi(app: NestFastifyApplication): void {
     yamlDocumentUrl: 'docs-yaml',
     customSiteTitle: 'otp-login',
     swaggerOptions: {
-      persistAuthorization: true,
       displayRequestDuration: true,
       tryItOutEnabled: true,
       // The list of schemas is folded: each stands with the operation that uses it.

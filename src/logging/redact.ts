@@ -9,6 +9,8 @@ const SECRETS: [RegExp, string][] = [
   [/(?<![A-Za-z0-9])eyJ[\w-]*\.[\w-]*\.?[\w-]*/g, 'eyJ***'],
   [/(?:\+|%2B)?91[6-9]\d{9}(?!\d)/gi, '+91******'],
   [/(?<!\d)[6-9]\d{9}(?!\d)/g, '******'],
+  // Redis repeats the arguments of a command that it does not know or allow.
+  [/, with args beginning with: .*/g, ''],
   [/(rediss?(?:\+\w+)?:\/\/)[^@/\s]*@/g, '$1***@'],
 ];
 

@@ -5,11 +5,15 @@
 -- Returns 1, or 0 when it was used or replaced meanwhile.
 -- One script, because between a check and a write two replicas would both open a session.
 local state, nonce, issued = unpack(redis.call('HMGET', KEYS[1], 'state', 'nonce', 'issued'))
--- The code was right, whoever was first with it: this attempt was no failure.
-redis.call('LREM', KEYS[3], -1, ARGV[1])
-if state ~= 'open' or redis.call('HGET', KEYS[2], 'live') ~= nonce then return 0 end
+if state ~= 'open' or redis.call('HGET', KEYS[2], 'live') ~= nonce then
+  -- The code was right, whoever was first with it: this attempt was no failure.
+  redis.call('LREM', KEYS[3], -1, ARGV[1])
+  return 0
+end
 local now = now_ms()
+-- The first write: where memory is full it fails, and nothing is used up.
 redis.call('HSET', KEYS[1], 'state', 'verified')
+redis.call('LREM', KEYS[3], -1, ARGV[1])
 if ARGV[2] ~= '' then
   redis.call('HSET', KEYS[1], ARGV[2], ARGV[3] .. ':200:' .. text(now))
   -- The repeat of a code that came at its last moment must find it.

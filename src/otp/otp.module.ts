@@ -4,7 +4,9 @@ import { Config } from '../config/config';
 import { Metrics } from '../metrics/metrics';
 import { StartMessagingClient } from '../startmessaging/startmessaging.client';
 import { ThrottlingModule } from '../throttling/throttling.module';
+import { Attempts } from './attempts';
 import { CallerContract } from './caller-contract';
+import { ChallengeRecords } from './challenge-records';
 import { Challenges } from './challenges';
 import { Codes } from './codes';
 import { OTP_PROVIDER, type OtpProvider } from './otp-provider';
@@ -45,7 +47,9 @@ import { UpstreamFaults } from './upstream-faults';
     ProviderContract,
     UpstreamFaults,
     Codes,
+    ChallengeRecords,
     Challenges,
+    Attempts,
     OtpService,
   ],
   exports: [OtpService],

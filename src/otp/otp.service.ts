@@ -6,7 +6,8 @@ import { ApiError } from '../errors/api-error';
 import { Metrics } from '../metrics/metrics';
 import type { PhoneNumber } from '../phone-number/phone-number';
 import { Admission, type Admitted } from '../throttling/admission';
-import { Challenges, type Attempt, type OtpRequest, type Repeat } from './challenges';
+import { Attempts, type Attempt, type Repeat } from './attempts';
+import { Challenges, type OtpRequest } from './challenges';
 import { OTP_PROVIDER, ProviderError, type OtpProvider } from './otp-provider';
 
 /**
@@ -38,6 +39,7 @@ export class OtpService {
   constructor(
     config: Config,
     private readonly challenges: Challenges,
+    private readonly attempts: Attempts,
     private readonly admission: Admission,
     @Inject(OTP_PROVIDER) private readonly provider: OtpProvider,
     private readonly metrics: Metrics,
@@ -103,21 +105,25 @@ export class OtpService {
     const repeat =
       idempotencyKey === undefined
         ? undefined
-        : { field: this.keyed(`key:${idempotencyKey}`), fingerprint: this.keyed(`body:${code}:${variant}`) };
+        : {
+            field: this.keyed(`key:${idempotencyKey}`),
+            // Of this request: else who sees the store could look a code up by a guess of his own.
+            fingerprint: this.keyed(`body:${requestId}:${code}:${variant}`),
+          };
     return counted(this.metrics.verifications, this.checkCode(requestId, code, repeat), () => 'verified');
   }
 
   private async checkCode(requestId: string, code: string, repeat?: Repeat): Promise<VerifiedPhone> {
     // Taken before we looked, so that a crash in between cannot give it back.
-    const attempt = await this.challenges.takeAttempt(requestId, repeat);
+    const attempt = await this.attempts.take(requestId, repeat);
     if (attempt.wasRight) return new VerifiedPhone(attempt.phone, requestId);
     try {
       const verified = await this.look(requestId, attempt, code);
       if (!verified) throw new ApiError('otp_incorrect', { attemptsLeft: attempt.attemptsLeft });
-      if (!(await this.challenges.consume(requestId, attempt, repeat))) throw new ApiError('otp_expired');
+      if (!(await this.attempts.consume(requestId, attempt, repeat))) throw new ApiError('otp_expired');
       return new VerifiedPhone(attempt.phone, requestId);
     } catch (error) {
-      if (repeat && error instanceof ApiError) await tidy(this.challenges.settle(requestId, repeat, error));
+      if (repeat && error instanceof ApiError) await tidy(this.attempts.settle(requestId, repeat, error));
       throw error;
     }
   }
@@ -132,7 +138,7 @@ export class OtpService {
       return await this.provider.verify(attempt, code);
     } catch (error) {
       if (!(error instanceof ProviderError)) throw error;
-      if (error.accepted === 'no') await tidy(this.challenges.giveBack(requestId, attempt));
+      if (error.accepted === 'no') await tidy(this.attempts.giveBack(requestId, attempt));
       throw error.refusal;
     }
   }

@@ -17,14 +17,24 @@ if record then
   if print ~= ARGV[2] then return { 'other body' } end
   if outcome == '400' then return { 'incorrect', tonumber(value) } end
   if outcome == '410' then return { 'expired' } end
+  if outcome == 'exhausted' then return { 'exhausted' } end
   if outcome == '200' then return now - tonumber(value) <= 60000 and { 'replay', phone } or { 'expired' } end
   if now < tonumber(value) then return { 'in progress', tonumber(value) - now } end
 end
 
-if state ~= 'open' or now >= tonumber(expires) then return { 'expired' } end
+-- A 410 is kept for repeats as well, while there are not too many: it takes no attempt, so nothing else bounds them. That
+-- of a pending challenge is not its last word.
+local function gone(outcome, answer)
+  if ARGV[1] ~= '' and state and state ~= 'pending' and redis.call('HLEN', KEYS[1]) < 64 then
+    redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ':' .. outcome .. ':0')
+  end
+  return { answer }
+end
+
+if state ~= 'open' or now >= tonumber(expires) then return gone('410', 'expired') end
 -- A code that a newer one replaced, or that another request id has used, is void.
-if redis.call('HGET', KEYS[2], 'live') ~= nonce then return { 'expired' } end
-if tonumber(attempts) <= 0 then return { 'exhausted' } end
+if redis.call('HGET', KEYS[2], 'live') ~= nonce then return gone('410', 'expired') end
+if tonumber(attempts) <= 0 then return gone('exhausted', 'exhausted') end
 local wait = failed_wait(KEYS[3], KEYS[4], now, 3)
 if wait > 0 then return { 'locked', wait } end
 

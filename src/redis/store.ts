@@ -26,6 +26,13 @@ export class Store {
     client.on('error', (error: Error) => {
       logger.warn('Redis connection failed', { error });
     });
+    // ioredis leaves the timer of `socketTimeout` running when a socket closes under a command, and it would destroy the
+    // next, healthy socket.
+    client.on('close', () => {
+      const timed = client as unknown as { socketTimeoutTimer?: NodeJS.Timeout | undefined };
+      clearTimeout(timed.socketTimeoutTimer);
+      timed.socketTimeoutTimer = undefined;
+    });
     client.on('end', () => {
       logger.warn('The connection to Redis has ended');
     });

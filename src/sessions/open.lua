@@ -24,7 +24,9 @@ redis.call('SET', KEYS[3], '1', 'PX', 90000)
 for _, other in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
   if redis.call('EXISTS', prefix .. other) == 0 then redis.call('ZREM', KEYS[2], other) end
 end
-redis.call('ZADD', KEYS[2], text(now), id)
+-- After every other also within one millisecond: the newest must not be taken for the oldest.
+local newest = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+redis.call('ZADD', KEYS[2], text(math.max(now, tonumber(newest[2] or 0) + 1)), id)
 redis.call('PEXPIRE', KEYS[2], text(absolute))
 local answer = { 'live', now, ARGV[6], ttl }
 local over = redis.call('ZCARD', KEYS[2]) - most

@@ -8,11 +8,11 @@ import { openPhoneNumber, sealPhoneNumber } from '../phone-number/phone-cipher';
 import type { PhoneNumber } from '../phone-number/phone-number';
 import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
-import { Revocations } from './revocations';
+import { SessionEndings } from './session-endings';
+import { indexKey, sessionKey } from './session-keys';
 
 const OPEN = Script.load(__dirname, 'open');
 const REFRESH = Script.load(__dirname, 'refresh');
-const END = Script.load(__dirname, 'end');
 const LIST = Script.load(__dirname, 'list');
 
 const SESSION_ID = /^[\w-]{22}$/;
@@ -68,7 +68,7 @@ export class SessionsService {
   constructor(
     private readonly config: Config,
     private readonly store: Store,
-    private readonly revocations: Revocations,
+    private readonly endings: SessionEndings,
   ) {
     this.subjectKey = deriveKey(config.subjectSecret, 'subject');
     this.sessionIdKey = deriveKey(config.subjectSecret, 'session id');
@@ -100,7 +100,7 @@ export class SessionsService {
     )) as ['live', number, string, number, ...string[]] | ['ended'];
     if (answer[0] === 'ended') throw new ApiError('otp_expired');
     const [, authenticated, secretId, ttl, ...tooMany] = answer;
-    await this.endThese(subject, tooMany);
+    await this.endings.endThese(subject, tooMany);
     return new Session(id, subject, phoneNumber, new Date(authenticated), 0, secretId, ttl);
   }
 
@@ -126,7 +126,7 @@ export class SessionsService {
       | ['expired']
       | ['unknown'];
     if (answer[0] === 'reused') {
-      await this.endThese(subject, [id]);
+      await this.endings.endThese(subject, [id]);
       throw new ApiError('refresh_token_reused');
     }
     if (answer[0] === 'revoked') throw new ApiError('session_revoked');
@@ -176,39 +176,13 @@ export class SessionsService {
   async end(subject: string, id: string): Promise<boolean> {
     // Found first: what is published is believed by others, and must not be an id that a stranger made up.
     if (!SESSION_ID.test(id) || typeof (await this.find(subject, id)) === 'string') return false;
-    await this.endThese(subject, [id]);
+    await this.endings.endThese(subject, [id]);
     return true;
   }
 
   /** Ends every session of this user, but for the one that is kept. */
   async endAll(subject: string, kept?: string): Promise<void> {
-    const ids = await this.store.command('list sessions', (client) =>
-      client.zrange(indexKey(subject), 0, -1),
-    );
-    const published = ids.filter((id) => id !== kept);
-    await this.revocations.publish(published);
-    const ended = await this.runEnd(subject, 'all but', kept === undefined ? [] : [kept]);
-    // One that was opened after the look has ended all the same, and is told of late rather than never.
-    await this.revocations.publish(ended.filter((id) => !published.includes(id)));
-  }
-
-  private async endThese(subject: string, ids: readonly string[]): Promise<void> {
-    if (ids.length === 0) return;
-    await this.revocations.publish(ids);
-    await this.runEnd(subject, 'these', ids);
-  }
-
-  private async runEnd(
-    subject: string,
-    mode: 'these' | 'all but',
-    ids: readonly string[],
-  ): Promise<string[]> {
-    const tellMs = this.config.accessTokenTtlSeconds * 1_000;
-    return (await this.store.run(
-      END,
-      [indexKey(subject)],
-      [sessionKey(subject, ''), tellMs, mode, ...ids],
-    )) as string[];
+    await this.endings.endAll(subject, kept);
   }
 
   private restore(
@@ -234,14 +208,6 @@ export class SessionsService {
   private subjectOf(phone: PhoneNumber): string {
     return hmac128(this.subjectKey, `sub:0:${phone}`);
   }
-}
-
-function sessionKey(subject: string, id: string): string {
-  return `${KEY_PREFIX}{${subject}}:session:${id}`;
-}
-
-function indexKey(subject: string): string {
-  return `${KEY_PREFIX}{${subject}}:sessions`;
 }
 
 /** 22 base64url characters. */

@@ -21,7 +21,6 @@ end
 -- Milliseconds until the budget has room for the price. A bucket counts until all of it has left the window: never
 -- more than the budget in any window, perhaps refused one bucket early. What has left is deleted on the way.
 local function budget_wait(key, budget, width, buckets)
-  if budget < 0 then return 0 end
   local current = math.floor(now / width)
   local spent, ages = 0, {}
   local fields = redis.call('HGETALL', key)
@@ -34,7 +33,7 @@ local function budget_wait(key, budget, width, buckets)
       ages[#ages + 1] = { bucket, paise }
     end
   end
-  if spent + price <= budget then return 0 end
+  if budget < 0 or spent + price <= budget then return 0 end
   table.sort(ages, function(a, b) return a[1] < b[1] end)
   for _, age in ipairs(ages) do
     spent = spent - age[2]

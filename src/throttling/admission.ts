@@ -25,6 +25,8 @@ export interface Admitted {
 /** Decides whether one more SMS may be sent: per phone number, for the whole service, within the budget; in one step. */
 @Injectable()
 export class Admission {
+  private alertedAt = 0;
+
   constructor(
     private readonly config: Config,
     private readonly store: Store,
@@ -53,9 +55,16 @@ export class Admission {
     this.metrics.limitsHit.inc({ limit });
     if (limit === 'phone') throw new ApiError('rate_limited', { retryAfterSeconds });
     if (limit === 'service') throw new ApiError('overloaded', { retryAfterSeconds });
+    this.alertOnce();
+    throw new ApiError('sms_unavailable', { retryAfterSeconds });
+  }
+
+  /** Once a minute: under attack every refusal would be a line. */
+  private alertOnce(): void {
+    if (Date.now() - this.alertedAt < 60_000) return;
+    this.alertedAt = Date.now();
     this.metrics.alerts.inc({ alert: 'budget_exhausted' });
     this.logger.alert('budget_exhausted', 'The SMS budget is used up: no SMS until it has room again');
-    throw new ApiError('sms_unavailable', { retryAfterSeconds });
   }
 
   /** Gives the price back, for an SMS that upstream certainly did not accept. The limits keep counting it. */

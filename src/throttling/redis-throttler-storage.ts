@@ -6,6 +6,7 @@ import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
 import { addressScopes } from './client-address';
 
+const INCREMENT = Script.load(__dirname, 'increment');
 const ADDRESS = Script.load(__dirname, 'address');
 
 /** The limits as the scripts read them: how many, then count and milliseconds of each. */
@@ -48,12 +49,18 @@ export class RedisThrottlerStorage implements ThrottlerStorage {
     blockDuration: number,
     throttlerName: string,
   ): ReturnType<ThrottlerStorage['increment']> {
-    const wait = await this.admit(throttlerName, key, [{ count: limit, seconds: ttl / 1_000 }]);
+    // The key is the guard's hash, and no address.
+    const id = this.pseudonym(key);
+    const [totalHits, expiresMs, waitMs] = (await this.store.run(
+      INCREMENT,
+      [`${KEY_PREFIX}{${id}}:address:${throttlerName}:${id}`],
+      limitArguments([{ count: limit, seconds: ttl / 1_000 }]),
+    )) as [number, number, number];
     return {
-      totalHits: wait > 0 ? limit + 1 : 1,
-      timeToExpire: Math.ceil(wait / 1_000),
-      isBlocked: wait > 0,
-      timeToBlockExpire: Math.ceil(Math.max(wait, wait > 0 ? blockDuration : 0) / 1_000),
+      totalHits,
+      timeToExpire: Math.ceil(expiresMs / 1_000),
+      isBlocked: waitMs > 0,
+      timeToBlockExpire: Math.ceil(Math.max(waitMs, waitMs > 0 ? blockDuration : 0) / 1_000),
     };
   }
 

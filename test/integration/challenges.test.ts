@@ -4,7 +4,9 @@ import { Redis } from 'ioredis';
 import { type Environment, readConfig } from '../../src/config/config';
 import { ApiError } from '../../src/errors/api-error';
 import { Logger } from '../../src/logging/logger';
-import { type Attempt, Challenges, type OtpRequest } from '../../src/otp/challenges';
+import { type Attempt, Attempts } from '../../src/otp/attempts';
+import { ChallengeRecords } from '../../src/otp/challenge-records';
+import { Challenges, type OtpRequest } from '../../src/otp/challenges';
 import { Codes } from '../../src/otp/codes';
 import type { Sent } from '../../src/otp/otp-provider';
 import { isPhoneNumber, type PhoneNumber } from '../../src/phone-number/phone-number';
@@ -31,6 +33,7 @@ const OTHER = phone('+919876501234');
 
 interface Replica {
   challenges: Challenges;
+  tries: Attempts;
   codes: Codes;
 }
 
@@ -46,7 +49,13 @@ function replica(variables: Environment = {}, connection = 0): Replica {
     ...variables,
   });
   const codes = new Codes(config);
-  return { challenges: new Challenges(config, stores[connection % CONNECTIONS]!, codes), codes };
+  const store = stores[connection % CONNECTIONS]!;
+  const records = new ChallengeRecords(config);
+  return {
+    challenges: new Challenges(config, store, codes, records),
+    tries: new Attempts(config, store, records),
+    codes,
+  };
 }
 
 const replicas = (variables: Environment = {}): Replica[] =>
@@ -63,16 +72,16 @@ async function open(on: Replica, number = PERSON, resendsCode = true, sent = ACC
 }
 
 /** Takes an attempt, compares and uses up, as a verification does. */
-async function verify({ challenges, codes }: Replica, requestId: string, code: string): Promise<boolean> {
-  const attempt = await challenges.takeAttempt(requestId);
-  return codes.matches(attempt.phone, attempt.nonce, code) && challenges.consume(requestId, attempt);
+async function verify({ tries, codes }: Replica, requestId: string, code: string): Promise<boolean> {
+  const attempt = await tries.take(requestId);
+  return codes.matches(attempt.phone, attempt.nonce, code) && tries.consume(requestId, attempt);
 }
 
 const rightCode = ({ codes }: Replica, { nonce }: { nonce: string }, number = PERSON): string =>
   codes.derive(number, nonce);
 
 async function fail(on: Replica, requestId: string, times: number): Promise<void> {
-  for (let i = 0; i < times; i += 1) await on.challenges.takeAttempt(requestId);
+  for (let i = 0; i < times; i += 1) await on.tries.take(requestId);
 }
 
 async function refused(call: Promise<unknown>): Promise<ApiError> {
@@ -146,7 +155,7 @@ beforeAll(async () => {
   raw = new Redis(redis.url);
   stores = Array.from({ length: CONNECTIONS }, () => new Store(redisClient(redis.url), logger));
   for (const store of stores) store.connect();
-  for (const end = Date.now() + 10_000; !stores.every((store) => store.available); ) {
+  for (const end = Date.now() + 10_000; !stores.every((store) => store.available);) {
     if (Date.now() > end) throw new Error('Redis was not reached');
     await sleep(5);
   }
@@ -167,7 +176,7 @@ describe('a challenge', () => {
     const service = replica();
     const opened = await open(service);
     expect(await verify(service, opened.requestId, rightCode(service, opened))).toBe(true);
-    expect(await refusalOf(service.challenges.takeAttempt(opened.requestId))).toBe('otp_expired');
+    expect(await refusalOf(service.tries.take(opened.requestId))).toBe('otp_expired');
   });
 
   it('answers what a caller is told', async () => {
@@ -198,7 +207,7 @@ describe('a challenge', () => {
     const first = await open(service);
     const second = await service.challenges.begin(PERSON, true);
     await service.challenges.abandon(second.requestId);
-    expect(await refusalOf(service.challenges.takeAttempt(second.requestId))).toBe('otp_expired');
+    expect(await refusalOf(service.tries.take(second.requestId))).toBe('otp_expired');
     expect(await verify(service, first.requestId, rightCode(service, first))).toBe(true);
   });
 
@@ -215,7 +224,7 @@ describe('a challenge', () => {
     const { requestId } = await open(all[0]!);
     const left: number[] = [];
     const guesses = Array.from({ length: 200 }, async (_, i) => {
-      left.push((await all[i % CONNECTIONS]!.challenges.takeAttempt(requestId)).attemptsLeft);
+      left.push((await all[i % CONNECTIONS]!.tries.take(requestId)).attemptsLeft);
     });
     expect(await outcomes(guesses)).toEqual({ done: 3, otp_attempts_exhausted: 197 });
     expect(left.sort()).toEqual([0, 1, 2]);
@@ -234,11 +243,9 @@ describe('a challenge', () => {
     const all = replicas({ OTP_MAX_ATTEMPTS: '5' });
     const { requestId } = await open(all[0]!);
     const attempts: Attempt[] = [];
-    for (let i = 0; i < 5; i += 1) attempts.push(await all[0]!.challenges.takeAttempt(requestId));
+    for (let i = 0; i < 5; i += 1) attempts.push(await all[0]!.tries.take(requestId));
     const answers = await Promise.all(
-      Array.from({ length: 100 }, (_, i) =>
-        all[i % CONNECTIONS]!.challenges.consume(requestId, attempts[i % 5]!),
-      ),
+      Array.from({ length: 100 }, (_, i) => all[i % CONNECTIONS]!.tries.consume(requestId, attempts[i % 5]!)),
     );
     expect(answers.filter(Boolean)).toHaveLength(1);
   });
@@ -258,7 +265,7 @@ describe('a challenge', () => {
     const service = replica();
     const { requestId } = await open(service);
     await raw.hset(recordOf(requestId), 'expires', String(Date.now() - 1));
-    expect(await refusalOf(service.challenges.takeAttempt(requestId))).toBe('otp_expired');
+    expect(await refusalOf(service.tries.take(requestId))).toBe('otp_expired');
     expect(await attemptsOf(requestId)).toBe(3);
   });
 
@@ -272,14 +279,13 @@ describe('a challenge', () => {
     const foreign = (await open(service, OTHER)).requestId;
     const swapped = foreign.slice(0, 22) + requestId.slice(22);
     const unknown = requestId.slice(0, 22) + 'A'.repeat(22);
-    for (const id of [swapped, unknown])
-      expect(await refusalOf(service.challenges.takeAttempt(id))).toBe('otp_expired');
+    for (const id of [swapped, unknown]) expect(await refusalOf(service.tries.take(id))).toBe('otp_expired');
 
     await raw.config('RESETSTAT');
     // The last of 22 base64url characters holds two bits only, so the next letter spells the same bytes.
     const twin = requestId.slice(0, 43) + String.fromCharCode(requestId.charCodeAt(43) + 1);
     for (const id of ['', 'x', twin, `${requestId}A`, `${requestId}\n`, '{}'.repeat(22), '*'.repeat(44)])
-      expect(await refusalOf(service.challenges.takeAttempt(id))).toBe('otp_expired');
+      expect(await refusalOf(service.tries.take(id))).toBe('otp_expired');
     expect(await raw.info('commandstats')).not.toMatch(/cmdstat_eval/);
   });
 });
@@ -294,7 +300,7 @@ describe('a resend', () => {
     expect(second.nonce).toBe(first.nonce);
 
     await fail(service, first.requestId, 3);
-    expect(await refusalOf(service.challenges.takeAttempt(first.requestId))).toBe('otp_attempts_exhausted');
+    expect(await refusalOf(service.tries.take(first.requestId))).toBe('otp_attempts_exhausted');
     expect(await attemptsOf(second.requestId)).toBe(3);
     expect(await verify(service, second.requestId, rightCode(service, first))).toBe(true);
   });
@@ -322,11 +328,9 @@ describe('a resend', () => {
     for (let round = 0; round < 20; round += 1) {
       await raw.flushall();
       const both = [await open(all[0]!), await open(all[1]!)];
-      const attempts = await Promise.all(
-        both.map(({ requestId }) => all[2]!.challenges.takeAttempt(requestId)),
-      );
+      const attempts = await Promise.all(both.map(({ requestId }) => all[2]!.tries.take(requestId)));
       const won = await Promise.all(
-        both.map(({ requestId }, i) => all[i]!.challenges.consume(requestId, attempts[i]!)),
+        both.map(({ requestId }, i) => all[i]!.tries.consume(requestId, attempts[i]!)),
       );
       expect(won.filter(Boolean)).toHaveLength(1);
     }
@@ -339,7 +343,7 @@ describe('a resend', () => {
     const second = await service.challenges.begin(PERSON, true);
     expect(second.nonce).not.toBe(first.nonce);
 
-    expect((await service.challenges.takeAttempt(first.requestId)).attemptsLeft).toBe(2);
+    expect((await service.tries.take(first.requestId)).attemptsLeft).toBe(2);
     await service.challenges.finish(second.requestId, ACCEPTED, 0);
     expect(await refusalOf(verify(service, first.requestId, rightCode(service, first)))).toBe('otp_expired');
     expect(await verify(service, second.requestId, rightCode(service, second))).toBe(true);
@@ -369,7 +373,7 @@ describe('a resend', () => {
         pending.map(({ requestId }, i) => all[i % CONNECTIONS]!.challenges.finish(requestId, ACCEPTED, 0)),
       );
       for (const { requestId } of pending)
-        expect((await all[0]!.challenges.takeAttempt(requestId)).nonce).toBe(pending[0]!.nonce);
+        expect((await all[0]!.tries.take(requestId)).nonce).toBe(pending[0]!.nonce);
       await age(200_000);
     }
   });
@@ -419,8 +423,8 @@ describe('a resend', () => {
     const newer = await service.challenges.begin(PERSON, false);
     await service.challenges.finish(newer.requestId, ACCEPTED, 0);
     await service.challenges.finish(older.requestId, ACCEPTED, 0);
-    expect(await refusalOf(service.challenges.takeAttempt(older.requestId))).toBe('otp_expired');
-    expect((await service.challenges.takeAttempt(newer.requestId)).attemptsLeft).toBe(2);
+    expect(await refusalOf(service.tries.take(older.requestId))).toBe('otp_expired');
+    expect((await service.tries.take(newer.requestId)).attemptsLeft).toBe(2);
   });
 
   it('is a new code each time where the provider makes it, and voids the older one when it is accepted', async () => {
@@ -428,10 +432,10 @@ describe('a resend', () => {
     const first = await open(service, PERSON, false);
     const second = await service.challenges.begin(PERSON, false);
     expect(second.nonce).not.toBe(first.nonce);
-    expect((await service.challenges.takeAttempt(first.requestId)).attemptsLeft).toBe(2);
+    expect((await service.tries.take(first.requestId)).attemptsLeft).toBe(2);
     await service.challenges.finish(second.requestId, { delivery: 'accepted', upstreamId: 'theirs' }, 0);
-    expect(await refusalOf(service.challenges.takeAttempt(first.requestId))).toBe('otp_expired');
-    expect((await service.challenges.takeAttempt(second.requestId)).upstreamId).toBe('theirs');
+    expect(await refusalOf(service.tries.take(first.requestId))).toBe('otp_expired');
+    expect((await service.tries.take(second.requestId)).upstreamId).toBe('theirs');
   });
 });
 
@@ -466,7 +470,7 @@ describe('the life of a code', () => {
     const second = { ...pending, ...(await service.challenges.finish(pending.requestId, ACCEPTED, 0)) };
     expect(second.expiresAt.getTime()).toBe((await born(second)) + LIFE_MS);
     await age(310_000);
-    expect(await refusalOf(service.challenges.takeAttempt(second.requestId))).toBe('otp_expired');
+    expect(await refusalOf(service.tries.take(second.requestId))).toBe('otp_expired');
     expect((await open(service)).nonce).not.toBe(first.nonce);
   });
 
@@ -485,7 +489,7 @@ describe('the life of a code', () => {
     expect(opened.expiresAt).toEqual(expiresAt);
     expect(opened.attemptsLeft).toBe(1);
     await fail(service, opened.requestId, 1);
-    expect(await refusalOf(service.challenges.takeAttempt(opened.requestId))).toBe('otp_attempts_exhausted');
+    expect(await refusalOf(service.tries.take(opened.requestId))).toBe('otp_attempts_exhausted');
     expect(await raw.pexpiretime(recordOf(opened.requestId))).toBe(expiresAt.getTime());
   });
 
@@ -536,7 +540,7 @@ describe('failed codes', () => {
     const all = replicas({ LIMIT_FAILED_CODES: '10/3600,20/86400', OTP_MAX_ATTEMPTS: '5' });
     const requests = await Promise.all(Array.from({ length: 20 }, (_, i) => open(all[i % CONNECTIONS]!)));
     const guesses = Array.from({ length: 300 }, (_, i) =>
-      all[i % CONNECTIONS]!.challenges.takeAttempt(requests[i % 20]!.requestId),
+      all[i % CONNECTIONS]!.tries.take(requests[i % 20]!.requestId),
     );
     expect((await outcomes(guesses)).done).toBe(10);
     expect(await failuresOf(requests[0]!.requestId)).toBe(10);
@@ -593,13 +597,8 @@ describe('right answers that come at once', () => {
     const service = replica({ LIMIT_FAILED_CODES: '3/86400' });
     for (let logins = 0; logins < 5; logins += 1) {
       const opened = await open(service);
-      const both = [
-        await service.challenges.takeAttempt(opened.requestId),
-        await service.challenges.takeAttempt(opened.requestId),
-      ];
-      const won = await Promise.all(
-        both.map((attempt) => service.challenges.consume(opened.requestId, attempt)),
-      );
+      const both = [await service.tries.take(opened.requestId), await service.tries.take(opened.requestId)];
+      const won = await Promise.all(both.map((attempt) => service.tries.consume(opened.requestId, attempt)));
       expect(won.filter(Boolean)).toHaveLength(1);
       expect(await failuresOf(opened.requestId)).toBe(0);
     }
@@ -611,8 +610,8 @@ describe('an attempt that is given back', () => {
     const service = replica({ LIMIT_FAILED_CODES: '3/3600' });
     const opened = await open(service);
     for (let outages = 0; outages < 10; outages += 1) {
-      const attempt = await service.challenges.takeAttempt(opened.requestId);
-      await service.challenges.giveBack(opened.requestId, attempt);
+      const attempt = await service.tries.take(opened.requestId);
+      await service.tries.giveBack(opened.requestId, attempt);
     }
     expect(await attemptsOf(opened.requestId)).toBe(3);
     expect(await failuresOf(opened.requestId)).toBe(0);
@@ -622,12 +621,12 @@ describe('an attempt that is given back', () => {
   it('is given back once', async () => {
     const service = replica();
     const { requestId } = await open(service);
-    await service.challenges.takeAttempt(requestId);
+    await service.tries.take(requestId);
     await sleep(3);
-    const attempt = await service.challenges.takeAttempt(requestId);
+    const attempt = await service.tries.take(requestId);
     const all = replicas();
     await Promise.all(
-      Array.from({ length: 30 }, (_, i) => all[i % CONNECTIONS]!.challenges.giveBack(requestId, attempt)),
+      Array.from({ length: 30 }, (_, i) => all[i % CONNECTIONS]!.tries.giveBack(requestId, attempt)),
     );
     expect(await attemptsOf(requestId)).toBe(2);
     expect(await failuresOf(requestId)).toBe(1);
@@ -638,9 +637,9 @@ describe('an attempt that is given back', () => {
     const { requestId } = await open(all[0]!);
     await Promise.all(
       Array.from({ length: 90 }, async (_, i) => {
-        const { challenges } = all[i % CONNECTIONS]!;
-        const attempt = await challenges.takeAttempt(requestId).catch(() => undefined);
-        if (attempt) await challenges.giveBack(requestId, attempt);
+        const { tries } = all[i % CONNECTIONS]!;
+        const attempt = await tries.take(requestId).catch(() => undefined);
+        if (attempt) await tries.giveBack(requestId, attempt);
       }),
     );
     expect(await attemptsOf(requestId)).toBe(3);
@@ -650,19 +649,19 @@ describe('an attempt that is given back', () => {
   it('brings no challenge back that has gone or was used', async () => {
     const service = replica();
     const gone = await open(service);
-    const first = await service.challenges.takeAttempt(gone.requestId);
+    const first = await service.tries.take(gone.requestId);
     await raw.del(recordOf(gone.requestId));
-    await service.challenges.giveBack(gone.requestId, first);
+    await service.tries.giveBack(gone.requestId, first);
     expect(await raw.exists(recordOf(gone.requestId))).toBe(0);
 
     const used = await open(service);
     const [lost, right] = [
-      await service.challenges.takeAttempt(used.requestId),
-      await service.challenges.takeAttempt(used.requestId),
+      await service.tries.take(used.requestId),
+      await service.tries.take(used.requestId),
     ];
-    expect(await service.challenges.consume(used.requestId, right)).toBe(true);
-    await service.challenges.giveBack(used.requestId, lost);
-    expect(await refusalOf(service.challenges.takeAttempt(used.requestId))).toBe('otp_expired');
+    expect(await service.tries.consume(used.requestId, right)).toBe(true);
+    await service.tries.giveBack(used.requestId, lost);
+    expect(await refusalOf(service.tries.take(used.requestId))).toBe('otp_expired');
   });
 });
 
@@ -674,8 +673,8 @@ describe('the records of a person', () => {
     await raw.hset(recordOf(again.requestId), 'phone', sealed);
     await raw.hset(recordOf(theirs.requestId), 'phone', sealed);
     for (const { requestId } of [again, theirs])
-      expect(await refusalOf(service.challenges.takeAttempt(requestId))).toBe('otp_expired');
-    expect((await service.challenges.takeAttempt(mine.requestId)).phone).toBe(PERSON);
+      expect(await refusalOf(service.tries.take(requestId))).toBe('otp_expired');
+    expect((await service.tries.take(mine.requestId)).phone).toBe(PERSON);
   });
 
   it('do not open under the key of another person, record and live code and all', async () => {
@@ -701,7 +700,7 @@ describe('the records of a person', () => {
     const service = replica();
     const { requestId } = await open(service);
     await raw.hset(recordOf(requestId), 'phone', sealed);
-    expect(await refusalOf(service.challenges.takeAttempt(requestId))).toBe('otp_expired');
+    expect(await refusalOf(service.tries.take(requestId))).toBe('otp_expired');
   });
 
   it('hold neither number nor code, live under one prefix and one hash tag, and not for ever', async () => {
@@ -765,24 +764,19 @@ describe('the records of a person', () => {
       await everyKeyExpires();
       await service.challenges.finish(first.requestId, ACCEPTED, 0);
       await everyKeyExpires();
-      await service.challenges.giveBack(
-        first.requestId,
-        await service.challenges.takeAttempt(first.requestId),
-      );
+      await service.tries.giveBack(first.requestId, await service.tries.take(first.requestId));
       await everyKeyExpires();
       const late = await service.challenges.begin(PERSON, resendsCode);
-      const attempt = await service.challenges.takeAttempt(first.requestId);
+      const attempt = await service.tries.take(first.requestId);
       await everyKeyExpires();
-      expect(await service.challenges.consume(first.requestId, attempt)).toBe(true);
+      expect(await service.tries.consume(first.requestId, attempt)).toBe(true);
       await everyKeyExpires();
       await service.challenges.finish(late.requestId, ACCEPTED, 0);
       await everyKeyExpires();
     }
     await raw.flushall();
     const only = await open(service);
-    expect(
-      await service.challenges.consume(only.requestId, await service.challenges.takeAttempt(only.requestId)),
-    ).toBe(true);
+    expect(await service.tries.consume(only.requestId, await service.tries.take(only.requestId))).toBe(true);
     await everyKeyExpires();
   });
 

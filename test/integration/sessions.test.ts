@@ -7,6 +7,7 @@ import { isPhoneNumber, type PhoneNumber } from '../../src/phone-number/phone-nu
 import { redisClient } from '../../src/redis/connection';
 import { Store } from '../../src/redis/store';
 import { Revocations } from '../../src/sessions/revocations';
+import { SessionEndings } from '../../src/sessions/session-endings';
 import { type Session, SessionsService } from '../../src/sessions/sessions.service';
 import {
   API_KEY,
@@ -42,7 +43,11 @@ function replica(variables: Environment = {}, connection = 0): SessionsService {
     ...variables,
   });
   const store = stores[connection % CONNECTIONS]!;
-  return new SessionsService(config, store, new Revocations(config, store));
+  return new SessionsService(
+    config,
+    store,
+    new SessionEndings(config, store, new Revocations(config, store)),
+  );
 }
 
 const open = (sessions: SessionsService, phone: VerifiedPhone): Promise<Session> =>
@@ -88,7 +93,7 @@ beforeAll(async () => {
   const logger = new Logger('trace', { write: () => undefined });
   stores = Array.from({ length: CONNECTIONS }, () => new Store(redisClient(world.redis.url), logger));
   for (const store of stores) store.connect();
-  for (const end = Date.now() + 10_000; !stores.every((store) => store.available); ) {
+  for (const end = Date.now() + 10_000; !stores.every((store) => store.available);) {
     if (Date.now() > end) throw new Error('Redis was not reached');
     await sleep(5);
   }

@@ -8,6 +8,8 @@ import { type Environment, readConfig } from '../../src/config/config';
 import { ApiError } from '../../src/errors/api-error';
 import { Logger } from '../../src/logging/logger';
 import { Metrics } from '../../src/metrics/metrics';
+import { Attempts } from '../../src/otp/attempts';
+import { ChallengeRecords } from '../../src/otp/challenge-records';
 import { Challenges } from '../../src/otp/challenges';
 import { Codes } from '../../src/otp/codes';
 import { isPhoneNumber, type PhoneNumber } from '../../src/phone-number/phone-number';
@@ -33,6 +35,7 @@ function phone(number: string): PhoneNumber {
 interface Replica {
   store: Store;
   challenges: Challenges;
+  tries: Attempts;
   codes: Codes;
   admission: Admission;
   addresses: RedisThrottlerStorage;
@@ -60,7 +63,8 @@ function replica(url: string, variables: Environment = {}): Replica {
     store,
     codes,
     logs,
-    challenges: new Challenges(config, store, codes),
+    challenges: new Challenges(config, store, codes, new ChallengeRecords(config)),
+    tries: new Attempts(config, store, new ChallengeRecords(config)),
     admission: new Admission(config, store, new Metrics(), logger),
     addresses: new RedisThrottlerStorage(config, store),
   };
@@ -157,10 +161,10 @@ describe('the store over Redis', () => {
       await raw.script('FLUSH');
       await service.challenges.finish(requestId, { delivery: 'accepted' }, 0);
       await raw.script('FLUSH');
-      const attempt = await service.challenges.takeAttempt(requestId);
+      const attempt = await service.tries.take(requestId);
       expect(attempt.attemptsLeft).toBe(2);
       await raw.script('FLUSH');
-      expect(await service.challenges.consume(requestId, attempt)).toBe(true);
+      expect(await service.tries.consume(requestId, attempt)).toBe(true);
       expect(service.logs.join('')).not.toContain('NOSCRIPT');
     });
 
@@ -178,7 +182,7 @@ describe('the store over Redis', () => {
             const [sms, wait, attempt] = await Promise.allSettled([
               service.admission.admit('person'),
               askAddress(service, ADDRESS, 7),
-              service.challenges.takeAttempt(requestId),
+              service.tries.take(requestId),
             ]);
             if (sms.status === 'fulfilled') admitted += 1;
             else expect((sms.reason as ApiError).code).toBe('rate_limited');
@@ -207,7 +211,7 @@ describe('the store over Redis', () => {
     it('says so at once, to every step', async () => {
       const service = await connected();
       const { requestId } = await open(service);
-      const attempt = await service.challenges.takeAttempt(requestId);
+      const attempt = await service.tries.take(requestId);
       const admitted = await service.admission.admit('person');
       await redis.kill();
       for (let times = 0; times < 3; times += 1) {
@@ -218,9 +222,9 @@ describe('the store over Redis', () => {
           service.challenges.begin(PERSON, true),
           service.challenges.finish(requestId, { delivery: 'accepted' }, 0),
           service.challenges.abandon(requestId),
-          service.challenges.takeAttempt(requestId),
-          service.challenges.consume(requestId, attempt),
-          service.challenges.giveBack(requestId, attempt),
+          service.tries.take(requestId),
+          service.tries.consume(requestId, attempt),
+          service.tries.giveBack(requestId, attempt),
         ]);
       }
       // Nobody waited for an answer that could not come.
@@ -304,7 +308,7 @@ describe('the store over Redis', () => {
       redis.pause();
       await expectUnavailable([
         ...Array.from({ length: 20 }, () => service.admission.admit('person')),
-        ...Array.from({ length: 20 }, () => service.challenges.takeAttempt(requestId)),
+        ...Array.from({ length: 20 }, () => service.tries.take(requestId)),
         ...Array.from({ length: 20 }, () => askAddress(service, ADDRESS, 7)),
       ]);
       redis.resume();
@@ -316,7 +320,7 @@ describe('the store over Redis', () => {
       expect(await raw.llen('otp-login:{admission}:phone:person')).toBe(4);
       expect(Object.values(held['otp-login:{admission}:budget:quarters'] as object)).toEqual(['100']);
       expect(await askAddress(service, ADDRESS, 7)).toBeGreaterThan(0);
-      const error = await refusal(service.challenges.takeAttempt(requestId));
+      const error = await refusal(service.tries.take(requestId));
       expect(error.code).toBe('otp_attempts_exhausted');
       expect(service.codes.derive(PERSON, nonce)).toMatch(/^\d{6}$/);
       for (const key of Object.keys(held)) expect(await raw.pttl(key)).toBeGreaterThan(0);
@@ -346,7 +350,7 @@ describe('the store over Redis', () => {
       const [service, raw] = [await connected(), rawClient()];
       const { requestId } = await open(service);
       const pending = await service.challenges.begin(PERSON, true);
-      const attempt = await service.challenges.takeAttempt(requestId);
+      const attempt = await service.tries.take(requestId);
       const admitted = await service.admission.admit('person');
       await askAddress(service);
       await raw.config('SET', 'maxmemory-policy', 'noeviction');
@@ -361,8 +365,8 @@ describe('the store over Redis', () => {
         () => service.admission.refund(admitted),
         () => service.challenges.begin(PERSON, true),
         () => service.challenges.finish(pending.requestId, { delivery: 'accepted' }, 0),
-        () => service.challenges.takeAttempt(requestId),
-        () => service.challenges.consume(requestId, attempt),
+        () => service.tries.take(requestId),
+        () => service.tries.consume(requestId, attempt),
       ];
       for (const step of steps) {
         await expectUnavailable([step()]);
@@ -371,16 +375,16 @@ describe('the store over Redis', () => {
 
       await raw.config('SET', 'maxmemory', '0');
       await service.challenges.finish(pending.requestId, { delivery: 'accepted' }, 0);
-      expect(await service.challenges.consume(requestId, attempt)).toBe(true);
+      expect(await service.tries.consume(requestId, attempt)).toBe(true);
       expect(await askAddress(service)).toBe(0);
     });
 
     it('gives an attempt back wholly or not at all', async () => {
       const [service, raw] = [await connected(), rawClient()];
       const { requestId } = await open(service);
-      const attempt = await service.challenges.takeAttempt(requestId);
+      const attempt = await service.tries.take(requestId);
       await raw.config('SET', 'maxmemory', '1');
-      const given = await service.challenges.giveBack(requestId, attempt).then(
+      const given = await service.tries.giveBack(requestId, attempt).then(
         () => true,
         () => false,
       );
@@ -417,7 +421,7 @@ describe('the store over Redis', () => {
         () => askAddress(service),
         () => service.admission.admit('person'),
         () => service.challenges.begin(PERSON, true),
-        () => service.challenges.takeAttempt(requestId),
+        () => service.tries.take(requestId),
       ]) {
         await expectUnavailable([step()]);
         await ready(service);
@@ -427,7 +431,7 @@ describe('the store over Redis', () => {
 
       await raw.replicaof('NO', 'ONE');
       await until(() => service.store.available, BACK_WITHIN_MS);
-      expect((await service.challenges.takeAttempt(requestId)).attemptsLeft).toBe(2);
+      expect((await service.tries.take(requestId)).attemptsLeft).toBe(2);
     });
 
     it('is left for a new connection, which finds the new primary', async () => {
@@ -482,7 +486,7 @@ describe('the store over Redis', () => {
       await raw.set('otp-login:{admission}:phone:pseudonym-of-somebody', 'not a list');
       await expectUnavailable([
         service.challenges.begin(PERSON, true),
-        service.challenges.takeAttempt(requestId),
+        service.tries.take(requestId),
         service.admission.admit('pseudonym-of-somebody'),
       ]);
       const log = service.logs.join('');
@@ -713,21 +717,18 @@ describe('the embedded store', () => {
     const first = await open(service);
     const second = await open(service);
     expect(second.nonce).toBe(first.nonce);
-    const attempt = await service.challenges.takeAttempt(first.requestId);
-    await service.challenges.giveBack(first.requestId, attempt);
-    for (const left of [2, 1, 0])
-      expect((await service.challenges.takeAttempt(first.requestId)).attemptsLeft).toBe(left);
-    expect((await refusal(service.challenges.takeAttempt(first.requestId))).code).toBe(
-      'otp_attempts_exhausted',
-    );
+    const attempt = await service.tries.take(first.requestId);
+    await service.tries.giveBack(first.requestId, attempt);
+    for (const left of [2, 1, 0]) expect((await service.tries.take(first.requestId)).attemptsLeft).toBe(left);
+    expect((await refusal(service.tries.take(first.requestId))).code).toBe('otp_attempts_exhausted');
 
-    const right = await service.challenges.takeAttempt(second.requestId);
+    const right = await service.tries.take(second.requestId);
     expect(service.codes.matches(PERSON, right.nonce, service.codes.derive(PERSON, first.nonce))).toBe(true);
-    expect((await refusal(service.challenges.takeAttempt(second.requestId))).code).toBe('phone_locked');
+    expect((await refusal(service.tries.take(second.requestId))).code).toBe('phone_locked');
     expect((await refusal(service.challenges.begin(PERSON, true))).code).toBe('phone_locked');
-    expect(await service.challenges.consume(second.requestId, right)).toBe(true);
-    expect(await service.challenges.consume(second.requestId, right)).toBe(false);
-    expect((await refusal(service.challenges.takeAttempt(second.requestId))).code).toBe('otp_expired');
+    expect(await service.tries.consume(second.requestId, right)).toBe(true);
+    expect(await service.tries.consume(second.requestId, right)).toBe(false);
+    expect((await refusal(service.tries.take(second.requestId))).code).toBe('otp_expired');
     const next = await service.challenges.begin(PERSON, true);
     expect(next.nonce).not.toBe(first.nonce);
     await service.challenges.abandon(next.requestId);

@@ -73,7 +73,7 @@ beforeAll(async () => {
   raw = new Redis(redis.url);
   stores = Array.from({ length: CONNECTIONS }, () => new Store(redisClient(redis.url), logger));
   for (const store of stores) store.connect();
-  for (const end = Date.now() + 10_000; !stores.every((store) => store.available); ) {
+  for (const end = Date.now() + 10_000; !stores.every((store) => store.available);) {
     if (Date.now() > end) throw new Error('Redis was not reached');
     await sleep(5);
   }

@@ -74,7 +74,12 @@ export async function startWorld({
   const [redis, upstream] = await Promise.all([startRedis(), startEmulator()]);
   const settings = { REDIS_URL: redis.url, STARTMESSAGING_BASE_URL: upstream.url, ...variables };
   const instances: Instance[] = [];
-  for (let i = 0; i < count; i++) instances.push(await startInstance(settings));
+  try {
+    for (let i = 0; i < count; i++) instances.push(await startInstance(settings));
+  } catch (error) {
+    await Promise.all([...instances.map((instance) => instance.close()), upstream.close(), redis.stop()]);
+    throw error;
+  }
   return {
     redis,
     upstream,

@@ -1,0 +1,121 @@
+import { Injectable } from '@nestjs/common';
+import { Config } from '../config/config';
+import { ApiError } from '../errors/api-error';
+import type { PhoneNumber } from '../phone-number/phone-number';
+import { Script } from '../redis/script';
+import { Store } from '../redis/store';
+import { limitArguments } from '../throttling/redis-throttler-storage';
+import { ChallengeRecords } from './challenge-records';
+
+const TAKE_ATTEMPT = Script.load(__dirname, 'take-attempt');
+const CONSUME = Script.load(__dirname, 'consume');
+const GIVE_BACK = Script.load(__dirname, 'give-back');
+const SETTLE = Script.load(__dirname, 'settle');
+
+/** A request under an Idempotency-Key: where its answer is kept, and what its body was, both as keyed hashes. */
+export interface Repeat {
+  field: string;
+  fingerprint: string;
+}
+
+/** An attempt that was taken; the code may be looked at once. */
+export interface Attempt {
+  phone: PhoneNumber;
+  nonce: string;
+  upstreamId: string;
+  attemptsLeft: number;
+  /** The timestamp under which it stands among the number's failures, until it turns out right. */
+  failure: string;
+  /** It repeats one that was right: there is nothing to look at. */
+  wasRight: boolean;
+}
+
+/** The verifying half of challenges: attempts, and their use. */
+@Injectable()
+export class Attempts {
+  constructor(
+    private readonly config: Config,
+    private readonly store: Store,
+    private readonly records: ChallengeRecords,
+  ) {}
+
+  /**
+   * Takes an attempt, or finds the answer of the first request under the same Idempotency-Key. Throws `otp_expired` (also for an id that is not ours), `otp_attempts_exhausted`,
+   * `phone_locked`, and for a repeat `otp_incorrect`, `idempotency_key_reused`, `idempotency_in_progress`.
+   */
+  async take(requestId: string, repeat?: Repeat): Promise<Attempt> {
+    if (!this.records.isRequestId(requestId)) throw new ApiError('otp_expired');
+    const keys = this.records.keys(requestId);
+    const answer = (await this.store.run(
+      TAKE_ATTEMPT,
+      [keys.challenge, keys.codes, keys.failed, keys.cleared],
+      [repeat?.field ?? '', repeat?.fingerprint ?? '', ...limitArguments(this.config.limitFailedCodes)],
+    )) as
+      | ['taken', number, string, string, string, string]
+      | ['replay', string]
+      | ['expired' | 'exhausted' | 'other body']
+      | ['locked' | 'in progress' | 'incorrect', number];
+    switch (answer[0]) {
+      case 'taken': {
+        const [, attemptsLeft, failure, sealed, nonce, upstreamId] = answer;
+        const phone = await this.openTaken(requestId, sealed, repeat);
+        return { phone, nonce, upstreamId, attemptsLeft, failure, wasRight: false };
+      }
+      case 'replay':
+        return {
+          phone: this.records.open(answer[1], requestId),
+          nonce: '',
+          upstreamId: '',
+          attemptsLeft: 0,
+          failure: '',
+          wasRight: true,
+        };
+      case 'expired':
+        throw new ApiError('otp_expired');
+      case 'exhausted':
+        throw new ApiError('otp_attempts_exhausted', { attemptsLeft: 0 });
+      case 'locked':
+        throw new ApiError('phone_locked', { retryAfterSeconds: answer[1] / 1_000 });
+      case 'incorrect':
+        throw new ApiError('otp_incorrect', { attemptsLeft: answer[1] });
+      case 'other body':
+        throw new ApiError('idempotency_key_reused');
+      case 'in progress':
+        throw new ApiError('idempotency_in_progress', { retryAfterSeconds: answer[1] / 1_000 });
+    }
+  }
+
+  /** Uses the challenge up. False when another answer was first. */
+  async consume(requestId: string, { failure }: Attempt, repeat?: Repeat): Promise<boolean> {
+    const keys = this.records.keys(requestId);
+    const consumed = await this.store.run(
+      CONSUME,
+      [keys.challenge, keys.codes, keys.failed, keys.cleared],
+      [failure, repeat?.field ?? '', repeat?.fingerprint ?? ''],
+    );
+    return consumed === 1;
+  }
+
+  /** Keeps what a verification answered, for repeats under its Idempotency-Key; a failure of ours releases the key. */
+  async settle(requestId: string, repeat: Repeat, error: ApiError): Promise<void> {
+    const kept = error.code === 'otp_incorrect' || error.status === 410;
+    const record = kept ? `${repeat.fingerprint}:${error.status}:${error.attemptsLeft ?? 0}` : '';
+    await this.store.run(SETTLE, [this.records.keys(requestId).challenge], [repeat.field, record]);
+  }
+
+  /** Gives an attempt back that upstream certainly did not look at. */
+  async giveBack(requestId: string, { failure }: Attempt): Promise<void> {
+    const keys = this.records.keys(requestId);
+    await this.store.run(GIVE_BACK, [keys.challenge, keys.failed], [failure]);
+  }
+
+  /** The phone number of an attempt; the Idempotency-Key of one that does not open is settled like any other answer. */
+  private async openTaken(requestId: string, sealed: string, repeat?: Repeat): Promise<PhoneNumber> {
+    try {
+      return this.records.open(sealed, requestId);
+    } catch (error) {
+      if (repeat && error instanceof ApiError) await this.settle(requestId, repeat, error);
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,83 @@
+import { randomBytes } from 'node:crypto';
+import { Injectable } from '@nestjs/common';
+import { Config } from '../config/config';
+import { deriveKey, Keyring } from '../config/derived-keys';
+import { ApiError } from '../errors/api-error';
+import { openPhoneNumber, sealPhoneNumber } from '../phone-number/phone-cipher';
+import { phonePseudonym, type PhoneNumber } from '../phone-number/phone-number';
+import { KEY_PREFIX } from '../redis/store';
+
+/** `pseudonym of the number` and `128 random bits`, 22 base64url characters each. */
+const REQUEST_ID = /^[\w-]{21}[AQgw][\w-]{21}[AQgw]$/;
+
+/** The keys of everything about one number: all on the number's own slot. */
+export interface ChallengeKeys {
+  challenge: string;
+  codes: string;
+  failed: string;
+  cleared: string;
+}
+
+/** Names the records of challenges, and seals the phone number into them. */
+@Injectable()
+export class ChallengeRecords {
+  private readonly pseudonymKey: Buffer;
+  private readonly phoneKeys: Keyring;
+
+  constructor(config: Config) {
+    this.pseudonymKey = deriveKey(config.subjectSecret, 'phone pseudonym');
+    this.phoneKeys = new Keyring(config.secrets, 'phone encryption');
+  }
+
+  pseudonymOf(phone: PhoneNumber): string {
+    return phonePseudonym(phone, this.pseudonymKey);
+  }
+
+  /** An id that nobody can guess (128 random bits), bound to the number's slot. */
+  newRequestId(phone: PhoneNumber): string {
+    return this.pseudonymOf(phone) + randomBytes(16).toString('base64url');
+  }
+
+  isRequestId(text: string): boolean {
+    return REQUEST_ID.test(text);
+  }
+
+  keys(requestId: string): ChallengeKeys {
+    const person = personPrefix(requestId);
+    return {
+      challenge: `${person}challenge:${ownPart(requestId)}`,
+      codes: `${person}codes`,
+      failed: `${person}failed`,
+      cleared: `${person}cleared`,
+    };
+  }
+
+  /** The record of a send's Idempotency-Key, by the key's keyed hash; none without one. */
+  sendRecord(requestId: string, record: string | undefined): string[] {
+    return record === undefined ? [] : [`${personPrefix(requestId)}send:${record}`];
+  }
+
+  /** The phone number as the challenge of this id keeps it. */
+  seal(phone: PhoneNumber, requestId: string): string {
+    return sealPhoneNumber(phone, this.keys(requestId).challenge, this.phoneKeys);
+  }
+
+  /** The phone number of the challenge. Throws `otp_expired` for a record that is not this challenge's. */
+  open(sealed: string, requestId: string): PhoneNumber {
+    const phone = openPhoneNumber(sealed, this.keys(requestId).challenge, this.phoneKeys);
+    // A record that does not open was written by another hand, or under a secret that was dropped.
+    if (phone === undefined || !requestId.startsWith(this.pseudonymOf(phone))) {
+      throw new ApiError('otp_expired', { cause: new Error('A challenge does not open') });
+    }
+    return phone;
+  }
+}
+
+/** The part of a request id that is the challenge's own. */
+export function ownPart(requestId: string): string {
+  return requestId.slice(22);
+}
+
+function personPrefix(requestId: string): string {
+  return `${KEY_PREFIX}{${requestId.slice(0, 22)}}:`;
+}

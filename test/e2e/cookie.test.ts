@@ -1,0 +1,533 @@
+import { generateKeyPairSync } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Redis } from 'ioredis';
+import {
+  call,
+  freshNumber,
+  login,
+  sendOtp,
+  startInstance,
+  startWorld,
+  textedCode,
+  wrongCode,
+  type Answer,
+  type Instance,
+  type Variables,
+  type World,
+} from '../support/world';
+
+const APP = 'https://app.example';
+const ADMIN = 'https://admin.example:8443';
+const OWN = 'https://login.example';
+
+let world: World;
+let production: Instance;
+let raw: Redis;
+let keys: string;
+
+beforeAll(async () => {
+  keys = mkdtempSync(join(tmpdir(), 'otp-login-keys-'));
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  writeFileSync(
+    join(keys, '20250101T0000Z-test.pem'),
+    privateKey.export({ type: 'pkcs8', format: 'pem' }),
+  );
+  const variables: Variables = {
+    ISSUER: OWN,
+    CORS_ORIGINS: `${APP},${ADMIN}`,
+    JWT_KEYS_DIR: keys,
+    STARTMESSAGING_CONTRACT: 'provider',
+  };
+  world = await startWorld({ variables, count: 2 });
+  production = await startInstance({
+    ...variables,
+    NODE_ENV: 'production',
+    REDIS_URL: world.redis.url,
+    STARTMESSAGING_BASE_URL: world.upstream.url,
+    BUDGET_PAISE_PER_DAY: '10000000',
+  });
+  raw = new Redis(world.redis.url);
+});
+afterAll(async () => {
+  raw.disconnect();
+  await production.close();
+  await world.close();
+  rmSync(keys, { recursive: true });
+});
+
+const told = ({ status, body }: Answer): unknown[] => [status, body.code];
+const cookiesOf = ({ headers }: Answer): string[] => headers.getSetCookie();
+/** The value of the one cookie that was set. */
+function cookieOf(answer: Answer): string {
+  const [cookie = '', ...more] = cookiesOf(answer);
+  expect(more).toEqual([]);
+  return /^__Host-refresh=([^;]*)/.exec(cookie)?.[1] ?? '';
+}
+/** Name and value, then the attributes in one order. */
+const parts = (cookie: string): string[] => {
+  const [pair = '', ...attributes] = cookie.split('; ');
+  return [pair, ...attributes.sort()];
+};
+function expectCleared(answer: Answer): void {
+  expect(cookiesOf(answer)).toHaveLength(1);
+  const [pair, ...attributes] = parts(cookiesOf(answer)[0] ?? '');
+  expect(pair).toBe('__Host-refresh=');
+  // Browsers drop a cookie by the name, path and flags that it was set with.
+  expect(attributes.filter((attribute) => !attribute.startsWith('Expires='))).toEqual([
+    'HttpOnly',
+    'Max-Age=0',
+    'Path=/',
+    'SameSite=Strict',
+    'Secure',
+  ]);
+  for (const attribute of attributes)
+    if (attribute.startsWith('Expires=')) expect(Date.parse(attribute.slice(8))).toBeLessThan(Date.now());
+}
+
+/** A login whose refresh token goes into the cookie. */
+async function cookieLogin(url = world.url, headers: Record<string, string> = { origin: APP }): Promise<Answer> {
+  const phoneNumber = freshNumber();
+  const sent = await sendOtp(url, phoneNumber);
+  const otpCode = textedCode(world.upstream, phoneNumber);
+  const body = { requestId: sent.body.requestId, otpCode, tokenDelivery: 'cookie' };
+  return call('POST', `${url}/auth/verify-otp`, body, headers);
+}
+/** What a browser sends from a page of this origin: an undefined header is left out. */
+function byCookie(
+  path: 'refresh' | 'logout',
+  cookie: string,
+  { origin = APP as string | null, url = world.url, body = {} as unknown, ...headers } = {},
+): Promise<Answer> {
+  return call('POST', `${url}/auth/${path}`, body, {
+    cookie: `theme=dark; __Host-refresh=${cookie}; lang=en`,
+    ...(origin === null ? {} : { origin }),
+    ...(headers as Record<string, string>),
+  });
+}
+function recordOf({ body }: Answer): string {
+  const claims = JSON.parse(
+    Buffer.from((body.accessToken as string).split('.')[1] ?? '', 'base64url').toString(),
+  ) as { sub: string; sid: string };
+  return `otp-login:{${claims.sub}}:session:${claims.sid}`;
+}
+
+describe('the cookie', () => {
+  it('has exactly its attributes, and lives as long as its token', async () => {
+    const first = await cookieLogin();
+    expect(first.status).toBe(200);
+    const next = await byCookie('refresh', cookieOf(first));
+    expect(next.status).toBe(200);
+    for (const answer of [first, next]) {
+      expect(cookiesOf(answer)).toHaveLength(1);
+      expect(parts(cookiesOf(answer)[0] ?? '')).toEqual([
+        expect.stringMatching(/^__Host-refresh=[\w.-]{60,200}$/),
+        'HttpOnly',
+        `Max-Age=${answer.body.refreshExpiresIn}`,
+        'Path=/',
+        'SameSite=Strict',
+        'Secure',
+      ]);
+      expect(answer.body.refreshExpiresIn).toBeGreaterThan(604_700);
+      expect(answer.headers.get('cache-control')).toBe('no-store');
+    }
+    // Near the absolute limit no more than what is left.
+    await raw.hincrby(recordOf(first), 'authenticated', -2_591_000_000);
+    const last = await byCookie('refresh', cookieOf(next));
+    expect(cookiesOf(last)[0]).toMatch(new RegExp(`; Max-Age=${last.body.refreshExpiresIn}(;|$)`));
+    expect(last.body.refreshExpiresIn).toBeLessThanOrEqual(1_000);
+  });
+
+  it('holds a token that is in no body and in no log', async () => {
+    const first = await cookieLogin();
+    const second = await byCookie('refresh', cookieOf(first));
+    const third = await byCookie('refresh', cookieOf(second), { url: world.instances[1]?.url });
+    const ended = await byCookie('logout', cookieOf(third));
+    const refused = await byCookie('refresh', cookieOf(third));
+    expect([first, second, third, ended, refused].map(({ status }) => status)).toEqual([
+      200, 200, 200, 204, 401,
+    ]);
+    const bodies = [first, second, third, ended, refused].map(({ body }) => JSON.stringify(body)).join('\n');
+    const logs = world.instances.flatMap((instance) => instance.logs).join('');
+    for (const answer of [first, second, third]) {
+      expect(answer.body).not.toHaveProperty('refreshToken');
+      const token = cookieOf(answer);
+      for (const secret of [token, token.slice(-43)]) {
+        expect(bodies).not.toContain(secret);
+        expect(logs).not.toContain(secret);
+      }
+    }
+  });
+
+  it('is not set unless it was asked for, and what else is asked for is refused', async () => {
+    expect(cookiesOf(await login(world))).toEqual([]);
+    const phoneNumber = freshNumber();
+    const { body } = await sendOtp(world.url, phoneNumber);
+    const otpCode = textedCode(world.upstream, phoneNumber);
+    for (const tokenDelivery of ['Cookie', '', null, true, ['cookie'], 'cookie '])
+      expect(
+        told(
+          await call('POST', `${world.url}/auth/verify-otp`, {
+            requestId: body.requestId,
+            otpCode,
+            tokenDelivery,
+          }),
+        ),
+      ).toEqual([400, 'validation_failed']);
+  });
+
+  it('carries no token to the endpoints of OAuth', async () => {
+    const cookie = `__Host-refresh=${cookieOf(await cookieLogin())}`;
+    const headers = { cookie, origin: APP, 'content-type': 'application/x-www-form-urlencoded' };
+    const token = await call('POST', `${world.url}/oauth/token`, 'grant_type=refresh_token', headers);
+    expect([token.status, token.body.error]).toEqual([400, 'invalid_request']);
+    expect((await call('GET', `${world.url}/auth/me`, undefined, { cookie, origin: APP })).status).toBe(401);
+  });
+});
+
+const FOREIGN = [
+  null,
+  'null',
+  '',
+  'https://app.example.evil.example',
+  'https://evil-app.example',
+  'https://sub.app.example',
+  'https://app.exampl',
+  'https://app.examplee',
+  'https://app.example:443',
+  'https://app.example:8443',
+  'http://app.example',
+  'HTTPS://APP.EXAMPLE',
+  'https://App.example',
+  'https://app.example/',
+  'https://app.example.',
+  'https://user@app.example',
+  `${APP}, https://evil.example`,
+  `${APP} ${ADMIN}`,
+  'https://admin.example',
+  'https://admin.example:8444',
+  'https://admin.example:84433',
+  'http://login.example',
+  'https://login.example:3000',
+  'https://login.example.evil.example',
+  'https://localhost:3000',
+  'http://127.0.0.1:3000',
+  'http://LOCALHOST:3000',
+  'http://localhost:',
+  'http://localhost:3000/',
+  'http://localhost.evil.example',
+  'http://localhost:3000.evil.example',
+  'http://evil.example#http://localhost:3000',
+  'file://',
+  '*',
+];
+const LOCAL = ['http://localhost', 'http://localhost:3000', 'http://localhost:5173'];
+
+describe.each([
+  ['outside production', () => world.url, [APP, ADMIN, OWN, ...LOCAL], FOREIGN],
+  ['in production', () => production.url, [APP, ADMIN, OWN], [...FOREIGN, ...LOCAL]],
+])('a call by cookie %s', (_, at, allowed, foreign) => {
+  it('is served to the origins of CORS_ORIGINS, our own, and localhost where that is allowed', async () => {
+    let answer = await cookieLogin(at());
+    for (const origin of allowed) {
+      answer = await byCookie('refresh', cookieOf(answer), { origin, url: at() });
+      expect([origin, answer.status]).toEqual([origin, 200]);
+    }
+    for (const origin of allowed) {
+      const ended = await byCookie('logout', cookieOf(await cookieLogin(at(), { origin })), {
+        origin,
+        url: at(),
+      });
+      expect([origin, ended.status]).toEqual([origin, 204]);
+    }
+  });
+
+  it('is refused to all others, the missing one too, and changes nothing', async () => {
+    const answer = await cookieLogin(at());
+    const cookie = cookieOf(answer);
+    const before = await raw.hgetall(recordOf(answer));
+    for (const origin of foreign)
+      for (const path of ['refresh', 'logout'] as const) {
+        const refused = await byCookie(path, cookie, { origin, url: at() });
+        expect([path, origin, ...told(refused)]).toEqual([path, origin, 403, 'origin_not_allowed']);
+        expect(cookiesOf(refused)).toEqual([]);
+      }
+    expect(await raw.hgetall(recordOf(answer))).toEqual(before);
+    expect((await byCookie('refresh', cookie, { url: at() })).status).toBe(200);
+  });
+
+  it('is refused to them at verify-otp before an attempt is taken, and not to a caller that is no browser', async () => {
+    const phoneNumber = freshNumber();
+    const { body } = await sendOtp(at(), phoneNumber);
+    const requestId = body.requestId as string;
+    const otpCode = textedCode(world.upstream, phoneNumber);
+    const challenge = `otp-login:{${requestId.slice(0, 22)}}:challenge:${requestId.slice(22)}`;
+    const before = await raw.hgetall(challenge);
+    const calls = world.upstream.calls.length;
+    const verify = (code: string, headers: Record<string, string>): Promise<Answer> =>
+      call(
+        'POST',
+        `${at()}/auth/verify-otp`,
+        { requestId, otpCode: code, tokenDelivery: 'cookie' },
+        { 'idempotency-key': 'one', ...headers },
+      );
+    for (const origin of foreign) {
+      if (origin === null) continue;
+      for (const code of [otpCode, wrongCode(otpCode)]) {
+        const refused = await verify(code, { origin });
+        expect([origin, ...told(refused)]).toEqual([origin, 403, 'origin_not_allowed']);
+        expect(cookiesOf(refused)).toEqual([]);
+      }
+    }
+    expect(await raw.hgetall(challenge)).toEqual(before);
+    expect(world.upstream.calls).toHaveLength(calls);
+    const served = await verify(otpCode, {});
+    expect(served.status).toBe(200);
+    expect(cookieOf(served)).not.toBe('');
+  });
+
+  it('needs a JSON content type, or nothing changes', async () => {
+    const answer = await cookieLogin(at());
+    const cookie = cookieOf(answer);
+    const before = await raw.hgetall(recordOf(answer));
+    const others = [
+      ['text/plain', '{}'],
+      ['text/plain;application/json', '{}'],
+      ['application/x-www-form-urlencoded', 'a=b'],
+      ['multipart/form-data; boundary=x', '--x--'],
+      ['application/json-seq', '{}'],
+      ['application/jsonx', '{}'],
+      ['text/json', '{}'],
+      ['text/plain', ''],
+      [undefined, undefined],
+    ] as const;
+    for (const [type, body] of others)
+      for (const path of ['refresh', 'logout'] as const) {
+        const refused = await call('POST', `${at()}/auth/${path}`, body, {
+          cookie: `__Host-refresh=${cookie}`,
+          origin: APP,
+          ...(type === undefined ? {} : { 'content-type': type }),
+        });
+        expect([path, type, ...told(refused)]).toEqual([path, type, 415, 'unsupported_media_type']);
+        expect(cookiesOf(refused)).toEqual([]);
+      }
+    expect(await raw.hgetall(recordOf(answer))).toEqual(before);
+    let next = answer;
+    for (const type of ['application/json', 'application/json; charset=utf-8', 'Application/JSON']) {
+      next = await byCookie('refresh', cookieOf(next), { url: at(), 'content-type': type });
+      expect([type, next.status]).toEqual([type, 200]);
+    }
+    expect((await byCookie('refresh', cookieOf(next), { url: at(), body: '' })).status).toBe(200);
+  });
+});
+
+describe('a token in the body', () => {
+  it('wins over the cookie, from any origin, and leaves the cookie alone', async () => {
+    const [mine, sentAlong] = [await login(world), await cookieLogin()];
+    const before = await raw.hgetall(recordOf(sentAlong));
+    let token = mine.body.refreshToken as string;
+    for (const origin of [APP, 'https://evil.example', null]) {
+      const answer = await byCookie('refresh', cookieOf(sentAlong), { origin, body: { refreshToken: token } });
+      expect(answer.status).toBe(200);
+      expect(recordOf(answer)).toBe(recordOf(mine));
+      expect(cookiesOf(answer)).toEqual([]);
+      token = answer.body.refreshToken as string;
+    }
+    const refused = await byCookie('refresh', cookieOf(sentAlong), { body: { refreshToken: 'x' } });
+    expect(told(refused)).toEqual([401, 'refresh_token_invalid']);
+    expect(cookiesOf(refused)).toEqual([]);
+    for (const refreshToken of [5, null, [cookieOf(sentAlong)]]) {
+      const malformed = await byCookie('refresh', cookieOf(sentAlong), { body: { refreshToken } });
+      expect(told(malformed)).toEqual([400, 'validation_failed']);
+    }
+    expect(await raw.hgetall(recordOf(sentAlong))).toEqual(before);
+  });
+
+  it('ends its session at logout, and no foreign origin ends or clears the cookie’s by it', async () => {
+    for (const origin of ['https://evil.example', 'null', null]) {
+      const [mine, sentAlong] = [await login(world), await cookieLogin()];
+      const ended = await byCookie('logout', cookieOf(sentAlong), {
+        origin,
+        body: { refreshToken: mine.body.refreshToken },
+      });
+      expect([ended.status, cookiesOf(ended)]).toEqual([204, []]);
+      expect(await raw.hget(recordOf(mine), 'revoked')).toBe('1');
+      expect((await byCookie('refresh', cookieOf(sentAlong))).status).toBe(200);
+    }
+  });
+});
+
+describe('the cookie is cleared', () => {
+  it('by a logout, also when its session has ended already or its token is nonsense', async () => {
+    const answer = await cookieLogin();
+    for (const cookie of [cookieOf(answer), cookieOf(answer), 'nonsense', '']) {
+      const ended = await byCookie('logout', cookie);
+      expect(ended.status).toBe(204);
+      expectCleared(ended);
+    }
+    expect(await raw.hget(recordOf(answer), 'revoked')).toBe('1');
+  });
+
+  it('by every 401 of a refresh', async () => {
+    const reused = await cookieLogin();
+    await byCookie('refresh', cookieOf(reused));
+    await raw.hincrby(recordOf(reused), 'rotated', -61_000);
+    const expired = await cookieLogin();
+    await raw.del(recordOf(expired));
+    const cases = [
+      [cookieOf(reused), 'refresh_token_reused'],
+      [cookieOf(reused), 'session_revoked'],
+      [cookieOf(expired), 'session_expired'],
+      [`${cookieOf(expired)}x`, 'refresh_token_invalid'],
+      ['nonsense', 'refresh_token_invalid'],
+    ] as const;
+    for (const [cookie, code] of cases) {
+      const answer = await byCookie('refresh', cookie);
+      expect(told(answer)).toEqual([401, code]);
+      expectCleared(answer);
+    }
+  });
+
+  it('never by a 503, and the session goes on when Redis is back', async () => {
+    const own = await startWorld({ variables: { ISSUER: OWN, CORS_ORIGINS: APP, JWT_KEYS_DIR: keys } });
+    try {
+      const phoneNumber = freshNumber();
+      const sent = await sendOtp(own.url, phoneNumber);
+      const answer = await call(
+        'POST',
+        `${own.url}/auth/verify-otp`,
+        {
+          requestId: sent.body.requestId,
+          otpCode: textedCode(own.upstream, phoneNumber),
+          tokenDelivery: 'cookie',
+        },
+        { origin: APP },
+      );
+      const cookie = cookieOf(answer);
+      const expectAway = async (path: 'refresh' | 'logout'): Promise<void> => {
+        const away = await byCookie(path, cookie, { url: own.url });
+        expect([path, ...told(away)]).toEqual([path, 503, 'store_unavailable']);
+        expect(away.headers.get('retry-after')).toMatch(/^[1-9]\d*$/);
+        expect(cookiesOf(away)).toEqual([]);
+      };
+      own.redis.pause();
+      await expectAway('refresh');
+      own.redis.resume();
+      // The rotation that nobody heard of was carried out: the parent is within its grace.
+      let back: Answer;
+      do back = await byCookie('refresh', cookie, { url: own.url });
+      while (back.status === 503);
+      expect(back.status).toBe(200);
+      await own.redis.kill();
+      await expectAway('refresh');
+      await expectAway('logout');
+    } finally {
+      await own.close();
+    }
+  });
+});
+
+describe('tabs that share the cookie', () => {
+  it('never log each other out, in whichever order their calls and answers cross', async () => {
+    const other = world.instances[1]?.url;
+    let jar = cookieOf(await cookieLogin());
+    const tab = (url: string | undefined, cookie: string): Promise<Answer> =>
+      byCookie('refresh', cookie, { url: url ?? world.url });
+    for (let round = 0; round < 40; round++) {
+      const held = jar;
+      const racing = [tab(world.url, held), tab(other, held), ...(round % 3 ? [tab(other, held)] : [])];
+      const answers =
+        round % 4 === 0
+          ? // One tab is answered before the other has sent: that one holds the parent.
+            [await (racing[0] as Promise<Answer>), await tab(other, held), ...(await Promise.all(racing))]
+          : await Promise.all(racing);
+      expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200));
+      const cookies = answers.map(cookieOf);
+      expect(new Set(cookies).size).toBe(1);
+      expect(cookies[0]).not.toBe(held);
+      // Now and then no answer arrives, and the jar keeps the parent.
+      if (round % 5 === 0) expect((await tab(world.url, held)).status).toBe(200);
+      jar = cookies[round % cookies.length] ?? '';
+    }
+    expect((await byCookie('logout', jar)).status).toBe(204);
+  });
+});
+
+describe('CORS', () => {
+  const preflight = (origin: string, url = world.url, path = '/auth/refresh'): Promise<Answer> =>
+    call('OPTIONS', url + path, undefined, {
+      origin,
+      'access-control-request-method': 'POST',
+      'access-control-request-headers': 'content-type,idempotency-key,authorization',
+    });
+  const list = (header: string | null): string[] =>
+    (header ?? '')
+      .toLowerCase()
+      .split(',')
+      .map((entry) => entry.trim())
+      .sort();
+
+  it('answers a preflight of an allowed origin with that origin and the headers of the contract', async () => {
+    for (const origin of [APP, ADMIN, OWN, ...LOCAL])
+      for (const path of ['/auth/refresh', '/auth/verify-otp', '/auth/sessions/x', '/oauth/token']) {
+        const { status, headers } = await preflight(origin, world.url, path);
+        expect(status).toBe(204);
+        expect(headers.get('access-control-allow-origin')).toBe(origin);
+        expect(headers.get('access-control-allow-credentials')).toBe('true');
+        expect(list(headers.get('access-control-allow-headers'))).toEqual([
+          'authorization',
+          'content-type',
+          'idempotency-key',
+        ]);
+        expect(list(headers.get('access-control-allow-methods'))).toEqual(
+          expect.arrayContaining(['delete', 'get', 'post']),
+        );
+        expect(list(headers.get('vary'))).toContain('origin');
+      }
+  });
+
+  it('lets a page of an allowed origin read answers and errors alike', async () => {
+    const headers = { origin: APP };
+    const answers = [
+      await call('GET', `${world.url}/.well-known/jwks.json`, undefined, headers),
+      await call('GET', `${world.url}/auth/me`, undefined, headers),
+      await call('GET', `${world.url}/nowhere`, undefined, headers),
+      await call('PUT', `${world.url}/auth/me`, undefined, headers),
+      await call('POST', `${world.url}/auth/send-otp`, '{', headers),
+      await call('POST', `${world.url}/auth/send-otp`, 'x'.repeat(20_000), headers),
+      await call('POST', `${world.url}/auth/send-otp`, 'x', { ...headers, 'content-type': 'text/plain' }),
+      await cookieLogin(),
+    ];
+    expect(answers.map(({ status }) => status)).toEqual([200, 401, 404, 405, 400, 413, 415, 200]);
+    for (const answer of answers) {
+      expect(answer.headers.get('access-control-allow-origin')).toBe(APP);
+      expect(answer.headers.get('access-control-allow-credentials')).toBe('true');
+      expect(list(answer.headers.get('access-control-expose-headers'))).toEqual([
+        'retry-after',
+        'x-request-id',
+      ]);
+      expect(list(answer.headers.get('vary'))).toContain('origin');
+    }
+  });
+
+  it('tells a foreign origin nothing, in production not even localhost', async () => {
+    const cases: [string, string][] = [
+      ...FOREIGN.filter((origin) => origin !== null).map((origin): [string, string] => [world.url, origin]),
+      ...LOCAL.map((origin): [string, string] => [production.url, origin]),
+    ];
+    for (const [url, origin] of cases) {
+      const answers = [
+        await preflight(origin, url),
+        await call('GET', `${url}/.well-known/jwks.json`, undefined, { origin }),
+        await call('POST', `${url}/auth/refresh`, {}, { origin }),
+      ];
+      for (const { headers } of answers) {
+        for (const name of ['origin', 'credentials', 'headers', 'methods'])
+          expect([origin, name, headers.get(`access-control-allow-${name}`)]).toEqual([origin, name, null]);
+        // A shared cache must not hand this answer to a page that is allowed.
+        expect(list(headers.get('vary'))).toContain('origin');
+      }
+    }
+  });
+});
