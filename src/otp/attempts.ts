@@ -40,8 +40,9 @@ export class Attempts {
   ) {}
 
   /**
-   * Takes an attempt, or finds the answer of the first request under the same Idempotency-Key. Throws `otp_expired` (also for an id that is not ours), `otp_attempts_exhausted`,
-   * `phone_locked`, and for a repeat `otp_incorrect`, `idempotency_key_reused`, `idempotency_in_progress`.
+   * Takes an attempt, or finds the answer of the first request under the same Idempotency-Key. Throws `otp_expired`
+   * (also for an id that is not ours), `otp_attempts_exhausted`, `phone_locked`, and for a repeat `otp_incorrect`,
+   * `idempotency_key_reused`, `idempotency_in_progress`.
    */
   async take(requestId: string, repeat?: Repeat): Promise<Attempt> {
     if (!this.records.isRequestId(requestId)) throw new ApiError('otp_expired');

@@ -51,9 +51,9 @@ describe.each(['caller', 'provider'] as const)('over three instances under the %
     const code = textedCode(world.upstream, phoneNumber);
     const answers = await atOnce(200, (url) => verifyOtp(url, body.requestId, code));
     expect(countBy(answers)['200']).toBe(1);
-    expect(answers.every(({ status, body: answer }) => status === 200 || /^otp_/.test(answer.code))).toBe(
-      true,
-    );
+    expect(
+      answers.every(({ status, body: answer }) => status === 200 || answer.code.startsWith('otp_')),
+    ).toBe(true);
   });
 
   it('200 wrong codes are three looked at', async () => {

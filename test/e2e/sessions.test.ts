@@ -57,12 +57,8 @@ describe('a refresh token', () => {
     expect(next.body.refreshToken).not.toBe(body.refreshToken);
     expect(next.body.refreshExpiresIn).toBeGreaterThan(604_000);
     const [before, after] = [claims(body.accessToken), claims(next.body.accessToken)];
-    expect([after['sub'], after['sid'], after['auth_time']]).toEqual([
-      before['sub'],
-      before['sid'],
-      before['auth_time'],
-    ]);
-    expect(after['jti']).not.toBe(before['jti']);
+    expect([after.sub, after.sid, after.auth_time]).toEqual([before.sub, before.sid, before.auth_time]);
+    expect(after.jti).not.toBe(before.jti);
   });
 
   it('gives its holder the same successor again within the grace interval, at any instance', async () => {
@@ -134,7 +130,7 @@ describe('sessions', () => {
     );
     expect(list.sessions).toHaveLength(2);
     expect(list.sessions[0]).toMatchObject({
-      id: claims(body.accessToken)['sid'],
+      id: claims(body.accessToken).sid,
       current: true,
       address: '127.0.0.0/24',
     });
@@ -143,7 +139,7 @@ describe('sessions', () => {
 
   it('end one by one, and never another user’s', async () => {
     const [mine, other] = [await login(world), await login(world)];
-    const sid = String(claims(other.body.accessToken)['sid']);
+    const sid = String(claims(other.body.accessToken).sid);
     const stranger = await call(
       'DELETE',
       `${world.url}/auth/sessions/${sid}`,
@@ -292,9 +288,7 @@ describe('the OAuth face', () => {
     expect((await feed('', { 'if-none-match': before.headers.get('etag') ?? '' })).status).toBe(304);
     await call('POST', `${world.url}/auth/logout`, { refreshToken: body.refreshToken });
     const after = await feed(`?since=${before.body.next}`);
-    expect(after.body.revoked.map(({ sid }: { sid: string }) => sid)).toContain(
-      claims(body.accessToken)['sid'],
-    );
+    expect(after.body.revoked.map(({ sid }: { sid: string }) => sid)).toContain(claims(body.accessToken).sid);
     const refused = await call('GET', `${world.url}/auth/revocations`);
     expect([refused.status, refused.headers.get('www-authenticate')]).toEqual([
       401,

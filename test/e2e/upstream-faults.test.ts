@@ -10,8 +10,12 @@ import {
 } from '../support/world';
 
 type Fault = FaultScript['fault'];
-const error = (status: number, code: string, more: Record<string, unknown> = {}): Fault =>
-  ({ kind: 'error', status, code, ...more }) as Fault;
+const error = (status: number, code: string, more: Record<string, unknown> = {}): Fault => ({
+  kind: 'error',
+  status,
+  code,
+  ...more,
+});
 
 /** What is the same under both contracts: fault, our status and code, Retry-After, alert. */
 const REFUSALS: [string, Fault, number, string, { retryAfter?: string; alert?: string }][] = [
