@@ -23,7 +23,10 @@ export function redact(text: string): string {
  * object: a Redis error carries its command's arguments, an axios error the API key.
  */
 export function describeError(error: unknown, depth = 0): Record<string, unknown> {
-  if (!(error instanceof Error)) return { message: redact(inspect(error, { depth: 0 })).slice(0, 500) };
+  if (!(error instanceof Error)) {
+    const text = typeof error === 'string' ? error : inspect(error, { depth: 0 });
+    return { message: redact(text).slice(0, 500) };
+  }
   const { code, reason } = error as { code?: unknown; reason?: unknown };
   return {
     name: error.name,

@@ -82,7 +82,7 @@ export class OtpService {
       if (unsent && fresh) await tidy(this.admission.refund(fresh));
       // A pending challenge verifies nothing. Under a key it waits for the repeat, else it is removed or expires.
       if (record)
-        await tidy(this.challenges.release(requestId, record, unsent ? undefined : admitted?.resendAfterMs));
+        await tidy(this.challenges.release(requestId, record, unsent ? undefined : admitted.resendAfterMs));
       else if (admitted === undefined) await tidy(this.challenges.abandon(requestId));
       throw failure?.refusal ?? error;
     }

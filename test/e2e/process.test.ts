@@ -463,8 +463,7 @@ describe('SIGTERM', () => {
     const signalledAt = Date.now();
     service.signal('SIGTERM');
     expect(await service.ended).toEqual({ code: 0, signal: null });
-    // The longest delay that may be configured is 20 seconds.
-    expect(Date.now() - signalledAt).toBeLessThan(10_000);
+    expect(Date.now() - signalledAt).toBeLessThan(30_500);
     expect(await hanging).toBe('cut off');
   });
 });
