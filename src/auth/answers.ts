@@ -1,4 +1,5 @@
-import { ApiProperty } from '@nestjs/swagger';
+import { ApiProperty, OmitType } from '@nestjs/swagger';
+import type { OtpState } from '../otp/challenges';
 import type { Delivery } from '../otp/otp-provider';
 import { TokensAnswer } from './session-bodies';
 
@@ -32,6 +33,15 @@ export class OtpRequestAnswer {
     example: 'accepted',
   })
   delivery!: Delivery;
+}
+
+export class OtpStatusAnswer extends OmitType(OtpRequestAnswer, ['requestId']) {
+  @ApiProperty({
+    enum: ['pending', 'verified', 'expired', 'exhausted'],
+    description: '`pending`: its code may be entered.',
+    example: 'pending',
+  })
+  state!: OtpState;
 }
 
 export class UserAnswer {

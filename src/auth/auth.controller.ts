@@ -1,5 +1,5 @@
-import { Body, Controller, Get, HttpCode, Post, Req, Res, UseGuards } from '@nestjs/common';
-import { ApiBearerAuth, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { Body, Controller, Get, HttpCode, Param, Post, Req, Res, UseGuards } from '@nestjs/common';
+import { ApiBearerAuth, ApiOkResponse, ApiOperation, ApiParam, ApiTags } from '@nestjs/swagger';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ApiProblems } from '../errors/api-problems';
 import { OtpService } from '../otp/otp.service';
@@ -7,7 +7,7 @@ import { SessionsService, type Session } from '../sessions/sessions.service';
 import { AddressThrottlerGuard, LimitedByAddress } from '../throttling/address-throttler.guard';
 import { ClientAddress } from '../throttling/client-address';
 import { TokensService } from '../tokens/tokens.service';
-import { MeAnswer, OtpRequestAnswer, VerifiedAnswer } from './answers';
+import { MeAnswer, OtpRequestAnswer, OtpStatusAnswer, VerifiedAnswer } from './answers';
 import { BearerGuard, CurrentSession } from './bearer.guard';
 import { describeClient } from './client';
 import { IdempotencyKey } from './idempotency-key';
@@ -64,6 +64,29 @@ export class AuthController {
       requestId,
       expiresAt: expiresAt.toISOString(),
       attemptsLeft,
+      resendAt: resendAt.toISOString(),
+      delivery,
+    };
+  }
+
+  @Get('otp/:requestId')
+  @UseGuards(AddressThrottlerGuard)
+  @LimitedByAddress('status')
+  @ApiOperation({
+    operationId: 'otpStatus',
+    summary: 'How a request for a code stands',
+    description: 'For the page that waits for the code.',
+    security: [],
+  })
+  @ApiParam({ name: 'requestId', description: 'The `requestId` that send-otp answered.' })
+  @ApiOkResponse({ type: OtpStatusAnswer, description: 'Its state, and what is known of its SMS' })
+  @ApiProblems('otp_expired', 'payload_too_large', 'rate_limited', 'internal_error', 'store_unavailable')
+  async otpStatus(@Param('requestId') requestId: string): Promise<OtpStatusAnswer> {
+    const { state, attemptsLeft, expiresAt, resendAt, delivery } = await this.otp.status(requestId);
+    return {
+      state,
+      attemptsLeft,
+      expiresAt: expiresAt.toISOString(),
       resendAt: resendAt.toISOString(),
       delivery,
     };

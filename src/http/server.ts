@@ -39,6 +39,8 @@ export function httpServer(filter: () => ProblemFilter): FastifyAdapter {
       connectionsCheckingInterval: 1_000,
       requireHostHeader: false,
     },
+    // An id that is too long is an unknown id, and answered by its route.
+    routerOptions: { maxParamLength: 8_192 },
     requestIdHeader: false,
     genReqId: requestId,
     frameworkErrors: (error: Error, request: FastifyRequest, reply: FastifyReply) => {

@@ -12,6 +12,7 @@ import type { Delivery, Sent } from './otp-provider';
 const BEGIN = Script.load(__dirname, 'begin');
 const FINISH = Script.load(__dirname, 'finish');
 const RELEASE = Script.load(__dirname, 'release');
+const STATUS = Script.load(__dirname, 'status');
 
 /** A code's whole life, resends included. */
 const CODE_LIFE_MS = 600_000;
@@ -33,6 +34,8 @@ export interface OtpRequest {
   resendAt: Date;
   delivery: Delivery;
 }
+
+export type OtpState = 'pending' | 'verified' | 'expired' | 'exhausted';
 
 /** The sending half of challenges. In Redis they are one hash each, beside the number's live code and its failures, all on the number's own slot. */
 @Injectable()
@@ -141,6 +144,24 @@ export class Challenges {
       ownPart(requestId),
       Math.floor(resendAfterMs ?? -1),
     ]);
+  }
+
+  /** How a challenge stands. Throws `otp_expired` for an id that is not ours, or no longer. */
+  async status(requestId: string): Promise<OtpRequest & { state: OtpState }> {
+    if (!this.records.isRequestId(requestId)) throw new ApiError('otp_expired');
+    const keys = this.records.keys(requestId);
+    const answer = (await this.store.run(STATUS, [keys.challenge, keys.codes], [])) as
+      [OtpState, number, number, number, Delivery] | [];
+    if (answer.length === 0) throw new ApiError('otp_expired');
+    const [state, attemptsLeft, expiresAt, resendAt, delivery] = answer;
+    return {
+      requestId,
+      state,
+      attemptsLeft,
+      expiresAt: new Date(expiresAt),
+      resendAt: new Date(resendAt),
+      delivery,
+    };
   }
 
   /** Forgets a pending challenge whose SMS was not sent. */

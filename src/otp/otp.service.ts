@@ -7,7 +7,7 @@ import { Metrics } from '../metrics/metrics';
 import type { PhoneNumber } from '../phone-number/phone-number';
 import { Admission, type Admitted } from '../throttling/admission';
 import { Attempts, type Attempt, type Repeat } from './attempts';
-import { Challenges, type OtpRequest } from './challenges';
+import { Challenges, type OtpRequest, type OtpState } from './challenges';
 import { OTP_PROVIDER, ProviderError, type OtpProvider } from './otp-provider';
 
 /**
@@ -86,6 +86,11 @@ export class OtpService {
       else if (admitted === undefined) await tidy(this.challenges.abandon(requestId));
       throw failure?.refusal ?? error;
     }
+  }
+
+  /** How a request stands; for the page that waits for its code. Throws `otp_expired` for an id that is not ours. */
+  async status(requestId: string): Promise<OtpRequest & { state: OtpState }> {
+    return this.challenges.status(requestId);
   }
 
   /**

@@ -12,8 +12,8 @@ import { Metrics } from '../metrics/metrics';
 import { ClientAddress } from './client-address';
 import { RedisThrottlerStorage } from './redis-throttler-storage';
 
-/** The named sets of limits per client address: LIMIT_IP and LIMIT_VERIFY_IP. */
-export type AddressLimit = 'send' | 'verify';
+/** The named sets of limits per client address: LIMIT_IP, and LIMIT_VERIFY_IP for verifications and, by themselves, looks. */
+export type AddressLimit = 'send' | 'verify' | 'status';
 
 const LIMITED_AS = 'throttling:limited-as';
 

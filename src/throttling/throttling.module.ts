@@ -21,7 +21,11 @@ function named(name: AddressLimit, limits: readonly Limit[]): ThrottlerOptions[]
     ThrottlerModule.forRootAsync({
       inject: [Config, Store],
       useFactory: (config: Config, store: Store) => ({
-        throttlers: [...named('send', config.limitIp), ...named('verify', config.limitVerifyIp)],
+        throttlers: [
+          ...named('send', config.limitIp),
+          ...named('verify', config.limitVerifyIp),
+          ...named('status', config.limitVerifyIp),
+        ],
         storage: new RedisThrottlerStorage(config, store),
       }),
     }),

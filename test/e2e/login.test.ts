@@ -189,6 +189,32 @@ describe.each(['caller', 'provider'] as const)('a login under the %s contract', 
     );
   });
 
+  it('can be looked at while its code is awaited, by its own id only', async () => {
+    const phoneNumber = freshNumber();
+    const { body } = await sendOtp(world.url, phoneNumber);
+    const look = (id: string) => call('GET', `${world.url}/auth/otp/${id}`);
+    const { requestId, ...rest } = body as Record<string, string>;
+    expect((await look(requestId!)).body).toEqual({ state: 'pending', ...rest });
+    const code = textedCode(world.upstream, phoneNumber);
+    await verifyOtp(world.url, requestId, wrongCode(code));
+    expect((await look(requestId!)).body.attemptsLeft).toBe(2);
+    await verifyOtp(world.url, requestId, code);
+    expect((await look(requestId!)).body.state).toBe('verified');
+    for (const id of ['x', 'A'.repeat(44), 'A'.repeat(4_000), '%00', `${requestId!}x`]) {
+      const unknown = await look(id);
+      expect([unknown.status, unknown.body.code]).toEqual([410, 'otp_expired']);
+    }
+  });
+
+  it('is exhausted when its attempts are', async () => {
+    const phoneNumber = freshNumber();
+    const { body } = await sendOtp(world.url, phoneNumber);
+    const wrong = wrongCode(textedCode(world.upstream, phoneNumber));
+    for (let i = 0; i < 3; i++) await verifyOtp(world.url, body.requestId, wrong);
+    const status = await call('GET', `${world.url}/auth/otp/${String(body.requestId)}`);
+    expect(status.body).toMatchObject({ state: 'exhausted', attemptsLeft: 0 });
+  });
+
   it('never shows an id of upstream', async () => {
     const sent = await sendOtp(world.url, freshNumber());
     const { id, requestId } = world.upstream.messages.at(-1) ?? { id: '', requestId: '' };
