@@ -11,7 +11,8 @@ const folder = resolve(process.argv[2] ?? process.env.JWT_KEYS_DIR ?? 'keys');
 try {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const isFirst = !readdirSync(folder).some((name) => name.endsWith('.pem') && !name.startsWith('.'));
-  const from = new Date(Date.now() + (isFirst ? 0 : LEAD_MS));
+  // A name says whole minutes: rounded up, or the lead would be short of its time.
+  const from = new Date(isFirst ? Date.now() : Math.ceil((Date.now() + LEAD_MS) / 60_000) * 60_000);
   const time = from.toISOString().slice(0, 16).replace(/[-:]/g, '');
   const name = `${time}Z-${randomBytes(4).toString('hex')}.pem`;
 

@@ -68,20 +68,15 @@ const verify = (
   key: string,
   { url = world.url, ...fields }: { url?: string; otpCode?: string; tokenDelivery?: string } = {},
 ): Promise<Answer> =>
-  call(
-    'POST',
-    `${url}/auth/verify-otp`,
-    { requestId, otpCode: code, ...fields },
-    { 'idempotency-key': key },
-  );
+  call('POST', `${url}/auth/verify-otp`, { requestId, otpCode: code, ...fields }, { 'idempotency-key': key });
 const refresh = (refreshToken: unknown, url = world.url): Promise<Answer> =>
   call('POST', `${url}/auth/refresh`, { refreshToken });
 const told = ({ status, body }: Answer): unknown[] => [status, body.code];
 const sidOf = ({ body }: Answer): string =>
   (
-    JSON.parse(
-      Buffer.from((body.accessToken as string).split('.')[1] ?? '', 'base64url').toString(),
-    ) as { sid: string }
+    JSON.parse(Buffer.from((body.accessToken as string).split('.')[1] ?? '', 'base64url').toString()) as {
+      sid: string;
+    }
   ).sid;
 
 /** The challenge in Redis, and the records of its Idempotency-Keys in it: `fingerprint:outcome:value`. */
@@ -358,7 +353,8 @@ describe('an ended session is not revived by a repeat', () => {
   afterAll(end);
 
   async function expectDead(sent: Sent, key: string, answer: Answer, url = world.url): Promise<void> {
-    for (const at of [url, url]) expect(told(await verify(sent, key, { url: at }))).toEqual([410, 'otp_expired']);
+    for (const at of [url, url])
+      expect(told(await verify(sent, key, { url: at }))).toEqual([410, 'otp_expired']);
     const alive = await raw.hexists(
       `otp-login:{${answer.body.user.id}}:session:${sidOf(answer)}`,
       'authenticated',
@@ -415,7 +411,9 @@ describe('an ended session is not revived by a repeat', () => {
     for (let round = 0; round < 10; round++) {
       const [sent, key] = [await send(), freshKey()];
       const first = await verify(sent, key);
-      const racing = Array.from({ length: 10 }, (_, i) => verify(sent, key, { url: i % 2 ? world.url : other }));
+      const racing = Array.from({ length: 10 }, (_, i) =>
+        verify(sent, key, { url: i % 2 ? world.url : other }),
+      );
       const logout = call('POST', `${other}/auth/logout`, { refreshToken: first.body.refreshToken });
       const answers = await Promise.all(racing);
       expect((await logout).status).toBe(204);

@@ -264,7 +264,7 @@ function installByApt(...packages: string[]): boolean {
   const run = (...args: string[]): boolean =>
     spawnSync('apt-get', ['-qq', '-o', 'DPkg::Lock::Timeout=60', ...args], {
       stdio: 'ignore',
-      timeout: 90_000,
+      timeout: 60_000,
       env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
     }).status === 0;
   const install = (): boolean => run('install', '-y', '--no-install-recommends', ...packages);

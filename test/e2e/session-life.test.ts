@@ -33,10 +33,7 @@ beforeAll(async () => {
   // One signing key for all instances, as in production.
   keys = mkdtempSync(join(tmpdir(), 'otp-login-keys-'));
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  writeFileSync(
-    join(keys, '20250101T0000Z-test.pem'),
-    privateKey.export({ type: 'pkcs8', format: 'pem' }),
-  );
+  writeFileSync(join(keys, '20250101T0000Z-test.pem'), privateKey.export({ type: 'pkcs8', format: 'pem' }));
   world = await startWorld({
     variables: {
       INTROSPECTION_CLIENTS: INTROSPECTOR,
@@ -224,10 +221,7 @@ describe('the life of a session', () => {
 
 describe('the sessions of a user', () => {
   it('are never more than SESSIONS_PER_USER, over logins that race at two instances', async () => {
-    const [one, two] = [
-      await another({ SESSIONS_PER_USER: '3' }),
-      await another({ SESSIONS_PER_USER: '3' }),
-    ];
+    const [one, two] = [await another({ SESSIONS_PER_USER: '3' }), await another({ SESSIONS_PER_USER: '3' })];
     const phoneNumber = freshNumber();
     // A newer code voids the one before it, so racing logins try again until they are in.
     const logIn = async (url: string): Promise<Answer> => {
