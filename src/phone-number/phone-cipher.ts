@@ -21,6 +21,11 @@ export function sealPhoneNumber(number: PhoneNumber, record: string, keys: Ciphe
   return `${keys.current.id}.${sealed.toString('base64url')}`;
 }
 
+/** The id of the key that sealed it. */
+export function sealedUnder(sealed: string): string {
+  return sealed.split('.')[0] ?? '';
+}
+
 /** Opens what {@link sealPhoneNumber} sealed for the same record; undefined for anything else. */
 export function openPhoneNumber(sealed: string, record: string, keys: CipherKeys): PhoneNumber | undefined {
   const [id = '', text = '', more] = sealed.split('.');

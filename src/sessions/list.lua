@@ -7,11 +7,11 @@ local now = now_ms()
 local sessions = {}
 for _, id in ipairs(redis.call('ZREVRANGE', KEYS[1], 0, -1)) do
   local key = ARGV[1] .. id
-  local authenticated, used, device, address =
-    unpack(redis.call('HMGET', key, 'authenticated', 'used', 'device', 'address'))
+  local authenticated, rotated, device, address =
+    unpack(redis.call('HMGET', key, 'authenticated', 'rotated', 'device', 'address'))
   if authenticated then
     sessions[#sessions + 1] = {
-      id, tonumber(authenticated), tonumber(used), now + redis.call('PTTL', key), device, address,
+      id, tonumber(authenticated), tonumber(rotated or authenticated), now + redis.call('PTTL', key), device, address,
     }
   end
 end

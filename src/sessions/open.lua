@@ -2,22 +2,24 @@
 -- revives none that has ended.
 -- KEYS session (hash), the user's sessions (sorted set: id by time of opening), opened (that it was, for as long as a
 --      repeat may come); all in {sub}
--- ARGV session id, the prefix of session keys, idle limit (ms), absolute limit (ms), sessions a user, id of the secret
---      that signs its refresh tokens, encrypted phone number, device, address
--- Returns {'live', authenticated (ms), secret id, time to live (ms), ids that are one too many ...}, or {'ended'} also
---      when it was refreshed since: its first refresh token is used.
+-- ARGV session id, the prefix of session keys, idle limit (ms), absolute limit (ms), sessions a user, encrypted phone
+--      number, device, address
+-- Returns {'live', authenticated (ms), encrypted phone number, time to live (ms), ids that are one too
+--      many ...}, or {'ended'} also when it was refreshed since: its first refresh token is used.
 -- One script, because two opened at once on two replicas would each see room for one more.
 local id, prefix, idle, absolute, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local now = now_ms()
-local authenticated, counter, secret, revoked =
-  unpack(redis.call('HMGET', KEYS[1], 'authenticated', 'counter', 'secret', 'revoked'))
+local authenticated, counter, phone, revoked =
+  unpack(redis.call('HMGET', KEYS[1], 'authenticated', 'counter', 'phone', 'revoked'))
 if revoked or (authenticated and counter ~= '0') then return { 'ended' } end
-if authenticated then return { 'live', tonumber(authenticated), secret, redis.call('PTTL', KEYS[1]) } end
+if authenticated then return { 'live', tonumber(authenticated), phone, redis.call('PTTL', KEYS[1]) } end
 if redis.call('EXISTS', KEYS[3]) == 1 then return { 'ended' } end
 
 local ttl = math.min(idle, absolute)
-redis.call('HSET', KEYS[1], 'authenticated', text(now), 'counter', 0, 'used', text(now), 'secret', ARGV[6],
-  'phone', ARGV[7], 'device', ARGV[8], 'address', ARGV[9])
+-- Small enough for Redis's compact form: six fields, none over 64 bytes. Who reads may tell the last use by `rotated`,
+-- and the secret by the sealed number.
+redis.call('HSET', KEYS[1], 'authenticated', text(now), 'counter', 0, 'phone', ARGV[6], 'device', ARGV[7],
+  'address', ARGV[8])
 redis.call('PEXPIRE', KEYS[1], text(ttl))
 redis.call('SET', KEYS[3], '1', 'PX', 90000)
 -- Sessions that expired leave the index here, or they would push living ones out.

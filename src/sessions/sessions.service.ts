@@ -4,7 +4,7 @@ import { Config } from '../config/config';
 import { deriveKey, Keyring } from '../config/derived-keys';
 import { ApiError } from '../errors/api-error';
 import type { VerifiedPhone } from '../otp/otp.service';
-import { openPhoneNumber, sealPhoneNumber } from '../phone-number/phone-cipher';
+import { openPhoneNumber, sealedUnder, sealPhoneNumber } from '../phone-number/phone-cipher';
 import type { PhoneNumber } from '../phone-number/phone-number';
 import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
@@ -32,7 +32,7 @@ class Session {
     readonly authenticatedAt: Date,
     /** How often it was refreshed; part of its newest refresh token. */
     readonly counter: number,
-    /** The id of the secret that signs its refresh tokens, for its whole life. */
+    /** The id of the secret that it was opened under: it seals the record and signs its refresh tokens, all its life. */
     readonly secretId: string,
     readonly expiresInMs: number,
   ) {}
@@ -92,16 +92,15 @@ export class SessionsService {
         sessionKey(subject, ''),
         ...this.limits(),
         this.config.sessionsPerUser,
-        this.phoneKeys.current.id,
         sealPhoneNumber(phoneNumber, key, this.phoneKeys),
         device,
         address,
       ],
     )) as ['live', number, string, number, ...string[]] | ['ended'];
     if (answer[0] === 'ended') throw new ApiError('otp_expired');
-    const [, authenticated, secretId, ttl, ...tooMany] = answer;
+    const [, authenticated, sealed, ttl, ...tooMany] = answer;
     await this.endings.endThese(subject, tooMany);
-    return new Session(id, subject, phoneNumber, new Date(authenticated), 0, secretId, ttl);
+    return new Session(id, subject, phoneNumber, new Date(authenticated), 0, sealedUnder(sealed), ttl);
   }
 
   /**
@@ -120,11 +119,7 @@ export class SessionsService {
       [key],
       [counter, this.config.refreshGraceSeconds * 1_000, ...this.limits()],
     )) as
-      | ['live', number, number, string, string, number, string]
-      | ['reused']
-      | ['revoked']
-      | ['expired']
-      | ['unknown'];
+      ['live', number, number, string, number, string] | ['reused'] | ['revoked'] | ['expired'] | ['unknown'];
     if (answer[0] === 'reused') {
       await this.endings.endThese(subject, [id]);
       throw new ApiError('refresh_token_reused');
@@ -132,8 +127,8 @@ export class SessionsService {
     if (answer[0] === 'revoked') throw new ApiError('session_revoked');
     if (answer[0] === 'expired') throw new ApiError('session_expired');
     if (answer[0] === 'unknown') throw new ApiError('refresh_token_invalid');
-    const [, newest, authenticated, secretId, sealed, ttl, rotated] = answer;
-    const session = this.restore(subject, id, sealed, authenticated, newest, secretId, ttl);
+    const [, newest, authenticated, sealed, ttl, rotated] = answer;
+    const session = this.restore(subject, id, sealed, authenticated, newest, ttl);
     if (session === undefined) throw new ApiError('session_expired');
     return { session, rotated: rotated === '1' };
   }
@@ -141,15 +136,12 @@ export class SessionsService {
   /** The living session of this user and id; or how it ended, as far as that is known. */
   async find(subject: string, id: string): Promise<Session | 'revoked' | 'expired'> {
     const key = sessionKey(subject, id);
-    const [sealed, authenticated, counter, secretId, revoked] = await this.store.command(
-      'find session',
-      (client) => client.hmget(key, 'phone', 'authenticated', 'counter', 'secret', 'revoked'),
+    const [sealed, authenticated, counter, revoked] = await this.store.command('find session', (client) =>
+      client.hmget(key, 'phone', 'authenticated', 'counter', 'revoked'),
     );
     if (revoked) return 'revoked';
-    if (!sealed || !authenticated || !secretId) return 'expired';
-    return (
-      this.restore(subject, id, sealed, Number(authenticated), Number(counter), secretId, 0) ?? 'expired'
-    );
+    if (!sealed || !authenticated) return 'expired';
+    return this.restore(subject, id, sealed, Number(authenticated), Number(counter), 0) ?? 'expired';
   }
 
   /** The living sessions of a user, the newest first. */
@@ -191,13 +183,12 @@ export class SessionsService {
     sealed: string,
     authenticated: number,
     counter: number,
-    secretId: string,
     ttl: number,
   ): Session | undefined {
     const phoneNumber = openPhoneNumber(sealed, sessionKey(subject, id), this.phoneKeys);
     // Who the user is follows from the number, never from the record: a record copied to another user's key is nobody.
     if (phoneNumber === undefined || this.subjectOf(phoneNumber) !== subject) return undefined;
-    return new Session(id, subject, phoneNumber, new Date(authenticated), counter, secretId, ttl);
+    return new Session(id, subject, phoneNumber, new Date(authenticated), counter, sealedUnder(sealed), ttl);
   }
 
   private limits(): [idleMs: number, absoluteMs: number] {

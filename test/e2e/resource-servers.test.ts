@@ -224,21 +224,13 @@ describe('the recipe for Node.js', () => {
     expect([status, headers.get('www-authenticate')]).toEqual([401, 'Bearer']);
   });
 
-  it('answers 503, and logs nobody out, when otp-login is away', async () => {
-    const away = { ...environment, ISSUER: `http://127.0.0.1:${await freePort()}` };
-    const { status } = await call('GET', await serve('authenticate.mjs', away), undefined, bearer(forge()));
-    expect(status).toBe(503);
-  });
-
-  it('answers 503 when it may not read the feed', async () => {
-    const stranger = { ...environment, OTP_LOGIN_CLIENT: 'shop:wrong' };
-    const { status } = await call(
-      'GET',
-      await serve('authenticate.mjs', stranger),
-      undefined,
-      bearer(forge()),
-    );
-    expect(status).toBe(503);
+  it.each([
+    ['when otp-login is away', async () => ({ ISSUER: `http://127.0.0.1:${await freePort()}` })],
+    ['when the keys cannot be had', () => ({ ISSUER: `${issuer}/nowhere` })],
+    ['when it may not read the feed', () => ({ OTP_LOGIN_CLIENT: 'shop:wrong' })],
+  ])('answers 503, and logs nobody out, %s', async (_, broken) => {
+    const url = await serve('authenticate.mjs', { ...environment, ...(await broken()) });
+    expect((await call('GET', url, undefined, bearer(forge()))).status).toBe(503);
   });
 });
 
