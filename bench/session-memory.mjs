@@ -1,4 +1,4 @@
-// `npm run bench:memory`: what a session costs in Redis, by Redis's own account. Every user logs in by a code, refreshes
+// `npm run bench`: what a session costs in Redis, by Redis's own account. Every user logs in by a code, refreshes
 // once, and has the longest names that a session may hold.
 import { dist, login, startWorld } from './world.mjs';
 
