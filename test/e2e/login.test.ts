@@ -157,7 +157,7 @@ describe.each(['caller', 'provider'] as const)('a login under the %s contract', 
     const ids = [
       'x',
       'A'.repeat(44),
-      body.requestId.slice(0, 22) + 'A'.repeat(22),
+      `${String(body.requestId).slice(0, 22)}${'A'.repeat(22)}`,
       `${String(body.requestId)}A`,
       world.upstream.messages.at(-1)?.requestId,
     ];
