@@ -6,7 +6,9 @@ import type { FastifyRequest } from 'fastify';
  * router, so a rule that looks at the raw URL does not hold for them.
  */
 export function pathOf(request: FastifyRequest): string {
-  return (request.routeOptions as { url?: string } | undefined)?.url ?? normalPath(request.raw.url ?? '/');
+  const url = (request.routeOptions as { url?: string } | undefined)?.url;
+  // `*` is the preflight of CORS, which answers for every path.
+  return url === undefined || url === '*' ? normalPath(request.raw.url ?? '/') : url;
 }
 
 function normalPath(url: string): string {

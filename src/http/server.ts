@@ -33,12 +33,9 @@ export function httpServer(filter: () => ProblemFilter): FastifyAdapter {
     forceCloseConnections: 'idle',
     // Longer than a load balancer keeps an idle connection (60 s at an ALB), or it would write into a closed one.
     keepAliveTimeout: 75_000,
-    http: {
-      headersTimeout: 10_000,
-      requestTimeout: 10_000,
-      connectionsCheckingInterval: 1_000,
-      requireHostHeader: false,
-    },
+    // Fastify sets this one itself, to none unless it is told so here: a body that never ends would be waited for.
+    requestTimeout: 10_000,
+    http: { headersTimeout: 10_000, connectionsCheckingInterval: 1_000, requireHostHeader: false },
     // An id that is too long is an unknown id, and answered by its route.
     routerOptions: { maxParamLength: 8_192 },
     requestIdHeader: false,
@@ -73,6 +70,9 @@ export function addAnswerHooks(adapter: FastifyAdapter, isEnding: () => boolean)
     if (request.raw.httpVersion === '1.1' && request.headers.host === undefined) {
       void reply.header('Connection', 'close');
       done(new ApiError('validation_failed', { detail: 'The Host header is missing' }));
+    } else if (!['identity', undefined].includes(request.headers['content-encoding'])) {
+      // RFC 9110 section 8.4: nothing is unpacked here, so 16 KB are 16 KB.
+      done(new ApiError('unsupported_media_type', { detail: 'The body must not be encoded' }));
     } else {
       requestContext.run({ requestId: request.id }, done);
     }
@@ -184,6 +184,7 @@ function bareProblem(problem: ApiError): { status: number; headers: Record<strin
     'Content-Type': 'application/problem+json; charset=utf-8',
     'Content-Length': String(Buffer.byteLength(body)),
     'X-Request-Id': randomUUID(),
+    'Cache-Control': 'no-store',
     Connection: 'close',
   };
   return { status: problem.status, headers, body };

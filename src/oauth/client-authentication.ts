@@ -2,6 +2,7 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import type { FastifyRequest } from 'fastify';
 import { Config } from '../config/config';
+import { OAuthError } from '../errors/oauth-error';
 
 type Form = Record<string, unknown>;
 
@@ -10,11 +11,17 @@ type Form = Record<string, unknown>;
 export class ClientAuthentication {
   constructor(private readonly config: Config) {}
 
-  /** Whether the request comes from one of them. A request that authenticates in both ways is nobody's. */
+  /**
+   * Whether the request comes from one of them. Throws `invalid_request` for one that authenticates in both ways (RFC 6749
+   * section 2.3).
+   */
   isClient(request: FastifyRequest, form: Form = {}): boolean {
     const header = request.headers.authorization;
     const posted = form.client_secret !== undefined;
-    if (header !== undefined) return !posted && this.byBasic(header);
+    if (header !== undefined && posted) {
+      throw new OAuthError('invalid_request', 'The client authenticates in two ways');
+    }
+    if (header !== undefined) return this.byBasic(header);
     return posted && this.matches(String(form.client_id), String(form.client_secret));
   }
 

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { Controller, Get, Headers, Query, Req, Res } from '@nestjs/common';
+import { Controller, Get, Headers, Query, Res, UseGuards } from '@nestjs/common';
 import {
   ApiBasicAuth,
   ApiOkResponse,
@@ -10,11 +10,10 @@ import {
   ApiTags,
 } from '@nestjs/swagger';
 import { Matches, ValidateIf } from 'class-validator';
-import type { FastifyReply, FastifyRequest } from 'fastify';
-import { ApiError } from '../errors/api-error';
+import type { FastifyReply } from 'fastify';
 import { ApiProblems } from '../errors/api-problems';
 import { Revocations } from '../sessions/revocations';
-import { ClientAuthentication } from './client-authentication';
+import { ClientGuard } from './client.guard';
 
 class RevocationsQuery {
   @ApiPropertyOptional({
@@ -45,12 +44,10 @@ class RevocationsAnswer {
 @ApiTags('Verify tokens')
 @Controller('auth/revocations')
 export class RevocationsController {
-  constructor(
-    private readonly revocations: Revocations,
-    private readonly clients: ClientAuthentication,
-  ) {}
+  constructor(private readonly revocations: Revocations) {}
 
   @Get()
+  @UseGuards(ClientGuard)
   @ApiBasicAuth()
   @ApiOperation({
     operationId: 'revocations',
@@ -71,11 +68,8 @@ export class RevocationsController {
   async read(
     @Query() { since }: RevocationsQuery,
     @Headers('if-none-match') known: string | undefined,
-    @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<RevocationsAnswer | undefined> {
-    if (!this.clients.isClient(request))
-      throw new ApiError('unauthenticated', { challenge: 'Basic realm="otp-login"' });
     const { now, revocations } = await this.revocations.since(Number(since ?? 0));
     const revoked = revocations.map(({ sessionId, revokedAt }) => ({
       sid: sessionId,

@@ -63,7 +63,8 @@ export class AccessTokens {
     if (token.length > LONGEST || !token.split('.').every(isCanonical)) return undefined;
     const header = decodeHeader(token);
     const key = this.keys.find(header?.kid);
-    if (key === undefined || header?.typ !== TYPE) return undefined;
+    // RFC 7515 section 4.1.11: what must be understood and is not, refuses the token.
+    if (key === undefined || header?.typ !== TYPE || header.crit !== undefined) return undefined;
     try {
       const claims = await this.jwt.verifyAsync<Record<string, unknown>>(token, {
         publicKey: key.publicKey,
@@ -72,7 +73,8 @@ export class AccessTokens {
         audience: this.config.audience,
         // The type forgets KeyObject, which jsonwebtoken takes; a PEM string would be parsed anew at every call.
       } as unknown as JwtVerifyOptions);
-      const { sub, sid } = claims;
+      const { sub, sid, aud, exp } = claims;
+      if (typeof aud !== 'string' || typeof exp !== 'number') return undefined;
       return typeof sub === 'string' && typeof sid === 'string'
         ? { subject: sub, sessionId: sid, claims }
         : undefined;

@@ -12,10 +12,10 @@ afterEach(() => {
   world.upstream.reset();
 });
 
-/** Writes raw bytes, and resolves with what came back when the server closed, or after two seconds of silence. */
+/** Writes raw bytes, and resolves with what came back when the server closed, or after some silence. */
 function raw(
   bytes: string | Buffer,
-  keepWriting?: () => Buffer,
+  { keepWriting, patience = 2_000 }: { keepWriting?: () => Buffer; patience?: number } = {},
 ): Promise<{ text: string; closed: boolean; written: number }> {
   const { port } = new URL(world.url);
   return new Promise((resolve) => {
@@ -29,7 +29,7 @@ function raw(
       socket.destroy();
       resolve({ text, closed, written });
     };
-    socket.setTimeout(2_000, () => {
+    socket.setTimeout(patience, () => {
       finish(false);
     });
     socket.on('data', (chunk) => (text += chunk.toString('latin1')));
@@ -129,7 +129,7 @@ describe('a body', () => {
     const chunk = Buffer.from(`4000\r\n${'x'.repeat(0x4000)}\r\n`);
     const { text, closed, written } = await raw(
       `${POST}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n`,
-      () => chunk,
+      { keepWriting: () => chunk },
     );
     expect(text).toMatch(/^HTTP\/1.1 413 /);
     expect(closed).toBe(true);
@@ -137,12 +137,35 @@ describe('a body', () => {
     expect(written).toBeLessThan(20_000_000);
   });
 
+  it('that is promised and never comes is answered after ten seconds, and cut off', async () => {
+    const answers = await Promise.all(
+      ['/auth/send-otp', '/nowhere'].map((path) =>
+        raw(
+          `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{`,
+          {
+            patience: 15_000,
+          },
+        ),
+      ),
+    );
+    for (const { text, closed } of answers) {
+      expect(text).toMatch(/^HTTP\/1.1 400 /);
+      expect(text).toContain('The request took too long');
+      expect(closed).toBe(true);
+    }
+  });
+
+  it('that is packed is a 415', async () => {
+    const answer = await call('POST', `${world.url}/auth/send-otp`, '{}', { 'content-encoding': 'gzip' });
+    expect([answer.status, answer.body.code]).toEqual([415, 'unsupported_media_type']);
+  });
+
   it.each(['GET /auth/me', 'POST /nowhere', 'GET /health/live', 'DELETE /auth/send-otp'])(
     'that %s did not ask for is not read',
     async (line) => {
       const { closed, written } = await raw(
         `${line} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 100000000\r\n\r\n`,
-        () => Buffer.alloc(65_536, 'x'),
+        { keepWriting: () => Buffer.alloc(65_536, 'x') },
       );
       expect(closed).toBe(true);
       expect(written).toBeLessThan(20_000_000);
@@ -215,6 +238,17 @@ describe('a request', () => {
     expect(text).toMatch(/^HTTP\/1.1 401 /);
     expect(text.toLowerCase()).toMatch(/x-request-id: [0-9a-f-]{36}\r\n/);
   });
+
+  it.each(['OPTIONS /auth/me', 'OPTIONS /auth/nowhere', 'OPTIONS /oauth/token', 'POST /%6Fauth/token'])(
+    'of %s is not for a cache either',
+    async (line) => {
+      const { text } = await raw(
+        `${line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`,
+      );
+      expect(text.toLowerCase()).toContain('cache-control: no-store');
+      expect(text.toLowerCase()).toMatch(/x-request-id: /);
+    },
+  );
 
   it.each(['/auth/me', '/auth/nowhere', '/auth/%zz', '/auth/send-otp'])(
     'of %s is not for a cache',

@@ -267,6 +267,8 @@ describe('the OAuth face', () => {
         .active,
     ).toBe(true);
     expect((await form('introspect', { token: 'x' }, BASIC)).body).toEqual({ active: false });
+    const twice = await form('introspect', { token: 'x', client_id, client_secret }, BASIC);
+    expect([twice.status, twice.body.error]).toEqual([400, 'invalid_request']);
     const refused = await form(
       'introspect',
       { token: body.accessToken as string },
