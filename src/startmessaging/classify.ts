@@ -86,6 +86,8 @@ function bySuccess(operation: Operation, body: unknown): Verdict {
 function byStatus(operation: Operation, { status, body }: Answer): Verdict {
   switch (status) {
     case 400:
+      // A proxy's page says nothing of a number or a code, and a person must not be told that it did.
+      if (typeof body !== 'object' || body === null) return 'contract_mismatch';
       // A code that we do not know, or none, is how a wrong OTP is told, whatever else the text names.
       return operation === 'verifyOtp' && (readErrorCode(body) !== undefined || !namesOtherContract(body))
         ? 'not_verified'

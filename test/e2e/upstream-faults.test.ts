@@ -283,6 +283,7 @@ describe('a verification that upstream does not answer well', () => {
       'sms_unavailable',
     ],
     ['a redirect', { kind: 'raw', status: 301, headers: { location: '/' } }, 503, 'sms_unavailable'],
+    ['a 400 of a proxy', { kind: 'html', status: 400 }, 503, 'sms_unavailable'],
   ])('with %s costs no attempt', async (_name, fault, status, code) => {
     const { answer, left } = await failOnce(fault);
     expect([answer.status, answer.body.code]).toEqual([status, code]);

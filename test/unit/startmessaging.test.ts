@@ -335,7 +335,7 @@ const SEND_ROWS = (verb: 'sendCode' | 'sendOtp'): Row[] => [
   ['a refused phone', verb, { status: 400, body: refusal('VALIDATION_ERROR') }, 'phone_rejected', 'no'],
   ['a 400 with an unknown code', verb, { status: 400, body: refusal('ODD') }, 'phone_rejected', 'no'],
   ['a 400 without a code', verb, { status: 400, body: { message: ['bad phone'] } }, 'phone_rejected', 'no'],
-  ['a 400 in HTML', verb, { status: 400, body: '<h1>Bad Request</h1>' }, 'phone_rejected', 'no'],
+  ['a 400 in HTML', verb, { status: 400, body: '<h1>Bad Request</h1>' }, 'contract_mismatch', 'no'],
   [
     'a 400 about the template',
     verb,
