@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ApiError, type ErrorCode } from '../errors/api-error';
-import { isOAuth, problemBody } from '../errors/problem';
+import { problemBody } from '../errors/problem';
 import { pathOf } from '../errors/routes';
 import type { OAuthErrorCode } from '../errors/oauth-error';
 import type { ProblemFilter } from '../errors/problem.filter';
@@ -18,7 +18,6 @@ declare module 'fastify' {
 }
 
 const BODY_LIMIT_BYTES = 16 * 1024;
-const DEPTH_LIMIT = 16;
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
 
 /**
@@ -90,60 +89,6 @@ export function addAnswerHooks(adapter: FastifyAdapter, isEnding: () => boolean)
     if ((hasBody && !complete) || isEnding()) void reply.header('Connection', 'close');
     done();
   });
-}
-
-/** JSON objects; forms at /oauth/* and nowhere else, where the RFCs want them and nothing but them. */
-export function acceptBodies(adapter: FastifyAdapter): void {
-  const fastify = adapter.getInstance();
-  // `__proto__` and its like are unknown fields: they go nowhere.
-  const parseJson = fastify.getDefaultJsonParser('remove', 'remove');
-  fastify.removeAllContentTypeParsers();
-  fastify.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
-    if (isOAuth(request)) {
-      done(new ApiError('unsupported_media_type'));
-    } else if (body === '') {
-      done(null, {});
-    } else {
-      void parseJson(request, String(body), (error, value) => {
-        const fault = error ? 'The body is not JSON' : faultOf(value);
-        if (fault === undefined) done(null, value);
-        else done(new ApiError('validation_failed', { detail: fault }));
-      });
-    }
-  });
-  fastify.addContentTypeParser(
-    'application/x-www-form-urlencoded',
-    { parseAs: 'string' },
-    (request, body, done) => {
-      if (!isOAuth(request)) {
-        done(new ApiError('unsupported_media_type'));
-        return;
-      }
-      const form = new URLSearchParams(String(body));
-      const names = [...form.keys()];
-      // RFC 6749 section 3.2: parameters must not be included more than once.
-      if (new Set(names).size === names.length) done(null, Object.fromEntries(form));
-      else done(new ApiError('validation_failed', { detail: 'A parameter is given twice' }));
-    },
-  );
-}
-
-function faultOf(value: unknown): string | undefined {
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    return 'The body must be a JSON object';
-  return isDeeperThan(DEPTH_LIMIT, value) ? 'The body is nested too deep' : undefined;
-}
-
-/** 16 KB hold eight thousand levels, and whoever walks them by recursion runs out of stack. */
-function isDeeperThan(levels: number, value: unknown): boolean {
-  let level: unknown[] = [value];
-  for (let depth = 0; level.length > 0; depth++) {
-    if (depth > levels) return true;
-    level = level.flatMap((item): unknown[] =>
-      typeof item === 'object' && item !== null ? Object.values(item) : [],
-    );
-  }
-  return false;
 }
 
 /** Bytes that are no HTTP request never become one; they are answered on the bare socket. */
