@@ -1,5 +1,5 @@
 import { Body, Controller, Get, HttpCode, Param, Post, Req, Res, UseGuards } from '@nestjs/common';
-import { ApiBearerAuth, ApiOkResponse, ApiOperation, ApiParam, ApiTags } from '@nestjs/swagger';
+import { ApiBearerAuth, ApiHeader, ApiOkResponse, ApiOperation, ApiParam, ApiTags } from '@nestjs/swagger';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ApiProblems } from '../errors/api-problems';
 import { OtpService } from '../otp/otp.service';
@@ -10,7 +10,7 @@ import { TokensService } from '../tokens/tokens.service';
 import { MeAnswer, OtpRequestAnswer, OtpStatusAnswer, VerifiedAnswer } from './answers';
 import { BearerGuard, CurrentSession } from './bearer.guard';
 import { describeClient } from './client';
-import { IdempotencyKey } from './idempotency-key';
+import { IDEMPOTENCY_KEY, IdempotencyKey } from './idempotency-key';
 import { SendOtpBody, VerifyOtpBody } from './otp-bodies';
 import { RefreshCookie } from './refresh-cookie';
 
@@ -30,6 +30,7 @@ export class AuthController {
   @HttpCode(200)
   @UseGuards(AddressThrottlerGuard)
   @LimitedByAddress('send')
+  @ApiHeader(IDEMPOTENCY_KEY)
   @ApiOperation({
     operationId: 'sendOtp',
     summary: 'Send a code to a phone number',
@@ -96,6 +97,7 @@ export class AuthController {
   @HttpCode(200)
   @UseGuards(AddressThrottlerGuard)
   @LimitedByAddress('verify')
+  @ApiHeader(IDEMPOTENCY_KEY)
   @ApiOperation({
     operationId: 'verifyOtp',
     summary: 'Exchange the code for an access token',

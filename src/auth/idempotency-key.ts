@@ -12,3 +12,11 @@ export const IdempotencyKey = createParamDecorator(
     throw new ApiError('validation_failed', { errors: [{ field: 'Idempotency-Key', message }] });
   },
 );
+
+/** The header in the OpenAPI document. */
+export const IDEMPOTENCY_KEY = {
+  name: 'Idempotency-Key',
+  required: false,
+  description: 'A retry under the same key gets the first answer, or resumes what failed.',
+  schema: { type: 'string' as const, minLength: 1, maxLength: 255 },
+};

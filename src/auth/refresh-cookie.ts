@@ -27,15 +27,6 @@ export class RefreshCookie {
     return token;
   }
 
-  /** The token, or undefined also where the call may not use it: for calls that carry another token as well. */
-  readIfAllowed(request: FastifyRequest): string | undefined {
-    try {
-      return this.read(request);
-    } catch {
-      return undefined;
-    }
-  }
-
   /** Throws `origin_not_allowed` when a page of another origin asks for the cookie to be set (login CSRF). */
   checkOrigin({ headers: { origin } }: FastifyRequest): void {
     if (origin !== undefined && !this.config.allowsOrigin(origin)) throw new ApiError('origin_not_allowed');

@@ -102,10 +102,11 @@ export class SessionsController {
     @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<void> {
-    const tokens = [body.refreshToken, bearerToken(request)].filter((token) => token !== undefined);
-    // Beside another token a cookie that may not be used is not looked at; alone it is refused.
-    const cookie = tokens.length === 0 ? this.cookie.read(request) : this.cookie.readIfAllowed(request);
-    for (const token of cookie === undefined ? tokens : [...tokens, cookie]) await this.tokens.revoke(token);
+    // As everywhere, a token in the body wins.
+    const given = body.refreshToken ?? bearerToken(request);
+    const cookie = given === undefined ? this.cookie.read(request) : undefined;
+    const token = given ?? cookie;
+    if (token !== undefined) await this.tokens.revoke(token);
     if (cookie !== undefined) this.cookie.clear(reply);
   }
 

@@ -44,7 +44,7 @@ export interface ApiErrorDetails {
   errors?: FieldError[];
   /** How to authenticate instead of by a bearer token, for WWW-Authenticate. */
   challenge?: string;
-  /** The private reason. It is logged, and cannot reach the caller: only the filter writes error bodies. */
+  /** The private reason. Of an internal error it is logged; it cannot reach the caller: only the filter writes bodies. */
   cause?: unknown;
 }
 

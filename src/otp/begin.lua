@@ -29,8 +29,15 @@ if wait > 0 then return { 'locked', wait } end
 -- A repeat of one that failed resumes it: the same challenge, so the same code under the same key of upstream.
 if state then
   local pending = string.sub(KEYS[1], 1, -#request - 1) .. first
-  local stage, nonce, expires = unpack(redis.call('HMGET', pending, 'state', 'nonce', 'expires'))
+  local stage, nonce, issued, expires = unpack(redis.call('HMGET', pending, 'state', 'nonce', 'issued', 'expires'))
   if stage == 'pending' and tonumber(expires) > now then
+    -- Certainly not sent yet: its code gets a full life, as far as a code's whole life allows.
+    if not resend_at then
+      expires = math.min(now + ttl, tonumber(issued) + life)
+      redis.call('HSET', pending, 'expires', text(expires))
+      redis.call('PEXPIREAT', pending, text(expires))
+      redis.call('PEXPIREAT', record, text(expires))
+    end
     redis.call('HSET', record, 'state', 'flight', 'until', text(now + 60000))
     return { 'begun', nonce, expires - now, first, resend_at and math.max(0, resend_at - now) or -1 }
   end
@@ -55,7 +62,10 @@ local expires = math.min(now + ttl, issued + life)
 redis.call('HSET', KEYS[1], 'state', 'pending', 'nonce', nonce, 'issued', text(issued), 'expires', text(expires),
   'attempts', attempts, 'phone', phone)
 redis.call('PEXPIREAT', KEYS[1], text(expires))
-redis.call('HSET', KEYS[2], slot, nonce, slot .. ':issued', text(issued), slot .. ':expires', text(expires))
+-- The live code's life grows only when it is sent again.
+if slot == 'next' then
+  redis.call('HSET', KEYS[2], 'next', nonce, 'next:issued', text(issued), 'next:expires', text(expires))
+end
 redis.call('PEXPIRE', KEYS[2], text(life))
 if record then
   redis.call('HSET', record, 'state', 'flight', 'until', text(now + 60000), 'request', request)

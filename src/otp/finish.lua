@@ -22,7 +22,9 @@ redis.call('PEXPIREAT', KEYS[1], text(expires))
 local live, live_issued, next, used = unpack(redis.call('HMGET', KEYS[2], 'live', 'live:issued', 'next', 'used:issued'))
 -- A code that was used, or is older than a used one, stays void when its SMS was still under way.
 local newest = math.max(tonumber(live_issued or 0), tonumber(used or -1) + 1)
-if nonce ~= live and issued >= newest then
+if nonce == live then
+  redis.call('HSET', KEYS[2], 'live:expires', text(expires))
+elseif issued >= newest then
   redis.call('HSET', KEYS[2], 'live', nonce, 'live:issued', text(issued), 'live:expires', text(expires))
   if nonce == next then redis.call('HDEL', KEYS[2], 'next', 'next:issued', 'next:expires') end
   redis.call('PEXPIREAT', KEYS[2], text(issued + tonumber(ARGV[6])))

@@ -81,9 +81,12 @@ export class OtpService {
       const unsent = admitted === undefined || (failure?.accepted === 'no' && resumed === undefined);
       if (unsent && fresh) await tidy(this.admission.refund(fresh));
       // A pending challenge verifies nothing. Under a key it waits for the repeat, else it is removed or expires.
-      if (record)
-        await tidy(this.challenges.release(requestId, record, unsent ? undefined : admitted.resendAfterMs));
-      else if (admitted === undefined) await tidy(this.challenges.abandon(requestId));
+      if (record) {
+        // Where upstream ignores keys, a repeat is another SMS, and is counted as one.
+        const counted = unsent || this.provider.resendsCode ? undefined : admitted.resendAfterMs;
+        await tidy(this.challenges.release(requestId, record, counted));
+      }
+      if (!record && admitted === undefined) await tidy(this.challenges.abandon(requestId));
       throw failure?.refusal ?? error;
     }
   }

@@ -5,7 +5,7 @@ export type RedisClient = Redis | Cluster;
 
 /**
  * A command is answered, or its caller is told 503: nothing waits in a queue while Redis is away and runs later, when
- * nobody wants it any more.
+ * nobody wants it any more. (A cluster's nodes may run one up to `connectTimeout` later: each script bears that.)
  */
 const COMMON: RedisOptions = {
   enableOfflineQueue: false,

@@ -4,7 +4,9 @@
 -- Returns 1.
 -- One script, because ids that came without their times or their expiry would be read by nobody, or for ever.
 local now, keep = now_ms(), tonumber(ARGV[1])
-for i = 2, #ARGV do redis.call('ZADD', KEYS[1], text(now), ARGV[i]) end
+-- First what is never refused: a script that has written may go on writing while Redis is full, and people must be able
+-- to log out then, too.
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. text(now - keep))
+for i = 2, #ARGV do redis.call('ZADD', KEYS[1], text(now), ARGV[i]) end
 redis.call('PEXPIRE', KEYS[1], text(keep))
 return 1

@@ -31,7 +31,7 @@ export class ClientAddress {
     this.trusted = blockList(config.trustedProxies);
   }
 
-  /** The address in its shortest usual form; an IPv4 address that came mapped into IPv6 is an IPv4 address. */
+  /** IPv6 as eight groups of four hex digits; an IPv4 address that came mapped into IPv6 is an IPv4 address. */
   of(request: FastifyRequest): string {
     let address = canonical(request.socket.remoteAddress ?? '') ?? '0.0.0.0';
     const header = request.headers['x-forwarded-for'];

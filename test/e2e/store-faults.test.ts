@@ -87,6 +87,21 @@ it('while Redis is full nothing is sent, and sessions that are open stay open', 
   await expectBack();
 });
 
+it('while Redis is full people can log out all the same', async () => {
+  const { body } = await login(world);
+  await redisCommand(world, 'CONFIG', 'SET', 'maxmemory-policy', 'noeviction');
+  await redisCommand(world, 'CONFIG', 'SET', 'maxmemory', '1');
+  const logout = await call('POST', `${world.url}/auth/logout`, {
+    refreshToken: body.refreshToken as string,
+  });
+  expect(logout.status).toBe(204);
+  await redisCommand(world, 'CONFIG', 'SET', 'maxmemory', '0');
+  const me = await call('GET', `${world.url}/auth/me`, undefined, {
+    authorization: `Bearer ${String(body.accessToken)}`,
+  });
+  expect(me.status).toBe(401);
+});
+
 it('a forgotten script (SCRIPT FLUSH) is learnt again without a failed call', async () => {
   await redisCommand(world, 'SCRIPT', 'FLUSH');
   const answers = await Promise.all(Array.from({ length: 20 }, () => login(world)));

@@ -849,3 +849,23 @@ describe('the rotation of SECRET', () => {
     expect(await verify(moved(), opened.requestId, underTheOther)).toBe(false);
   });
 });
+
+describe('a send under an Idempotency-Key', () => {
+  it('that came to its end while its answer was lost is not released: the repeat finds the answer', async () => {
+    const service = replica();
+    const begun = await service.challenges.begin(PERSON, true, 'key');
+    const opened = await service.challenges.finish(begun.requestId, ACCEPTED, 0, 'key');
+    await service.challenges.release(begun.requestId, 'key');
+    expect(await service.challenges.begin(PERSON, true, 'key')).toEqual(opened);
+  });
+
+  it('that was certainly not sent is resumed with a full life', async () => {
+    const service = replica();
+    const begun = await service.challenges.begin(PERSON, true, 'key');
+    await service.challenges.release(begun.requestId, 'key');
+    await new Promise((resolve) => setTimeout(resolve, 1_100));
+    const resumed = await service.challenges.begin(PERSON, true, 'key');
+    expect(resumed).toMatchObject({ requestId: begun.requestId, resumed: undefined });
+    expect('lifeSeconds' in resumed && resumed.lifeSeconds).toBe(300);
+  });
+});
