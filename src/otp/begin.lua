@@ -31,7 +31,7 @@ if state then
   local pending = string.sub(KEYS[1], 1, -#request - 1) .. first
   local stage, nonce, issued, expires = unpack(redis.call('HMGET', pending, 'state', 'nonce', 'issued', 'expires'))
   if stage == 'pending' and tonumber(expires) > now then
-    -- Certainly not sent yet: its code gets a full life, as far as a code's whole life allows.
+    -- Counted anew, so its code gets a full life, as far as a code's whole life allows.
     if not resend_at then
       expires = math.min(now + ttl, tonumber(issued) + life)
       redis.call('HSET', pending, 'expires', text(expires))
