@@ -11,23 +11,29 @@ export type Alert =
   | 'upstream_credentials'
   | 'contract_mismatch'
   | 'request_malformed'
-  | 'budget_exhausted';
+  | 'budget_exhausted'
+  | 'guard_conversion'
+  | 'guard_wrong_codes'
+  | 'sms_price';
 
 /** JSON lines by pino, for ourselves and for Nest. A field named `error` is described without what it carries. */
 export class Logger implements LoggerService {
   readonly #pino;
+  readonly #audit;
 
   constructor(level: string, destination: DestinationStream) {
     this.#pino = pino(
       {
         level,
         base: null,
-        mixin: () => requestContext.getStore() ?? {},
+        // A copy: pino writes each line's fields into it, and they would stand in the request's next line too.
+        mixin: () => ({ ...requestContext.getStore() }),
         timestamp: pino.stdTimeFunctions.isoTime,
         formatters: { level: (label) => ({ level: label }) },
       },
       destination,
     );
+    this.#audit = this.#pino.child({}, { level: 'info' });
   }
 
   info(message: string, fields: Fields = {}): void {
@@ -37,6 +43,11 @@ export class Logger implements LoggerService {
   /** For a fault that somebody must act on. Monitoring watches the `alert` field. */
   alert(alert: Alert, message: string, fields: Fields = {}): void {
     this.#write('error', message, { alert, ...fields });
+  }
+
+  /** What an operator did, or tried to do. Written at every LOG_LEVEL: who may set that must not be able to hide. */
+  audit(action: string, fields: Fields): void {
+    this.#audit.info({ audit: action, ...fields }, 'audit');
   }
 
   // The methods that Nest calls: (message, ...more), the last of them the context's name, an error's stack before it.

@@ -18,6 +18,11 @@ export function redact(text: string): string {
   return SECRETS.reduce((clean, [pattern, replacement]) => clean.replace(pattern, replacement), text);
 }
 
+/** What a person wrote: numbers as people write them, too, with spaces, dashes, brackets and a leading 0. */
+export function redactWritten(text: string): string {
+  return redact(text.replace(/(?<!\d)(?:\+?91|0)?[\s().-]*[6-9](?:[\s().-]*\d){9}(?!\d)/g, ' ******').trim());
+}
+
 /**
  * An error as a log line may hold it: name, message, code, stack, and its causes, each redacted. Nothing else of the
  * object: a Redis error carries its command's arguments, an axios error the API key.

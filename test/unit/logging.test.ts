@@ -1,5 +1,6 @@
 import { Logger } from '../../src/logging/logger';
 import { describeError, redact } from '../../src/logging/redact';
+import { requestContext } from '../../src/logging/request-context';
 
 const NUMBER = '+919876543210';
 const KEY = `sm_live_${'5e'.repeat(20)}`;
@@ -205,5 +206,25 @@ describe('Logger', () => {
     expect(lines).toEqual([]);
     quiet.warn('x');
     expect(lines).toHaveLength(1);
+  });
+});
+
+describe('the lines of one request', () => {
+  test('carry its id, and none of them what another one said', () => {
+    requestContext.run({ requestId: 'r-1' }, () => {
+      logger.warn('first', { secretish: 'a' });
+      logger.info('second', { other: 'b' });
+    });
+    const [first, second] = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+    expect(first).toMatchObject({ requestId: 'r-1', secretish: 'a' });
+    expect(second).toMatchObject({ requestId: 'r-1', other: 'b' });
+    expect(second).not.toHaveProperty('secretish');
+  });
+});
+
+describe('the audit', () => {
+  test.each(['trace', 'info', 'error', 'fatal'])('is written at LOG_LEVEL=%s', (level) => {
+    new Logger(level, { write: (line) => lines.push(line) }).audit('admin.block', { admin: 'ops' });
+    expect(onlyLine()).toMatchObject({ audit: 'admin.block', admin: 'ops', level: 'info' });
   });
 });
