@@ -23,7 +23,8 @@ type Fields = Record<string, unknown>;
 
 const LONGEST_FIELD = 256;
 
-function fields(value: unknown): Fields {
+/** The fields of an object; of anything else, none. */
+export function fields(value: unknown): Fields {
   return isFields(value) ? value : {};
 }
 
@@ -31,8 +32,8 @@ function isFields(value: unknown): value is Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-// A field of the wrong type, or of an absurd length, is as if it was missing.
-function shortText(value: unknown): string | undefined {
+/** A text field. One of the wrong type, or of an absurd length, is as if it was missing. */
+export function shortText(value: unknown): string | undefined {
   return typeof value === 'string' && value !== '' && value.length <= LONGEST_FIELD ? value : undefined;
 }
 

@@ -122,7 +122,16 @@ function namesOtherContract(body: unknown): boolean {
 
 function routeOrRequestMissing(operation: Operation, body: unknown): Verdict {
   if (operation !== 'verifyOtp') return 'contract_mismatch';
-  // Express words it so, as JSON under Nest and inside an HTML page without it.
-  const routeMissing = readMessages(body).some((message) => /(?:^\s*|<pre>\s*)Cannot POST\b/i.test(message));
-  return routeMissing ? 'contract_mismatch' : 'request_expired';
+  return saysRouteMissing('POST', body) ? 'contract_mismatch' : 'request_expired';
+}
+
+// Express words it so, as JSON under Nest and inside an HTML page without it. "Cannot get the message" has no path.
+const NO_ROUTE = {
+  GET: /(?:^\s*|<pre>\s*)Cannot GET \//i,
+  POST: /(?:^\s*|<pre>\s*)Cannot POST\b/i,
+};
+
+/** Whether a 404 is about the route, and not about what was looked for. */
+export function saysRouteMissing(method: 'GET' | 'POST', body: unknown): boolean {
+  return readMessages(body).some((message) => NO_ROUTE[method].test(message));
 }

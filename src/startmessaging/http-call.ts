@@ -14,10 +14,12 @@ export interface NoAnswer {
   status?: number;
 }
 
-export interface Post {
+export interface HttpRequest {
+  method: 'GET' | 'POST';
   url: string;
   headers: Record<string, string>;
-  body: object;
+  /** Sent as JSON; a GET has none. */
+  body?: object | undefined;
 }
 
 /**
@@ -26,10 +28,10 @@ export interface Post {
  * @param timeoutMs bounds the whole call, the last byte of the answer included. axios's own `timeout` is for
  *   idle sockets: an answer that trickles in outlives it.
  */
-export async function post(
+export async function callOnce(
   http: HttpService,
   agent: Agent,
-  request: Post,
+  { method, url, headers, body }: HttpRequest,
   timeoutMs: number,
 ): Promise<Answer | NoAnswer> {
   const timeout = new AbortController();
@@ -42,11 +44,14 @@ export async function post(
   };
   try {
     const response = await firstValueFrom(
-      http.post<Readable>(request.url, request.body, {
+      http.request<Readable>({
+        method,
+        url,
+        headers,
+        data: body,
         adapter: 'http', // the only one that uses the agent, which tells us what never left
         httpAgent: agent,
         httpsAgent: agent,
-        headers: request.headers,
         maxRedirects: 0,
         proxy: false,
         validateStatus: () => true,

@@ -1,19 +1,21 @@
 import type { Agent } from 'node:http';
 import type { HttpService } from '@nestjs/axios';
 import { type Answer, readCorrelationId, readMessages, readSentOtp, type SentOtp } from './answers';
-import { classify, isFailure, type Operation, type Verdict } from './classify';
+import { classify, isFailure, type Verdict } from './classify';
 import { closeIdleSockets, createAgent } from './connection';
-import { post } from './http-call';
+import { callOnce } from './http-call';
+import { classifyLookUp, type MessageState, readMessageState } from './message-state';
 import { redact } from './redact';
 import { withRetries } from './retries';
 import { readRetryAfter } from './retry-after';
 import { StartMessagingError, type StartMessagingReason } from './startmessaging.error';
 
 export type { SentOtp } from './answers';
+export type { MessageState } from './message-state';
 
 /** One HTTP call, as told to `onCall`. */
 export interface UpstreamCall {
-  operation: 'send' | 'verify';
+  operation: 'send' | 'verify' | 'message';
   outcome: 'accepted' | 'verified' | 'not_verified' | StartMessagingReason;
   seconds: number;
   correlationId?: string;
@@ -42,6 +44,16 @@ export interface StartMessagingOptions {
 const CERTAINLY_NOT_SENT: ReadonlySet<StartMessagingReason> = new Set(['unreachable']);
 // Under `provider` it deduplicates by key.
 const NO_GOOD_ANSWER: ReadonlySet<StartMessagingReason> = new Set(['unreachable', 'failed', 'timed_out']);
+
+/** A call to be made, a POST when it has a body, and how to tell what its answer means. */
+interface Call {
+  operation: UpstreamCall['operation'];
+  path: string;
+  body?: object;
+  /** What must never be read back out of an answer, beside the API key. */
+  secrets: readonly string[];
+  meaning: (answer: Answer) => Verdict;
+}
 
 const NUMBER_LIMIT_SECONDS = 300;
 const THROTTLE_SECONDS = 60;
@@ -100,10 +112,36 @@ export class StartMessagingClient {
    */
   async verifyOtp(request: { requestId: string; code: string }): Promise<{ verified: boolean }> {
     const body = { requestId: request.requestId, otpCode: request.code };
+    const call: Call = {
+      operation: 'verify',
+      path: '/otp/verify',
+      body,
+      secrets: [request.code],
+      meaning: (answer) => classify('verifyOtp', answer),
+    };
     const { verdict } = await withRetries(this.options, NO_GOOD_ANSWER, (timeoutMs) =>
-      this.call('verifyOtp', body, [request.code], timeoutMs),
+      this.call(call, timeoutMs),
     );
     return { verified: verdict === 'verified' };
+  }
+
+  /**
+   * What became of an SMS, by the `messageId` of its send. One call, never repeated: it is best effort.
+   *
+   * @throws StartMessagingError when no answer about this SMS came; `request_expired` when upstream does not know
+   *   it. `accepted` has no meaning here.
+   */
+  async readMessage(id: string): Promise<MessageState> {
+    // No encoding keeps "." and ".." from naming another route, and half a surrogate pair has none.
+    if (/^\.{0,2}$|\p{Cs}/u.test(id)) throw new StartMessagingError('failed');
+    const call: Call = {
+      operation: 'message',
+      path: `/messages/${encodeURIComponent(id)}`,
+      secrets: [],
+      meaning: (answer) => classifyLookUp(id, answer),
+    };
+    const { answer } = await this.call(call, Math.min(this.options.timeoutMs, this.options.deadlineMs));
+    return readMessageState(answer.body);
   }
 
   /** Ends idle connections. Calls in flight run to their end. */
@@ -117,35 +155,39 @@ export class StartMessagingClient {
     secrets: readonly string[],
     retried: ReadonlySet<StartMessagingReason>,
   ): Promise<SentOtp> {
+    const call: Call = {
+      operation: 'send',
+      path: '/otp/send',
+      body,
+      secrets,
+      meaning: (answer) => classify(operation, answer),
+    };
     const { answer, correlationId } = await withRetries(this.options, retried, (timeoutMs) =>
-      this.call(operation, body, secrets, timeoutMs),
+      this.call(call, timeoutMs),
     );
     return { ...readSentOtp(answer.body), ...(correlationId && { correlationId }) };
   }
 
   private async call(
-    operation: Operation,
-    body: object,
-    secrets: readonly string[],
+    { operation, path, body, secrets, meaning }: Call,
     timeoutMs: number,
   ): Promise<{ verdict: Verdict; answer: Answer; correlationId: string | undefined }> {
     const started = performance.now();
-    const verb = operation === 'verifyOtp' ? 'verify' : 'send';
     const headers = {
-      'Content-Type': 'application/json',
+      ...(body && { 'Content-Type': 'application/json' }),
       Accept: 'application/json',
       'User-Agent': 'otp-login',
       'X-API-Key': this.options.apiKey,
     };
-    const request = { url: `${this.baseUrl}/otp/${verb}`, headers, body };
-    const answer = await post(this.http, this.agent, request, timeoutMs);
+    const request = { method: body ? 'POST' : 'GET', url: `${this.baseUrl}${path}`, headers, body } as const;
+    const answer = await callOnce(this.http, this.agent, request, timeoutMs);
 
     const never = [this.options.apiKey, ...secrets.map((secret) => secret.replace(/^\+91/, ''))];
     const lost = 'failure' in answer;
-    const outcome = lost ? answer.failure : classify(operation, answer);
+    const outcome = lost ? answer.failure : meaning(answer);
     const correlationId = lost ? undefined : readCorrelationId(answer.body, never);
     const seconds = (performance.now() - started) / 1000;
-    this.options.onCall?.({ operation: verb, outcome, seconds, ...(correlationId && { correlationId }) });
+    this.options.onCall?.({ operation, outcome, seconds, ...(correlationId && { correlationId }) });
 
     if (lost) throw new StartMessagingError(answer.failure, { status: answer.status });
     if (!isFailure(outcome)) return { verdict: outcome, answer, correlationId };
