@@ -7,11 +7,11 @@ import { Config, type Environment, readConfig } from './config';
 @Module({})
 export class ConfigModule {
   /**
-   * Reads the configuration and registers it.
+   * Reads the configuration and registers it; `config` is it, for who composes the application by it.
    * @param environment the whole truth when it is given; otherwise `process.env`, and below it the file `.env`.
    * @throws ConfigError with all faults at once.
    */
-  static register(environment?: Environment): DynamicModule {
+  static register(environment?: Environment): DynamicModule & { config: Config } {
     let outcome: { config: Config } | { fault: unknown } | undefined;
     const settings = NestConfigModule.forRoot({
       ignoreEnvFile: environment !== undefined,
@@ -34,6 +34,7 @@ export class ConfigModule {
     if (outcome === undefined) throw new Error('@nestjs/config no longer validates at once');
     if ('fault' in outcome) throw outcome.fault;
     return {
+      config: outcome.config,
       module: ConfigModule,
       imports: [settings],
       providers: [{ provide: Config, useValue: outcome.config }],

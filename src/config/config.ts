@@ -1,16 +1,28 @@
 import { inspect } from 'node:util';
+import type { AdminToken } from './admin-token';
 import { type IntrospectionClient, readAccess } from './read-access';
-import { type Limit, readLimits } from './read-limits';
+import { type GuardMode, type Limit, readLimits } from './read-limits';
 import { readLogin } from './read-login';
 import { type LogLevel, readService } from './read-service';
 import { readKeys } from './read-keys';
 import { readStartMessaging, type StartMessagingContract } from './read-startmessaging';
 import { type Environment, type NodeEnv, Settings } from './settings';
+import type { TestNumber } from './test-number';
 
 export { ConfigError, SETTING_NAMES, type Environment } from './settings';
-export type { Limit, IntrospectionClient, LogLevel, NodeEnv, StartMessagingContract };
+export { tokenDigest } from './admin-token';
+export type {
+  AdminToken,
+  GuardMode,
+  IntrospectionClient,
+  Limit,
+  LogLevel,
+  NodeEnv,
+  StartMessagingContract,
+  TestNumber,
+};
 
-type ConfigValues = Omit<Config, 'toJSON' | 'allowsOrigin' | typeof inspect.custom>;
+type ConfigValues = Omit<Config, 'toJSON' | 'allowsOrigin' | 'testCode' | typeof inspect.custom>;
 
 const LOCALHOST = /^http:\/\/localhost(:\d+)?$/;
 
@@ -77,12 +89,22 @@ export class Config {
   readonly budgetPaisePerHour!: number | undefined;
   readonly budgetPaisePerDay!: number | undefined;
   readonly smsPricePaise!: number;
+  /** The share of each budget that is kept for numbers that logged in before. */
+  readonly budgetReservePercent!: number;
+  /** What is done when few codes come back. */
+  readonly guardConversion!: GuardMode;
+  /** What is done when many numbers see wrong codes. */
+  readonly guardWrongCodes!: GuardMode;
 
   /** CIDRs; a bare address was given its full prefix length. */
   readonly trustedProxies!: readonly string[];
   /** As a browser writes them into `Origin`. */
   readonly corsOrigins!: readonly string[];
   readonly introspectionClients!: readonly IntrospectionClient[];
+  /** Empty: there is no /admin. */
+  readonly adminTokens!: readonly AdminToken[];
+  /** Ask `testCode`: they expire. */
+  readonly testNumbers!: readonly TestNumber[];
 
   /** What an operator wants to read once at start: names and reasons, never a value. */
   readonly warnings!: readonly string[];
@@ -99,6 +121,13 @@ export class Config {
   allowsOrigin(origin: string): boolean {
     if (this.corsOrigins.includes(origin) || origin === new URL(this.issuer).origin) return true;
     return !this.production && LOCALHOST.test(origin);
+  }
+
+  /** The code of a test number; undefined for every other, and for one that has expired. */
+  testCode(phoneNumber: string): string | undefined {
+    const found = this.testNumbers.find((test) => test.phoneNumber === phoneNumber);
+    const alive = found?.expiresAt === undefined || found.expiresAt.getTime() > Date.now();
+    return alive ? found?.code : undefined;
   }
 
   /** Half of these values are secrets, and a logger serialises whatever it is handed. */

@@ -1,4 +1,5 @@
 import { isEverywhere, network, webOrigin } from './addresses';
+import { adminToken } from './admin-token';
 import { listOf, type Rule } from './rules';
 import type { Settings } from './settings';
 
@@ -41,5 +42,18 @@ export function readAccess(settings: Settings) {
     settings.warn('INTROSPECTION_CLIENTS', 'holds a secret of fewer than 16 characters');
   }
 
-  return { trustedProxies, corsOrigins, introspectionClients };
+  const adminTokens = settings.withDefault('ADMIN_TOKENS', listOf(adminToken), []);
+  settings.demand(
+    new Set(adminTokens.map(({ name }) => name)).size === adminTokens.length,
+    'ADMIN_TOKENS',
+    'must not name anybody twice',
+  );
+  // A variable is seen by whoever sees the pod's description, a mounted secret is not.
+  settings.demand(
+    !settings.production || settings.isFile('ADMIN_TOKENS') || !adminTokens.some(({ plain }) => plain),
+    'ADMIN_TOKENS',
+    'must be hashed (name:sha256:hex) in production, or come from ADMIN_TOKENS_FILE',
+  );
+
+  return { trustedProxies, corsOrigins, introspectionClients, adminTokens };
 }

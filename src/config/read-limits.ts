@@ -1,4 +1,4 @@
-import { decimal, type Rule, wholeNumber } from './rules';
+import { decimal, oneOf, type Rule, wholeNumber } from './rules';
 import type { SettingName, Settings } from './settings';
 
 /** At most `count` in any window of `seconds`. */
@@ -6,6 +6,11 @@ export interface Limit {
   readonly count: number;
   readonly seconds: number;
 }
+
+/** What the guard does about a signal: nothing, tell, or challenge and deny. */
+export type GuardMode = 'off' | 'observe' | 'enforce';
+
+const guardMode = oneOf('off', 'observe', 'enforce');
 
 const MONTH = 2_592_000;
 const ENTRY_IS = `count/seconds with a count from 1 to 1000000 and seconds from 1 to ${MONTH}`;
@@ -37,6 +42,8 @@ export function readLimits(settings: Settings) {
   // 0 is a valid budget: it stops every SMS. A price of 0 would make every budget endless.
   const budget = wholeNumber(0, 100_000_000_000);
   const smsPricePaise = settings.withDefault('SMS_PRICE_PAISE', wholeNumber(1, 100_000), 25);
+  // The last of each budget is for those who were here before: an attack must not lock them out.
+  const budgetReservePercent = settings.withDefault('BUDGET_RESERVE_PERCENT', wholeNumber(0, 100), 30);
   const budgetPaisePerHour = settings.optional('BUDGET_PAISE_PER_HOUR', budget);
   // Without it, whoever gets round the limits can spend everything that the wallet holds.
   const budgetPaisePerDay = settings.requiredInProduction('BUDGET_PAISE_PER_DAY', budget);
@@ -44,8 +51,11 @@ export function readLimits(settings: Settings) {
     ['BUDGET_PAISE_PER_HOUR', budgetPaisePerHour],
     ['BUDGET_PAISE_PER_DAY', budgetPaisePerDay],
   ] as const) {
-    if (paise !== undefined && paise < smsPricePaise)
-      settings.warn(name, 'does not pay for one SMS: none is sent');
+    if (paise === undefined) continue;
+    const unreserved = paise - Math.floor((paise * budgetReservePercent) / 100);
+    if (paise < smsPricePaise) settings.warn(name, 'does not pay for one SMS: none is sent');
+    else if (unreserved < smsPricePaise)
+      settings.warn(name, 'and BUDGET_RESERVE_PERCENT leave nothing for new numbers');
   }
 
   return {
@@ -57,5 +67,10 @@ export function readLimits(settings: Settings) {
     budgetPaisePerHour,
     budgetPaisePerDay,
     smsPricePaise,
+    budgetReservePercent,
+    // A conversion may fall for good reasons, a bad route of the carrier or a campaign; wrong codes over many numbers
+    // have one reason only.
+    guardConversion: settings.withDefault('GUARD_CONVERSION', guardMode, 'observe'),
+    guardWrongCodes: settings.withDefault('GUARD_WRONG_CODES', guardMode, 'enforce'),
   };
 }

@@ -1,6 +1,7 @@
 import type { StartMessagingContract } from './read-startmessaging';
 import { trueOrFalse, wholeNumber } from './rules';
 import type { Settings } from './settings';
+import { readTestNumbers } from './test-number';
 
 const DAY = 86_400;
 
@@ -61,6 +62,7 @@ export function readLogin(settings: Settings, contract: StartMessagingContract) 
     sessionIdleTtlSeconds,
     sessionMaxTtlSeconds,
     sessionsPerUser: settings.withDefault('SESSIONS_PER_USER', wholeNumber(1, 100), 10),
+    testNumbers: readTestNumbers(settings, otpLength),
     // A phone number in a token travels to everyone who is shown the token.
     tokenPhoneNumber: settings.withDefault('TOKEN_PHONE_NUMBER', trueOrFalse, false),
   };

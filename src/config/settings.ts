@@ -43,9 +43,14 @@ export const SETTING_NAMES = [
   'BUDGET_PAISE_PER_HOUR',
   'BUDGET_PAISE_PER_DAY',
   'SMS_PRICE_PAISE',
+  'BUDGET_RESERVE_PERCENT',
+  'GUARD_CONVERSION',
+  'GUARD_WRONG_CODES',
   'TRUSTED_PROXIES',
   'CORS_ORIGINS',
   'INTROSPECTION_CLIENTS',
+  'ADMIN_TOKENS',
+  'TEST_NUMBERS',
   'SWAGGER',
   'LOG_LEVEL',
 ] as const;
@@ -102,6 +107,11 @@ export class Settings {
   /** Adds a fault unless the condition holds. Says nothing of settings that are faulty already. */
   demand(holds: boolean, name: SettingName, fault: string, comparedWith: SettingName = name): void {
     if (!holds && !this.faulty.has(name) && !this.faulty.has(comparedWith)) this.refuse(name, fault);
+  }
+
+  /** Whether the value comes from a file, and so does not stand in the environment. */
+  isFile(name: SettingName): boolean {
+    return Boolean(this.environment[`${name}_FILE`]);
   }
 
   warn(name: SettingName, warning: string): void {

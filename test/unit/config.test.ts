@@ -1,8 +1,15 @@
+import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
-import { ConfigError, readConfig, SETTING_NAMES, type Environment } from '../../src/config/config';
+import {
+  ConfigError,
+  readConfig,
+  SETTING_NAMES,
+  tokenDigest,
+  type Environment,
+} from '../../src/config/config';
 
 const KEY = `sm_live_${'0123456789'.repeat(4)}`;
 const DEVELOPMENT: Environment = { STARTMESSAGING_API_KEY: KEY };
@@ -102,9 +109,14 @@ describe('the defaults', () => {
       budgetPaisePerHour: undefined,
       budgetPaisePerDay: undefined,
       smsPricePaise: 25,
+      budgetReservePercent: 30,
+      guardConversion: 'observe',
+      guardWrongCodes: 'enforce',
       trustedProxies: [],
       corsOrigins: [],
       introspectionClients: [],
+      adminTokens: [],
+      testNumbers: [],
     });
     expect(secrets).toEqual([expect.stringMatching(/^[\w-]{43}$/)]);
     expect(subjectSecret).toMatch(/^[\w-]{43}$/);
@@ -363,6 +375,7 @@ describe('numbers', () => {
     ['UPSTREAM_MAX_ATTEMPTS', 1, 10],
     ['SMS_PRICE_PAISE', 1, 100_000],
     ['BUDGET_PAISE_PER_HOUR', 0, 100_000_000_000],
+    ['BUDGET_RESERVE_PERCENT', 0, 100],
   ])('hold %s between %d and %d', (name, minimum, maximum) => {
     for (const value of [minimum, maximum]) expect(developmentFaults({ [name]: String(value) })).toEqual([]);
     for (const value of [minimum - 1, maximum + 1]) {
@@ -443,7 +456,27 @@ describe('budgets', () => {
     expect(inDevelopment({ BUDGET_PAISE_PER_HOUR: '24', BUDGET_PAISE_PER_DAY: '25' }).warnings).toContain(
       'BUDGET_PAISE_PER_HOUR does not pay for one SMS: none is sent',
     );
-    expect(inDevelopment({ BUDGET_PAISE_PER_DAY: '25' }).warnings.join()).not.toContain('BUDGET');
+    expect(inDevelopment({ BUDGET_PAISE_PER_DAY: '25' }).warnings).toContain(
+      'BUDGET_PAISE_PER_DAY and BUDGET_RESERVE_PERCENT leave nothing for new numbers',
+    );
+    expect(inDevelopment({ BUDGET_PAISE_PER_DAY: '36' }).warnings.join()).not.toContain('BUDGET');
+    const unreserved = { BUDGET_PAISE_PER_DAY: '25', BUDGET_RESERVE_PERCENT: '0' };
+    expect(inDevelopment(unreserved).warnings.join()).not.toContain('BUDGET');
+  });
+});
+
+describe('the guard', () => {
+  test.each([
+    ['GUARD_CONVERSION', 'guardConversion'],
+    ['GUARD_WRONG_CODES', 'guardWrongCodes'],
+  ] as const)('does with %s as it is told', (name, field) => {
+    for (const mode of ['off', 'observe', 'enforce']) {
+      expect(inDevelopment({ [name]: mode })[field]).toBe(mode);
+      expect(readConfig({ ...PRODUCTION, [name]: mode })[field]).toBe(mode);
+    }
+    for (const mode of ['on', 'Observe', 'enforce ', 'true', 'off,observe', 'constructor']) {
+      expect(developmentFaults({ [name]: mode })).toEqual([`${name} must be off or observe or enforce`]);
+    }
   });
 });
 
@@ -579,6 +612,188 @@ describe('who is believed', () => {
     expect(developmentFaults({ INTROSPECTION_CLIENTS: 'a:x,a:y' })).toEqual([
       'INTROSPECTION_CLIENTS must not name an id twice',
     ]);
+  });
+});
+
+describe('ADMIN_TOKENS', () => {
+  const TOKEN = 'operator-token-0123456789-abcdefg';
+  const HASH = createHash('sha256').update(TOKEN).digest('hex');
+  const IS =
+    'must be a comma-separated list, each entry name:sha256:hex or name:token, the name of 1 to 64 letters, digits and ' +
+    '._~-, the token of 32 to 256 visible ASCII characters';
+
+  test('are hashes or tokens, and both are the same token', () => {
+    const digest = Buffer.from(HASH, 'hex');
+    expect(inDevelopment({ ADMIN_TOKENS: `ops:sha256:${HASH}, on.call_2~-:${TOKEN}` }).adminTokens).toEqual([
+      { name: 'ops', digest, plain: false },
+      { name: 'on.call_2~-', digest, plain: true },
+    ]);
+    expect(tokenDigest(TOKEN)).toEqual(digest);
+  });
+
+  test('keep the colons of a token', () => {
+    const token = `${':'.repeat(31)}x`;
+    const [found] = inDevelopment({ ADMIN_TOKENS: `ops:${token}` }).adminTokens;
+    expect(found?.digest).toEqual(tokenDigest(token));
+  });
+
+  test.each([
+    ['without a name', `:${TOKEN}`],
+    ['without a token', 'ops:'],
+    ['with a name of 65 characters', `${'o'.repeat(65)}:${TOKEN}`],
+    ['with a name of two words', `o ps:${TOKEN}`],
+    ['of 31 characters', `ops:${'x'.repeat(31)}`],
+    ['of 257 characters', `ops:${'x'.repeat(257)}`],
+    ['with a space', `ops:${TOKEN} ${TOKEN}`],
+    ['in another script', `ops:${'ä'.repeat(32)}`],
+    ['that is missing behind a comma', `ops:${TOKEN},`],
+  ])('refuse a token %s', (_, text) => {
+    expect(developmentFaults({ ADMIN_TOKENS: text })).toEqual([`ADMIN_TOKENS ${IS}`]);
+  });
+
+  test('take tokens of 32 and of 256 characters', () => {
+    expect(developmentFaults({ ADMIN_TOKENS: `a:${'x'.repeat(32)},b:${'y'.repeat(256)}` })).toEqual([]);
+  });
+
+  // Taken for a token, a hash that was mistyped would let everybody in who may read the configuration.
+  test.each([
+    ['that is too short', HASH.slice(1)],
+    ['that is too long', `${HASH}0`],
+    ['that is none', `${HASH.slice(1)}g`],
+  ])('refuse a hash %s, and do not take it for a token', (_, hash) => {
+    expect(developmentFaults({ ADMIN_TOKENS: `ops:sha256:${hash}` })).toEqual([`ADMIN_TOKENS ${IS}`]);
+  });
+
+  test('refuse a hash in capitals, or read it', () => {
+    const variables = { ADMIN_TOKENS: `ops:sha256:${HASH.toUpperCase()}` };
+    const refused = developmentFaults(variables).length > 0;
+    expect(refused || !inDevelopment(variables).adminTokens[0]?.plain).toBe(true);
+  });
+
+  test('name nobody twice', () => {
+    expect(developmentFaults({ ADMIN_TOKENS: `ops:${TOKEN},ops:sha256:${HASH}` })).toEqual([
+      'ADMIN_TOKENS must not name anybody twice',
+    ]);
+  });
+
+  test('are hashes in production, or come from a file', () => {
+    const fault =
+      'ADMIN_TOKENS must be hashed (name:sha256:hex) in production, or come from ADMIN_TOKENS_FILE';
+    const plain = `a:sha256:${HASH},b:${TOKEN}`;
+    expect(productionFaults({ ADMIN_TOKENS: plain })).toEqual([fault]);
+    expect(productionFaults({ ADMIN_TOKENS: plain, ADMIN_TOKENS_FILE: '' })).toEqual([fault]);
+    expect(productionFaults({ ADMIN_TOKENS: `a:sha256:${HASH}` })).toEqual([]);
+    const { adminTokens } = readConfig({ ...PRODUCTION, ADMIN_TOKENS_FILE: fileWith(`${plain}\n`) });
+    expect(adminTokens.map(({ name }) => name)).toEqual(['a', 'b']);
+  });
+});
+
+describe('TEST_NUMBERS', () => {
+  const DAY_MS = 86_400_000;
+  const IS =
+    'must be a comma-separated list, each entry number:code:date or number:code, the number +910 and nine digits, the ' +
+    'code 4 to 8 digits, the date as 2027-01-31';
+  const inDays = (days: number): string => new Date(Date.now() + days * DAY_MS).toISOString().slice(0, 10);
+
+  test('have a code, and a date or not', () => {
+    const { testNumbers } = inDevelopment({
+      TEST_NUMBERS: '+910000000001:123456, +910999999999:000000:2096-02-29',
+    });
+    expect(testNumbers).toEqual([
+      { phoneNumber: '+910000000001', code: '123456', expiresAt: undefined },
+      { phoneNumber: '+910999999999', code: '000000', expiresAt: new Date('2096-02-29T00:00:00.000Z') },
+    ]);
+  });
+
+  test.each([
+    ...['+919876543210:123456', '+91098765432:123456', '+9109876543210:123456', '910000000001:123456'],
+    ...['+910000000001', '+910000000001:', '+910000000001:123', '+910000000001:123456789'],
+    ...[
+      '+910000000001:12345a',
+      '+910000000001:१२३४५६',
+      '+91000000000१:123456',
+      ' :123456',
+      '+910000000001:123456,',
+    ],
+    ...['+910000000001:123456:', '+910000000001:123456:2096-2-1', '+910000000001:123456:tomorrow'],
+    ...[
+      '+910000000001:123456:2096-02-30',
+      '+910000000001:123456:2097-02-29',
+      '+910000000001:123456:2096-13-01',
+    ],
+    ...[
+      '+910000000001:123456:2096-00-10',
+      '+910000000001:123456:2096-01-00',
+      '+910000000001:123456:2096-01-32',
+    ],
+    ...['+910000000001:123456:2096-01-01T00:00:00Z', '+910000000001:123456:2096-01-01:x'],
+  ])('refuse %p', (text) => {
+    expect(developmentFaults({ TEST_NUMBERS: text })).toEqual([`TEST_NUMBERS ${IS}`]);
+  });
+
+  test('name no number twice', () => {
+    expect(developmentFaults({ TEST_NUMBERS: '+910000000001:123456,+910000000001:654321' })).toEqual([
+      'TEST_NUMBERS must not name a number twice',
+    ]);
+    expect(developmentFaults({ TEST_NUMBERS: '+910000000001:123456,+910000000002:123456' })).toEqual([]);
+  });
+
+  test('have codes of OTP_LENGTH digits', () => {
+    const fault = 'TEST_NUMBERS must have codes of OTP_LENGTH digits';
+    const numbers = '+910000000001:123456,+910000000002:12345';
+    expect(developmentFaults({ TEST_NUMBERS: numbers })).toEqual([fault]);
+    expect(developmentFaults({ TEST_NUMBERS: '+910000000001:123456', OTP_LENGTH: '4' })).toEqual([fault]);
+    expect(developmentFaults({ TEST_NUMBERS: '+910000000001:1234', OTP_LENGTH: '4' })).toEqual([]);
+    // What follows from another fault is not told.
+    expect(developmentFaults({ TEST_NUMBERS: numbers, OTP_LENGTH: 'x' })).toHaveLength(1);
+  });
+
+  test('expire within 90 days in production, and nowhere else', () => {
+    const fault = 'TEST_NUMBERS must expire within 90 days in production';
+    for (const date of ['', `:${inDays(91)}`, ':2999-12-31']) {
+      expect(productionFaults({ TEST_NUMBERS: `+910000000001:123456${date}` })).toEqual([fault]);
+      expect(inDevelopment({ TEST_NUMBERS: `+910000000001:123456${date}` }).testNumbers).toHaveLength(1);
+    }
+    const mixed = `+910000000001:123456:${inDays(30)},+910000000002:123456`;
+    expect(productionFaults({ TEST_NUMBERS: mixed })).toEqual([fault]);
+    expect(productionFaults({ TEST_NUMBERS: `+910000000001:123456:${inDays(90)}` })).toEqual([]);
+  });
+
+  test('are warned about in production', () => {
+    const { warnings } = readConfig({
+      ...PRODUCTION,
+      TEST_NUMBERS: `+910000000001:123456:${inDays(30)}`,
+    });
+    expect(warnings).toEqual(['TEST_NUMBERS lets everybody who knows a code log in']);
+    expect(inDevelopment({ TEST_NUMBERS: '+910000000001:123456' }).warnings.join()).not.toContain('TEST_');
+  });
+
+  test('that have expired stop nobody from starting', () => {
+    for (const date of [inDays(-1), inDays(0), '2020-01-31']) {
+      const variables = { TEST_NUMBERS: `+910000000001:123456:${date}` };
+      const warning = 'TEST_NUMBERS holds a number that has expired';
+      expect(inDevelopment(variables).warnings).toContain(warning);
+      const production = readConfig({ ...PRODUCTION, ...variables });
+      expect(production.warnings).toContain(warning);
+      expect(production.testCode('+910000000001')).toBeUndefined();
+    }
+  });
+
+  test('have a code until they expire, and no other number has one', () => {
+    const config = inDevelopment({
+      TEST_NUMBERS: `+910000000001:111111:${inDays(1)},+910000000002:222222`,
+    });
+    const codes = (): unknown[] =>
+      ['+910000000001', '+910000000002', '+910000000003', '+919876543210'].map((number) =>
+        config.testCode(number),
+      );
+    expect(codes()).toEqual(['111111', '222222', undefined, undefined]);
+    jest.useFakeTimers({ now: Date.parse(inDays(1)) });
+    try {
+      expect(codes()).toEqual([undefined, '222222', undefined, undefined]);
+    } finally {
+      jest.useRealTimers();
+    }
   });
 });
 

@@ -1,0 +1,29 @@
+import { createHash } from 'node:crypto';
+import type { Rule } from './rules';
+
+/** Who may call /admin, by the SHA-256 of a token: the token itself is nobody's to read. */
+export interface AdminToken {
+  /** Stands in the audit. */
+  readonly name: string;
+  /** 32 bytes. */
+  readonly digest: Buffer;
+  /** Whether the token itself stood in the configuration. */
+  readonly plain: boolean;
+}
+
+/** `name:sha256:hex`, or `name:token`. A bare hash is enough: an operator's token is random, and no dictionary holds it. */
+export const adminToken: Rule<AdminToken> = {
+  is: 'name:sha256:hex or name:token, the name of 1 to 64 letters, digits and ._~-, the token of 32 to 256 visible ASCII characters',
+  read(text) {
+    const [, name, hex, token] =
+      /^([\w.~-]{1,64}):(?:sha256:([0-9a-f]{64})|((?!sha256:)[!-+\--~]{32,256}))$/.exec(text) ?? [];
+    if (name === undefined) return undefined;
+    if (hex !== undefined) return { name, digest: Buffer.from(hex, 'hex'), plain: false };
+    return { name, digest: tokenDigest(token ?? ''), plain: true };
+  },
+};
+
+/** What tokens are compared by: of one length, whatever was sent. */
+export function tokenDigest(token: string): Buffer {
+  return createHash('sha256').update(token).digest();
+}
