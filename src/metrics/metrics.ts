@@ -51,6 +51,18 @@ export class Metrics {
     help: '1 from an answer that the wallet is empty until the next SMS is accepted',
     registers: [this.registry],
   });
+  readonly guardDecisions = new Counter({
+    name: 'otp_login_guard_decisions_total',
+    help: 'Steps of the guard that changed, by the signal and the step that holds now',
+    labelNames: ['signal', 'step'] as const,
+    registers: [this.registry],
+  });
+  readonly deliveries = new Counter({
+    name: 'otp_login_deliveries_total',
+    help: 'What SMS were found to have become, as far as somebody asked',
+    labelNames: ['delivery'] as const,
+    registers: [this.registry],
+  });
   readonly alerts = new Counter({
     name: 'otp_login_alerts_total',
     help: 'Faults that somebody must act on, by kind',

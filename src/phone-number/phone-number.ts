@@ -9,6 +9,8 @@ export type PhoneNumber = string & { readonly [phoneNumber]: true };
 // The ASCII form comes first: libphonenumber finds numbers inside text, and takes other scripts' digits, spaces
 // and arrays (by their toString). Each spelling would be a bucket of its own to a limit per number.
 const E164_INDIA = /^\+91[6-9][0-9]{9}$/;
+// A national number of India never starts with 0: no subscriber holds one of these, and no landline.
+const TEST_NUMBER = /^\+910[0-9]{9}$/;
 
 /**
  * The one rule of what a phone number is here: the exact ASCII form, and a number that libphonenumber's full metadata
@@ -20,6 +22,18 @@ export function isPhoneNumber(value: unknown): value is PhoneNumber {
   if (parsed?.number !== value || parsed.country !== 'IN' || !parsed.isValid()) return false;
   const type = parsed.getType();
   return type === 'MOBILE' || type === 'FIXED_LINE_OR_MOBILE';
+}
+
+/**
+ * The one exception: the form of a test number. No SMS can reach one; whether it may log in says the configuration.
+ */
+export function isTestNumber(value: unknown): value is PhoneNumber {
+  return typeof value === 'string' && TEST_NUMBER.test(value);
+}
+
+/** The first six national digits: operators hand numbers out in such series, and SMS pumping runs through them. */
+export function seriesOf(number: PhoneNumber): string {
+  return number.slice(3, 9);
 }
 
 /** The number as it may be shown to an operator: `+91******3210`. */

@@ -17,8 +17,16 @@ export class Script {
     this.sha1 = createHash('sha1').update(this.source).digest('hex');
   }
 
-  /** Reads `name.lua` that lies beside its user. Throws at start when it is missing from the build. */
-  static load(folder: string, name: string): Script {
-    return new Script(name, readFileSync(join(folder, `${name}.lua`), 'utf8'));
+  /**
+   * Reads `name.lua` that lies beside its user, with the functions of other rooms that take part in its step. Throws at
+   * start when it is missing from the build.
+   */
+  static load(folder: string, name: string, ...functions: string[]): Script {
+    return new Script(name, [...functions, readFileSync(join(folder, `${name}.lua`), 'utf8')].join('\n'));
+  }
+
+  /** A room's `functions.lua`: its part of scripts that must decide several things in one step. */
+  static functions(folder: string): string {
+    return readFileSync(join(folder, 'functions.lua'), 'utf8');
   }
 }

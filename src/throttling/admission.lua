@@ -1,13 +1,33 @@
 -- Admits one SMS or refuses it: every limit and budget is checked before any is counted, so a refusal costs nothing.
--- KEYS the phone's list of timestamps, the whole service's, the budget's minutes (hash), its quarter hours (hash);
---      all in {admission}
--- ARGV price in paise, budget per hour, budget per day (-1: none), the phone's limits, the service's limits
--- Returns {'admitted', ms until this phone may ask again, minute, quarter hour}: the buckets, for a refund;
---      or {'phone' | 'service' | 'budget', ms until it opens again}.
+-- What is admitted is in the ledger and charged in the same step.
+-- KEYS the number's list of timestamps, that of its devices, the whole service's, the budget's minutes (hash), its quarter
+--      hours (hash), the ledger, the guard, that somebody logged in within 30 days, and the solution of a proof of work if
+--      there is one; all in {admission}
+-- ARGV price in paise, budget per hour, budget per day (-1: none), percent of them that is not for this number while
+--      there are others that logged in before, 'device' | 'returning' | 'new', the guard's highest step for conversion and
+--      for wrong codes, pseudonym, provider, how long a used solution is remembered (ms), the scopes of the guard as a JSON
+--      array, the number's limits, those of its devices, the service's
+-- Returns {'admitted', decisions, ms until this number may ask again, minute, quarter hour, ledger entry, timestamp,
+--      'phone' | 'device': the list that it was counted in}, what a refund and the outcome need; or {'phone' | 'service' |
+--      'budget' | 'denied' | 'challenge', decisions, ms until it opens again}. Decisions of the guard that were taken just
+--      now: a JSON array.
 -- One script, because between a check and a count on two replicas the last place would be given twice.
-local price, per_hour, per_day = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local phone_limits, phone_keep, phone_longest, at = read_limits(4)
+local price, per_hour, per_day, reserve = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local standing = ARGV[5]
+local modes = { { 'wrong_codes', tonumber(ARGV[7]) }, { 'conversion', tonumber(ARGV[6]) } }
+local scopes = cjson.decode(ARGV[11])
+local number = { key = KEYS[1], name = 'phone' }
+local device = { key = KEYS[2], name = 'device' }
+local at
+number.limits, number.keep, number.longest, at = read_limits(12)
+device.limits, device.keep, device.longest, at = read_limits(at)
 local service_limits, service_keep, service_longest = read_limits(at)
+local ledger, guard, solution = KEYS[6], KEYS[7], KEYS[9]
+-- Where nobody is known yet there is nobody to keep a reserve for.
+if reserve > 0 and redis.call('EXISTS', KEYS[8]) == 1 then
+  if per_hour >= 0 then per_hour = per_hour - math.floor(per_hour * reserve / 100) end
+  if per_day >= 0 then per_day = per_day - math.floor(per_day * reserve / 100) end
+end
 local now = now_ms()
 
 local function longest_wait(key, limits)
@@ -42,18 +62,56 @@ local function budget_wait(key, budget, width, buckets)
   return buckets * width
 end
 
-local wait = longest_wait(KEYS[1], phone_limits)
-if wait > 0 then return { 'phone', wait } end
-wait = longest_wait(KEYS[2], service_limits)
-if wait > 0 then return { 'service', wait } end
-wait = math.max(budget_wait(KEYS[3], per_hour, 60000, 60), budget_wait(KEYS[4], per_day, 900000, 96))
-if wait > 0 then return { 'budget', wait } end
+-- Judged whatever the limits say: operators are told of an attack also while the budget is used up.
+local step, held_until, raised, decisions = 0, 0, {}, {}
+for _, scope in ipairs(scopes) do
+  local its_step, its_until, decision = guard_judge(guard, scope, now, modes)
+  if decision then decisions[#decisions + 1] = decision end
+  if its_step >= 2 then raised[#raised + 1] = scope end
+  if its_step > step then step, held_until = its_step, its_until end
+end
+local decided = #decisions > 0 and cjson.encode(decisions) or '[]'
 
-window_record(KEYS[1], now, phone_keep, phone_longest)
-window_record(KEYS[2], now, service_keep, service_longest)
+local allowance, wait = number, longest_wait(number.key, number.limits)
+if wait > 0 and standing == 'device' then
+  -- Strangers who know the number can use up its own; they cannot touch that of its devices.
+  allowance, wait = device, math.min(wait, longest_wait(device.key, device.limits))
+end
+if wait > 0 then return { 'phone', decided, wait } end
+wait = longest_wait(KEYS[3], service_limits)
+if wait > 0 then return { 'service', decided, wait } end
+wait = math.max(budget_wait(KEYS[4], per_hour, 60000, 60), budget_wait(KEYS[5], per_day, 900000, 96))
+if wait > 0 then return { 'budget', decided, wait } end
+
+-- Whoever logged in before is not denied, and who holds a device's token is not even challenged: else an attack would lock
+-- the regulars out, which may be all that it wants.
+if standing == 'returning' then step = math.min(step, 2) end
+if standing == 'device' then step = 0 end
+-- A solution that was used is none.
+local solved = solution and redis.call('EXISTS', solution) == 0
+if step == 3 or (step == 2 and not solved) then
+  -- Of those that were not asked for one it would say nothing that they did not solve it.
+  if step == 2 then
+    for _, scope in ipairs(raised) do guard_count(guard, scope, 'c', now) end
+  end
+  return { step == 3 and 'denied' or 'challenge', decided, math.max(1, held_until - now) }
+end
+
+local counted = window_record(allowance.key, now, allowance.keep, allowance.longest)
+window_record(KEYS[3], now, service_keep, service_longest)
 local minute, quarter = text(math.floor(now / 60000)), text(math.floor(now / 900000))
-redis.call('HINCRBY', KEYS[3], minute, price)
-redis.call('PEXPIRE', KEYS[3], 61 * 60000)
-redis.call('HINCRBY', KEYS[4], quarter, price)
-redis.call('PEXPIRE', KEYS[4], 97 * 900000)
-return { 'admitted', longest_wait(KEYS[1], phone_limits), minute, quarter }
+redis.call('HINCRBY', KEYS[4], minute, price)
+redis.call('PEXPIRE', KEYS[4], 61 * 60000)
+redis.call('HINCRBY', KEYS[5], quarter, price)
+redis.call('PEXPIRE', KEYS[5], 97 * 900000)
+if solved then
+  redis.call('SET', solution, '1', 'PX', ARGV[10])
+  for _, scope in ipairs(raised) do guard_count(guard, scope, 'p', now) end
+end
+for _, scope in ipairs(scopes) do guard_count(guard, scope, 's', counted) end
+local entry = ledger_append(ledger, now, 'event', 'sent', 'phone', ARGV[8], 'provider', ARGV[9], 'cost', text(price * 100))
+usage_add(ledger, counted, 'sent', 1)
+usage_add(ledger, counted, 'cost', price * 100)
+local resend = longest_wait(number.key, number.limits)
+if standing == 'device' then resend = math.min(resend, longest_wait(device.key, device.limits)) end
+return { 'admitted', decided, resend, minute, quarter, entry, text(counted), allowance.name }

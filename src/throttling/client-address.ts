@@ -72,6 +72,11 @@ export function addressScopes(address: string): { scope: string; factor: number 
   ];
 }
 
+/** One client as far as an address tells: IPv4 itself, IPv6 its /64. */
+export function originOf(address: string): string {
+  return addressScopes(address)[0]?.scope ?? address;
+}
+
 /** The address as its owner may recognise it and nobody else be found by it: cut to /24 or /48. */
 export function networkOf(address: string): string {
   if (isIPv4(address)) return address.replace(/\d+$/, '0/24');

@@ -1,6 +1,7 @@
 import { Module } from '@nestjs/common';
 import { ThrottlerModule, type ThrottlerOptions } from '@nestjs/throttler';
 import { Config, type Limit } from '../config/config';
+import { GuardModule } from '../guard/guard.module';
 import { Store } from '../redis/store';
 import { AddressThrottlerGuard, type AddressLimit } from './address-throttler.guard';
 import { Admission } from './admission';
@@ -18,6 +19,7 @@ function named(name: AddressLimit, limits: readonly Limit[]): ThrottlerOptions[]
 /** Every limit: by client address in front of a route, by phone number, service and budget in front of an SMS. */
 @Module({
   imports: [
+    GuardModule,
     ThrottlerModule.forRootAsync({
       inject: [Config, Store],
       useFactory: (config: Config, store: Store) => ({

@@ -18,6 +18,7 @@ import { Store } from '../../src/redis/store';
 import { Admission } from '../../src/throttling/admission';
 import { RedisThrottlerStorage } from '../../src/throttling/redis-throttler-storage';
 import { freePort } from '../support/free-port';
+import { admissionOver, applicant } from '../support/applicant';
 import { type RedisServer, startRedis } from '../support/redis-server';
 
 const ADDRESS = '203.0.113.77';
@@ -65,7 +66,7 @@ function replica(url: string, variables: Environment = {}): Replica {
     logs,
     challenges: new Challenges(config, store, codes, new ChallengeRecords(config)),
     tries: new Attempts(config, store, new ChallengeRecords(config)),
-    admission: new Admission(config, store, new Metrics(), logger),
+    admission: admissionOver(config, store, new Metrics(), logger),
     addresses: new RedisThrottlerStorage(config, store),
   };
 }
@@ -111,6 +112,7 @@ async function contents(raw: Redis): Promise<Record<string, unknown>> {
   for (const key of (await raw.keys('*')).sort()) {
     const type = await raw.type(key);
     if (type === 'hash') everything[key] = await raw.hgetall(key);
+    else if (type === 'stream') everything[key] = await raw.xrange(key, '-', '+');
     else if (type === 'list') everything[key] = await raw.lrange(key, 0, -1);
     else everything[key] = await raw.get(key);
   }
@@ -153,7 +155,7 @@ describe('the store over Redis', () => {
       const [service, raw] = [await connected(), rawClient()];
       for (let times = 1; times <= 3; times += 1) {
         await raw.script('FLUSH');
-        await service.admission.admit('person');
+        await service.admission.admit(applicant('person'));
         expect(await raw.llen('otp-login:{admission}:phone:person')).toBe(times);
       }
       await raw.script('FLUSH');
@@ -180,7 +182,7 @@ describe('the store over Redis', () => {
           Array.from({ length: 100 }, async (_, i) => {
             const service = services[i % 3]!;
             const [sms, wait, attempt] = await Promise.allSettled([
-              service.admission.admit('person'),
+              service.admission.admit(applicant('person')),
               askAddress(service, ADDRESS, 7),
               service.tries.take(requestId),
             ]);
@@ -212,12 +214,12 @@ describe('the store over Redis', () => {
       const service = await connected();
       const { requestId } = await open(service);
       const attempt = await service.tries.take(requestId);
-      const admitted = await service.admission.admit('person');
+      const admitted = await service.admission.admit(applicant('person'));
       await redis.kill();
       for (let times = 0; times < 3; times += 1) {
         await expectUnavailable([
           askAddress(service),
-          service.admission.admit('person'),
+          service.admission.admit(applicant('person')),
           service.admission.refund(admitted),
           service.challenges.begin(PERSON, true),
           service.challenges.finish(requestId, { delivery: 'accepted' }, 0),
@@ -255,16 +257,18 @@ describe('the store over Redis', () => {
     it('runs nothing later that was asked before or meanwhile', async () => {
       const [service, raw] = [await connected(), rawClient()];
       redis.pause();
-      const inFlight = Array.from({ length: 20 }, (_, i) => service.admission.admit(`before-${i}`));
+      const inFlight = Array.from({ length: 20 }, (_, i) =>
+        service.admission.admit(applicant(`before-${i}`)),
+      );
       await sleep(50);
       await redis.kill();
       await expectUnavailable(inFlight);
       await expectUnavailable(
-        Array.from({ length: 20 }, (_, i) => service.admission.admit(`meanwhile-${i}`)),
+        Array.from({ length: 20 }, (_, i) => service.admission.admit(applicant(`meanwhile-${i}`))),
       );
       await redis.restart();
       await ready(service);
-      await service.admission.admit('after');
+      await service.admission.admit(applicant('after'));
       await sleep(200);
       expect(await raw.keys('*phone*')).toEqual(['otp-login:{admission}:phone:after']);
     });
@@ -304,10 +308,10 @@ describe('the store over Redis', () => {
     it('grants nothing twice by what it still carries out afterwards', async () => {
       const [service, raw] = [await connected({ BUDGET_PAISE_PER_DAY: '100' }), rawClient()];
       const { requestId, nonce } = await open(service);
-      await service.admission.admit('person');
+      await service.admission.admit(applicant('person'));
       redis.pause();
       await expectUnavailable([
-        ...Array.from({ length: 20 }, () => service.admission.admit('person')),
+        ...Array.from({ length: 20 }, () => service.admission.admit(applicant('person'))),
         ...Array.from({ length: 20 }, () => service.tries.take(requestId)),
         ...Array.from({ length: 20 }, () => askAddress(service, ADDRESS, 7)),
       ]);
@@ -315,7 +319,7 @@ describe('the store over Redis', () => {
       await ready(service);
 
       // 100 paise pay for four; what the paused ones took is lost to their callers, and to nobody's advantage.
-      await refusal(service.admission.admit('person'));
+      await refusal(service.admission.admit(applicant('person')));
       const held = await contents(raw);
       expect(await raw.llen('otp-login:{admission}:phone:person')).toBe(4);
       expect(Object.values(held['otp-login:{admission}:budget:quarters'] as object)).toEqual(['100']);
@@ -330,14 +334,16 @@ describe('the store over Redis', () => {
       const [service, raw] = [await connected(), rawClient()];
       await raw.ping();
       redis.pause();
-      await expectUnavailable([service.admission.admit('sent')]);
+      await expectUnavailable([service.admission.admit(applicant('sent'))]);
       await until(() => !service.store.available);
       const asked = performance.now();
-      await expectUnavailable(Array.from({ length: 20 }, (_, i) => service.admission.admit(`queued-${i}`)));
+      await expectUnavailable(
+        Array.from({ length: 20 }, (_, i) => service.admission.admit(applicant(`queued-${i}`))),
+      );
       expect(performance.now() - asked).toBeLessThan(TOLD_WITHIN_MS);
       redis.resume();
       await until(() => service.store.available, BACK_WITHIN_MS);
-      await service.admission.admit('after');
+      await service.admission.admit(applicant('after'));
       await sleep(200);
       expect(await raw.keys('*phone:queued*')).toEqual([]);
       expect(await raw.llen('otp-login:{admission}:phone:after')).toBe(1);
@@ -351,7 +357,7 @@ describe('the store over Redis', () => {
       const { requestId } = await open(service);
       const pending = await service.challenges.begin(PERSON, true);
       const attempt = await service.tries.take(requestId);
-      const admitted = await service.admission.admit('person');
+      const admitted = await service.admission.admit(applicant('person'));
       await askAddress(service);
       await raw.config('SET', 'maxmemory-policy', 'noeviction');
       await raw.config('SET', 'maxmemory', '1');
@@ -360,8 +366,8 @@ describe('the store over Redis', () => {
       const steps: (() => Promise<unknown>)[] = [
         () => askAddress(service),
         () => askAddress(service, '2001:db8::1'),
-        () => service.admission.admit('person'),
-        () => service.admission.admit('another'),
+        () => service.admission.admit(applicant('person')),
+        () => service.admission.admit(applicant('another')),
         () => service.admission.refund(admitted),
         () => service.challenges.begin(PERSON, true),
         () => service.challenges.finish(pending.requestId, { delivery: 'accepted' }, 0),
@@ -398,7 +404,7 @@ describe('the store over Redis', () => {
       const [service, raw] = [await connected(), rawClient()];
       await raw.hset('otp-login:{admission}:budget:quarters', '1', '25');
       await raw.config('SET', 'maxmemory', '1');
-      const admitted = await service.admission.admit('person').then(
+      const admitted = await service.admission.admit(applicant('person')).then(
         () => 1,
         () => 0,
       );
@@ -419,7 +425,7 @@ describe('the store over Redis', () => {
       await raw.replicaof('127.0.0.1', await freePort());
       for (const step of [
         () => askAddress(service),
-        () => service.admission.admit('person'),
+        () => service.admission.admit(applicant('person')),
         () => service.challenges.begin(PERSON, true),
         () => service.tries.take(requestId),
       ]) {
@@ -487,7 +493,7 @@ describe('the store over Redis', () => {
       await expectUnavailable([
         service.challenges.begin(PERSON, true),
         service.tries.take(requestId),
-        service.admission.admit('pseudonym-of-somebody'),
+        service.admission.admit(applicant('pseudonym-of-somebody')),
       ]);
       const log = service.logs.join('');
       for (const step of ['begin', 'take-attempt', 'admission']) expect(log).toContain(`"step":"${step}"`);
@@ -504,7 +510,7 @@ describe('the store over Redis', () => {
           service.store.close();
         });
         await ready(service);
-        await expectUnavailable([service.admission.admit('pseudonym-of-somebody')]);
+        await expectUnavailable([service.admission.admit(applicant('pseudonym-of-somebody'))]);
         const log = service.logs.join('');
         expect(log).toContain('unknown command');
         expect(log).not.toContain('pseudonym-of-somebody');
@@ -701,16 +707,16 @@ describe('the embedded store', () => {
   afterAll(() => stop());
 
   it('admits as Redis does', async () => {
-    const calls = Array.from({ length: 20 }, () => service.admission.admit('person'));
+    const calls = Array.from({ length: 20 }, () => service.admission.admit(applicant('person')));
     const results = await Promise.allSettled(calls);
     const admitted = results.filter((result) => result.status === 'fulfilled');
     expect(admitted).toHaveLength(4);
     for (const result of results)
       if (result.status === 'rejected') expect((result.reason as ApiError).code).toBe('sms_unavailable');
     await service.admission.refund(admitted[0]!.value);
-    await service.admission.admit('person');
-    expect((await refusal(service.admission.admit('person'))).code).toBe('rate_limited');
-    expect((await refusal(service.admission.admit('another'))).code).toBe('sms_unavailable');
+    await service.admission.admit(applicant('person'));
+    expect((await refusal(service.admission.admit(applicant('person')))).code).toBe('rate_limited');
+    expect((await refusal(service.admission.admit(applicant('another')))).code).toBe('sms_unavailable');
   });
 
   it('keeps challenges as Redis does', async () => {

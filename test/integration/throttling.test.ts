@@ -9,6 +9,7 @@ import { redisClient } from '../../src/redis/connection';
 import { Store } from '../../src/redis/store';
 import { Admission, type Admitted } from '../../src/throttling/admission';
 import { RedisThrottlerStorage } from '../../src/throttling/redis-throttler-storage';
+import { admissionOver, applicant } from '../support/applicant';
 import { type RedisServer, startRedis } from '../support/redis-server';
 
 const CONNECTIONS = 3;
@@ -47,12 +48,16 @@ async function redisNow(): Promise<number> {
 }
 
 /** Everything that Redis holds, times to live aside. */
+/** Every key and its value, but for when the guard looked last. */
 async function contents(): Promise<Record<string, unknown>> {
   const keys = (await raw.keys('*')).sort();
   const everything: Record<string, unknown> = {};
-  for (const key of keys)
-    everything[key] =
-      (await raw.type(key)) === 'list' ? await raw.lrange(key, 0, -1) : await raw.hgetall(key);
+  for (const key of keys) {
+    const type = await raw.type(key);
+    if (type === 'list') everything[key] = await raw.lrange(key, 0, -1);
+    else if (type === 'stream') everything[key] = await raw.xrange(key, '-', '+');
+    else everything[key] = { ...(await raw.hgetall(key)), judged: undefined };
+  }
   return everything;
 }
 
@@ -328,7 +333,7 @@ describe('the admission of an SMS', () => {
 
   /** The service on three replicas. */
   const replicasWith = (variables: Environment): Admission[] =>
-    stores.map((store) => new Admission(settings(variables), store, metrics, logger));
+    stores.map((store) => admissionOver(settings(variables), store, metrics, logger));
 
   const admissionWith = (variables: Environment): Admission => replicasWith(variables)[0]!;
 
@@ -367,13 +372,15 @@ describe('the admission of an SMS', () => {
   }
 
   const concurrently = (replicas: Admission[], person: (call: number) => number): Promise<unknown>[] =>
-    Array.from({ length: CALLS }, (_, i) => replicas[i % CONNECTIONS]!.admit(pseudonym(person(i))));
+    Array.from({ length: CALLS }, (_, i) =>
+      replicas[i % CONNECTIONS]!.admit(applicant(pseudonym(person(i)))),
+    );
 
   it('lets exactly N of 300 concurrent calls for one phone pass', async () => {
     const replicas = replicasWith({ LIMIT_PHONE: '5/60,100/3600' });
     expect(await outcomes(concurrently(replicas, () => 1))).toEqual({ admitted: 5, rate_limited: 295 });
     expect(await counted('limitsHit', 'phone')).toBe(295);
-    expect(await replicas[0]!.admit(pseudonym(2))).toBeDefined();
+    expect(await replicas[0]!.admit(applicant(pseudonym(2)))).toBeDefined();
   });
 
   it('lets exactly N of 300 concurrent calls of the whole service pass', async () => {
@@ -397,12 +404,12 @@ describe('the admission of an SMS', () => {
 
   it('tells operations when the budget is used up, and nobody when a limit is hit', async () => {
     const admission = admissionWith({ LIMIT_PHONE: '1/60', BUDGET_PAISE_PER_DAY: '25' });
-    await admission.admit(pseudonym(1));
-    await refusal(admission.admit(pseudonym(1)));
+    await admission.admit(applicant(pseudonym(1)));
+    await refusal(admission.admit(applicant(pseudonym(1))));
     expect(logs.filter((line) => line.includes('"alert"'))).toEqual([]);
     expect(await counted('alerts', 'budget_exhausted')).toBe(0);
 
-    await refusal(admission.admit(pseudonym(2)));
+    await refusal(admission.admit(applicant(pseudonym(2))));
     const alerts = logs
       .map((line) => JSON.parse(line) as Record<string, unknown>)
       .filter(({ alert }) => alert !== undefined);
@@ -416,7 +423,7 @@ describe('the admission of an SMS', () => {
     const end = Date.now() + 3_000;
     const press = async (replica: number): Promise<void> => {
       while (Date.now() < end) {
-        await replicas[replica % CONNECTIONS]!.admit(pseudonym(replica)).catch(() => undefined);
+        await replicas[replica % CONNECTIONS]!.admit(applicant(pseudonym(replica))).catch(() => undefined);
         await sleep(replica);
       }
     };
@@ -432,19 +439,19 @@ describe('the admission of an SMS', () => {
 
   it('counts nothing when the phone is refused', async () => {
     const admission = admissionWith({ LIMIT_PHONE: '1/60', BUDGET_PAISE_PER_DAY: '1000' });
-    await admission.admit(pseudonym(1));
+    await admission.admit(applicant(pseudonym(1)));
     const before = await contents();
     for (let calls = 0; calls < 5; calls += 1)
-      expect((await refusal(admission.admit(pseudonym(1)))).code).toBe('rate_limited');
+      expect((await refusal(admission.admit(applicant(pseudonym(1))))).code).toBe('rate_limited');
     expect(await contents()).toEqual(before);
   });
 
   it('counts nothing when the service is full', async () => {
     const admission = admissionWith({ LIMIT_GLOBAL: '1/60', BUDGET_PAISE_PER_DAY: '1000' });
-    await admission.admit(pseudonym(1));
+    await admission.admit(applicant(pseudonym(1)));
     const before = await contents();
     for (const person of [1, 2, 3])
-      expect((await refusal(admission.admit(pseudonym(person)))).code).toBe('overloaded');
+      expect((await refusal(admission.admit(applicant(pseudonym(person))))).code).toBe('overloaded');
     expect(await contents()).toEqual(before);
   });
 
@@ -453,49 +460,60 @@ describe('the admission of an SMS', () => {
     ['day', { BUDGET_PAISE_PER_HOUR: '1000', BUDGET_PAISE_PER_DAY: '25' }],
   ])('counts nothing when the budget of the %s is used up', async (_, budgets) => {
     const admission = admissionWith(budgets);
-    await admission.admit(pseudonym(1));
+    await admission.admit(applicant(pseudonym(1)));
     const before = await contents();
     for (const person of [1, 2, 3])
-      expect((await refusal(admission.admit(pseudonym(person)))).code).toBe('sms_unavailable');
+      expect((await refusal(admission.admit(applicant(pseudonym(person))))).code).toBe('sms_unavailable');
     expect(await contents()).toEqual(before);
   });
 
   it('says when the phone may ask again, and keeps its word', async () => {
     const admission = admissionWith({ LIMIT_PHONE: '1/1,1000/60' });
-    const { resendAfterMs } = await admission.admit(pseudonym(1));
+    const { resendAfterMs } = await admission.admit(applicant(pseudonym(1)));
     expect(resendAfterMs).toBeGreaterThan(0);
     expect(resendAfterMs).toBeLessThanOrEqual(1_001);
     await sleep(resendAfterMs + 5);
-    expect((await admission.admit(pseudonym(1))).resendAfterMs).toBeGreaterThan(0);
-    expect((await admissionWith({}).admit(pseudonym(2))).resendAfterMs).toBe(0);
+    expect((await admission.admit(applicant(pseudonym(1)))).resendAfterMs).toBeGreaterThan(0);
+    expect((await admissionWith({}).admit(applicant(pseudonym(2)))).resendAfterMs).toBe(0);
   });
 
   it('says honestly after how many seconds the phone or the service may ask again', async () => {
     const phone = admissionWith({ LIMIT_PHONE: '1/1' });
-    await phone.admit(pseudonym(1));
-    const perPhone = await refusal(phone.admit(pseudonym(1)));
+    await phone.admit(applicant(pseudonym(1)));
+    const perPhone = await refusal(phone.admit(applicant(pseudonym(1))));
     const service = admissionWith({ LIMIT_GLOBAL: '1/1' });
-    const whole = await refusal(service.admit(pseudonym(2)));
+    const whole = await refusal(service.admit(applicant(pseudonym(2))));
     expect([perPhone.code, whole.code]).toEqual(['rate_limited', 'overloaded']);
     for (const { retryAfterSeconds } of [perPhone, whole]) expect([1, 2]).toContain(retryAfterSeconds);
     await sleep(Math.max(perPhone.retryAfterSeconds!, whole.retryAfterSeconds!) * 1_000 + 5);
-    expect(await service.admit(pseudonym(2))).toBeDefined();
-    expect(await phone.admit(pseudonym(1))).toBeDefined();
+    expect(await service.admit(applicant(pseudonym(2)))).toBeDefined();
+    expect(await phone.admit(applicant(pseudonym(1)))).toBeDefined();
   });
 
   it('waits for the longest of the windows that refuse', async () => {
     const admission = admissionWith({ LIMIT_PHONE: '1/30,1/300,1/3600' });
-    await admission.admit(pseudonym(1));
-    const { retryAfterSeconds } = await refusal(admission.admit(pseudonym(1)));
+    await admission.admit(applicant(pseudonym(1)));
+    const { retryAfterSeconds } = await refusal(admission.admit(applicant(pseudonym(1))));
     expect(retryAfterSeconds).toBeGreaterThan(3_500);
     expect(retryAfterSeconds).toBeLessThanOrEqual(3_601);
   });
 
   it('lets nothing live for ever, and holds no more than pseudonyms and numbers', async () => {
     const admission = admissionWith({ LIMIT_PHONE: '5/60,9/86400', BUDGET_PAISE_PER_DAY: '1000' });
-    await admission.refund(await admission.admit(pseudonym(1)));
+    await admission.refund(await admission.admit(applicant(pseudonym(1))));
+    const usage = `otp-login:{admission}:ledger:usage:${Math.floor(((await redisNow()) + 19_800_000) / 86_400_000)}`;
     expect((await raw.keys('*')).sort()).toEqual(
-      [MINUTES, QUARTERS, `${PHONE_LIST}${pseudonym(1)}`, SERVICE_LIST].sort(),
+      [
+        MINUTES,
+        QUARTERS,
+        `${PHONE_LIST}${pseudonym(1)}`,
+        SERVICE_LIST,
+        'otp-login:{admission}:guard:scope:network:203.0.113.0/24',
+        'otp-login:{admission}:guard:scope:series:987654',
+        'otp-login:{admission}:guard:scope:service',
+        'otp-login:{admission}:ledger',
+        usage,
+      ].sort(),
     );
     for (const ttl of await timesToLive()) expect(ttl).toBeGreaterThan(0);
     expect(await raw.ttl(`${PHONE_LIST}${pseudonym(1)}`)).toBeGreaterThan(86_000);
@@ -511,8 +529,11 @@ describe('the admission of an SMS', () => {
     it('charges the minute and the quarter hour of now', async () => {
       const { minute, quarter } = await currentBuckets();
       const admission = admissionWith({ SMS_PRICE_PAISE: '30' });
-      expect((await admission.admit(pseudonym(1))).charged).toEqual([String(minute), String(quarter)]);
-      await admission.admit(pseudonym(2));
+      expect((await admission.admit(applicant(pseudonym(1)))).charged).toEqual([
+        String(minute),
+        String(quarter),
+      ]);
+      await admission.admit(applicant(pseudonym(2)));
       expect(await raw.hgetall(MINUTES)).toEqual({ [minute]: '60' });
       expect(await raw.hgetall(QUARTERS)).toEqual({ [quarter]: '60' });
     });
@@ -521,12 +542,12 @@ describe('the admission of an SMS', () => {
       const { minute } = await currentBuckets();
       const admission = admissionWith(HOUR);
       await raw.hset(MINUTES, { [minute - 60]: 100 });
-      expect((await refusal(admission.admit(pseudonym(1)))).code).toBe('sms_unavailable');
+      expect((await refusal(admission.admit(applicant(pseudonym(1))))).code).toBe('sms_unavailable');
       expect(await raw.hexists(MINUTES, String(minute - 60))).toBe(1);
 
       await raw.del(MINUTES);
       await raw.hset(MINUTES, { [minute - 61]: 100, [minute - 5_000]: 100, [minute - 59]: 75 });
-      await admission.admit(pseudonym(1));
+      await admission.admit(applicant(pseudonym(1)));
       expect(await raw.hgetall(MINUTES)).toEqual({ [minute - 59]: '75', [minute]: '25' });
     });
 
@@ -534,12 +555,12 @@ describe('the admission of an SMS', () => {
       const { quarter } = await currentBuckets();
       const admission = admissionWith(DAY);
       await raw.hset(QUARTERS, { [quarter - 96]: 100 });
-      expect((await refusal(admission.admit(pseudonym(1)))).code).toBe('sms_unavailable');
+      expect((await refusal(admission.admit(applicant(pseudonym(1))))).code).toBe('sms_unavailable');
       expect(await raw.hexists(QUARTERS, String(quarter - 96))).toBe(1);
 
       await raw.del(QUARTERS);
       await raw.hset(QUARTERS, { [quarter - 97]: 100, [quarter - 500]: 100, [quarter - 95]: 75 });
-      await admission.admit(pseudonym(1));
+      await admission.admit(applicant(pseudonym(1)));
       expect(await raw.hgetall(QUARTERS)).toEqual({ [quarter - 95]: '75', [quarter]: '25' });
     });
 
@@ -547,7 +568,7 @@ describe('the admission of an SMS', () => {
       const { minute, quarter } = await currentBuckets();
       await raw.hset(MINUTES, { [minute - 5_000]: 25 });
       await raw.hset(QUARTERS, { [quarter - 500]: 25 });
-      await admissionWith({}).admit(pseudonym(1));
+      await admissionWith({}).admit(applicant(pseudonym(1)));
       expect(await raw.hgetall(MINUTES)).toEqual({ [minute]: '25' });
       expect(await raw.hgetall(QUARTERS)).toEqual({ [quarter]: '25' });
     });
@@ -556,7 +577,7 @@ describe('the admission of an SMS', () => {
       const { minute } = await currentBuckets();
       await raw.hset(MINUTES, { [minute - 40]: 10, [minute - 30]: 40, [minute - 10]: 50 });
       const before = await redisNow();
-      const { retryAfterSeconds } = await refusal(admissionWith(HOUR).admit(pseudonym(1)));
+      const { retryAfterSeconds } = await refusal(admissionWith(HOUR).admit(applicant(pseudonym(1))));
       // The 10 paise that leave first are not enough.
       const opensAt = (minute - 30 + 61) * MINUTE_MS;
       expect(retryAfterSeconds).toBeLessThanOrEqual(Math.ceil((opensAt - before) / 1_000));
@@ -568,14 +589,18 @@ describe('the admission of an SMS', () => {
       await raw.hset(MINUTES, { [minute - 30]: 100 });
       await raw.hset(QUARTERS, { [quarter - 10]: 100 });
       const before = await redisNow();
-      const { retryAfterSeconds } = await refusal(admissionWith({ ...HOUR, ...DAY }).admit(pseudonym(1)));
+      const { retryAfterSeconds } = await refusal(
+        admissionWith({ ...HOUR, ...DAY }).admit(applicant(pseudonym(1))),
+      );
       const opensAt = (quarter - 10 + 97) * QUARTER_MS;
       expect(retryAfterSeconds).toBeLessThanOrEqual(Math.ceil((opensAt - before) / 1_000));
       expect(retryAfterSeconds).toBeGreaterThanOrEqual(Math.ceil((opensAt - (await redisNow())) / 1_000));
     });
 
     it.each(['0', '24'])('sends nothing on a budget of %s paise', async (budget) => {
-      const error = await refusal(admissionWith({ BUDGET_PAISE_PER_DAY: budget }).admit(pseudonym(1)));
+      const error = await refusal(
+        admissionWith({ BUDGET_PAISE_PER_DAY: budget }).admit(applicant(pseudonym(1))),
+      );
       expect(error.code).toBe('sms_unavailable');
       expect(error.retryAfterSeconds).toBeGreaterThan(0);
       expect(await contents()).toEqual({});
@@ -584,17 +609,17 @@ describe('the admission of an SMS', () => {
     it('has room for one more after a refund, and counts the limits as before', async () => {
       const admission = admissionWith({ ...HOUR, ...DAY });
       const charges: Admitted[] = [];
-      for (const person of [1, 2, 3, 4]) charges.push(await admission.admit(pseudonym(person)));
-      await refusal(admission.admit(pseudonym(5)));
+      for (const person of [1, 2, 3, 4]) charges.push(await admission.admit(applicant(pseudonym(person))));
+      await refusal(admission.admit(applicant(pseudonym(5))));
       await admission.refund(charges[0]!);
       expect(await raw.llen(SERVICE_LIST)).toBe(4);
-      await admission.admit(pseudonym(5));
-      expect((await refusal(admission.admit(pseudonym(6)))).code).toBe('sms_unavailable');
+      await admission.admit(applicant(pseudonym(5)));
+      expect((await refusal(admission.admit(applicant(pseudonym(6))))).code).toBe('sms_unavailable');
     });
 
     it('gives back no more than was charged, however often it is asked', async () => {
       const replicas = replicasWith({ ...HOUR, ...DAY });
-      const charge = await replicas[0]!.admit(pseudonym(1));
+      const charge = await replicas[0]!.admit(applicant(pseudonym(1)));
       await Promise.all(Array.from({ length: 30 }, (_, i) => replicas[i % CONNECTIONS]!.refund(charge)));
       expect(await raw.hgetall(MINUTES)).toEqual({ [charge.charged[0]]: '0' });
       expect(await raw.hgetall(QUARTERS)).toEqual({ [charge.charged[1]]: '0' });
@@ -603,7 +628,7 @@ describe('the admission of an SMS', () => {
 
     it('brings no bucket back that has gone, and so no key without a time to live', async () => {
       const admission = admissionWith({ ...HOUR, ...DAY });
-      const charge = await admission.admit(pseudonym(1));
+      const charge = await admission.admit(applicant(pseudonym(1)));
       await raw.del(MINUTES);
       await admission.refund(charge);
       expect(await raw.exists(MINUTES)).toBe(0);
@@ -613,7 +638,7 @@ describe('the admission of an SMS', () => {
       await admission.refund(charge);
       expect(await raw.exists(MINUTES, QUARTERS)).toBe(0);
 
-      const next = await admission.admit(pseudonym(2));
+      const next = await admission.admit(applicant(pseudonym(2)));
       await admission.refund({ ...next, charged: ['1', '1'] });
       expect(await raw.hgetall(MINUTES)).toEqual({ [next.charged[0]]: '25' });
       for (const ttl of await timesToLive()) expect(ttl).toBeGreaterThan(0);

@@ -1,0 +1,16 @@
+import { ValidateBy, type ValidationOptions } from 'class-validator';
+import { isPhoneNumber, isTestNumber } from './phone-number';
+
+/** Holds for what {@link isPhoneNumber} calls a phone number, and for the form of test numbers; there is no other rule. */
+export function IsPhoneNumber(options?: ValidationOptions): PropertyDecorator {
+  return ValidateBy(
+    {
+      name: 'isPhoneNumber',
+      validator: {
+        validate: (value) => isPhoneNumber(value) || isTestNumber(value),
+        defaultMessage: () => '$property must be an Indian mobile number in E.164 form: +91 and ten digits',
+      },
+    },
+    options,
+  );
+}
