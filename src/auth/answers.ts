@@ -59,6 +59,14 @@ export class VerifiedAnswer extends TokensAnswer {
   @ApiProperty({ enum: [true], example: true })
   verified!: true;
 
+  @ApiProperty({
+    description:
+      'Keep it on the device, and give it to send-otp and verify-otp the next time: strangers who know the number then ' +
+      'cannot lock its owner out. It logs nobody in, lives 90 days, and ends with `DELETE /auth/sessions`.',
+    example: 'Y7nRtAxB2c4D6e8FmJkq1p.1795255812000.q1pY7n.Zf3v0x5QW8mJkq1pY7nRtAxB2c4D6e8F0g1H3i5J7k9',
+  })
+  deviceToken!: string;
+
   @ApiProperty({ type: UserAnswer })
   user!: UserAnswer;
 }

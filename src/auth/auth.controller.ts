@@ -44,6 +44,7 @@ export class AuthController {
     'idempotency_in_progress',
     'payload_too_large',
     'unsupported_media_type',
+    'challenge_required',
     'phone_locked',
     'rate_limited',
     'internal_error',
@@ -54,12 +55,15 @@ export class AuthController {
     'upstream_timeout',
   )
   async sendOtp(
-    @Body() { phoneNumber }: SendOtpBody,
+    @Body() { phoneNumber, deviceToken, altcha: solution }: SendOtpBody,
     @IdempotencyKey() idempotencyKey: string | undefined,
+    @Req() request: FastifyRequest,
   ): Promise<OtpRequestAnswer> {
+    const address = this.clientAddress.of(request);
+    const asker = { address, deviceToken, solution, idempotencyKey };
     const { requestId, expiresAt, attemptsLeft, resendAt, delivery } = await this.otp.request(
       phoneNumber,
-      idempotencyKey,
+      asker,
     );
     return {
       requestId,
@@ -124,7 +128,7 @@ export class AuthController {
     'upstream_timeout',
   )
   async verifyOtp(
-    @Body() { requestId, otpCode, tokenDelivery }: VerifyOtpBody,
+    @Body() { requestId, otpCode, tokenDelivery, deviceToken }: VerifyOtpBody,
     @IdempotencyKey() idempotencyKey: string | undefined,
     @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
@@ -132,11 +136,10 @@ export class AuthController {
     const byCookie = tokenDelivery === 'cookie';
     // Before an attempt is taken: a refused call changes nothing.
     if (byCookie) this.cookie.checkOrigin(request);
-    const verified = await this.otp.verify(requestId, otpCode, idempotencyKey, tokenDelivery ?? 'body');
-    const session = await this.sessions.open(
-      verified,
-      describeClient(request, this.clientAddress.of(request)),
-    );
+    const address = this.clientAddress.of(request);
+    const asker = { address, deviceToken, idempotencyKey };
+    const verified = await this.otp.verify(requestId, otpCode, asker, tokenDelivery ?? 'body');
+    const session = await this.sessions.open(verified, describeClient(request, address));
     const { refreshToken, ...tokens } = await this.tokens.issue(session);
     if (byCookie) this.cookie.set(reply, refreshToken, tokens.refreshExpiresIn);
     return {
@@ -144,6 +147,7 @@ export class AuthController {
       tokenType: 'Bearer',
       ...tokens,
       ...(byCookie ? {} : { refreshToken }),
+      deviceToken: this.otp.deviceToken(verified, session.id, session.authenticatedAt),
       user: { id: session.subject, phoneNumber: session.phoneNumber },
     };
   }

@@ -1,27 +1,21 @@
+import { applyDecorators } from '@nestjs/common';
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
-import {
-  IsIn,
-  IsString,
-  Matches,
-  MaxLength,
-  MinLength,
-  ValidateBy,
-  ValidateIf,
-  type ValidationOptions,
-} from 'class-validator';
-import { isPhoneNumber, type PhoneNumber } from '../phone-number/phone-number';
+import { IsIn, IsString, Matches, MaxLength, MinLength, ValidateIf } from 'class-validator';
+import { IsPhoneNumber } from '../phone-number/is-phone-number';
+import type { PhoneNumber } from '../phone-number/phone-number';
 
-/** Holds for what {@link isPhoneNumber} calls a phone number; there is no second rule. */
-export function IsPhoneNumber(options?: ValidationOptions): PropertyDecorator {
-  return ValidateBy(
-    {
-      name: 'isPhoneNumber',
-      validator: {
-        validate: isPhoneNumber,
-        defaultMessage: () => '$property must be an Indian mobile number in E.164 form: +91 and ten digits',
-      },
-    },
-    options,
+/** One that is not good is ignored: who kept a token for too long must not be locked out by it. */
+function IsDeviceToken(): PropertyDecorator {
+  return applyDecorators(
+    ApiPropertyOptional({
+      description:
+        'The `deviceToken` of an earlier login with this number. When strangers used up what the number may send and ' +
+        'try, its holder has 5 SMS and 10 wrong codes a day more. One that is not good is ignored.',
+      maxLength: 512,
+    }),
+    ValidateIf((body: { deviceToken?: unknown }) => body.deviceToken !== undefined),
+    IsString(),
+    MaxLength(512),
   );
 }
 
@@ -34,6 +28,20 @@ export class SendOtpBody {
   })
   @IsPhoneNumber()
   phoneNumber!: PhoneNumber;
+
+  @IsDeviceToken()
+  deviceToken?: string;
+
+  @ApiPropertyOptional({
+    description:
+      'The solution of the `challenge` of a 428, as the ALTCHA widget gives it: base64 of a JSON text. It works once, for ' +
+      'this phone number and this client address, for five minutes.',
+    maxLength: 4096,
+  })
+  @ValidateIf((body: SendOtpBody) => body.altcha !== undefined)
+  @IsString()
+  @MaxLength(4096)
+  altcha?: string;
 }
 
 export class VerifyOtpBody {
@@ -52,10 +60,12 @@ export class VerifyOtpBody {
     pattern: '^[0-9]{4,8}$',
     example: '123456',
   })
-  // The type first: a regular expression would accept an array by its toString.
   @IsString()
   @Matches(/^[0-9]{4,8}$/, { message: '$property must be a string of 4 to 8 digits' })
   otpCode!: string;
+
+  @IsDeviceToken()
+  deviceToken?: string;
 
   @ApiPropertyOptional({
     enum: ['body', 'cookie'],

@@ -15,6 +15,7 @@ import { ApiBearerAuth, ApiNoContentResponse, ApiOkResponse, ApiOperation, ApiTa
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ApiError } from '../errors/api-error';
 import { ApiProblems } from '../errors/api-problems';
+import { Numbers } from '../otp/numbers';
 import { SessionsService, type Session } from '../sessions/sessions.service';
 import { TokensService } from '../tokens/tokens.service';
 import { bearerToken, BearerGuard, CurrentSession } from './bearer.guard';
@@ -27,6 +28,7 @@ import { EndSessionsQuery, RefreshTokenBody, SessionsAnswer, TokensAnswer } from
 export class SessionsController {
   constructor(
     private readonly sessions: SessionsService,
+    private readonly numbers: Numbers,
     private readonly tokens: TokensService,
     private readonly cookie: RefreshCookie,
   ) {}
@@ -176,6 +178,11 @@ export class SessionsController {
     'store_unavailable',
   )
   async endAll(@CurrentSession() current: Session, @Query() query: EndSessionsQuery): Promise<void> {
-    await this.sessions.endAll(current.subject, query.others === 'true' ? current.id : undefined);
+    const kept = query.others === 'true' ? current : undefined;
+    // First: should the store go away in between, this token can still ask for the rest. And once more: a session that
+    // was opened in between has ended, but its device's token is younger than the first end.
+    await this.numbers.endDevices(current.phoneNumber, kept);
+    await this.sessions.endAll(current.subject, kept?.id);
+    await this.numbers.endDevices(current.phoneNumber, kept);
   }
 }

@@ -1,7 +1,7 @@
 /** Every error that a caller can be told, a closed set: code, HTTP status, and the title in words. */
 export const ERROR_CODES = {
   validation_failed: { status: 400, title: 'The request does not hold' },
-  phone_number_rejected: { status: 400, title: 'The phone number was refused by the SMS provider' },
+  phone_number_rejected: { status: 400, title: 'The phone number is refused' },
   otp_incorrect: { status: 400, title: 'The code is wrong' },
   unauthenticated: { status: 401, title: 'No valid access token' },
   refresh_token_invalid: { status: 401, title: 'The refresh token is not valid' },
@@ -17,6 +17,7 @@ export const ERROR_CODES = {
   payload_too_large: { status: 413, title: 'The request is too large' },
   unsupported_media_type: { status: 415, title: 'Unsupported media type' },
   idempotency_key_reused: { status: 422, title: 'The Idempotency-Key was used with another body' },
+  challenge_required: { status: 428, title: 'Proof of work is required first' },
   phone_locked: { status: 429, title: 'Too many wrong codes for this phone number' },
   rate_limited: { status: 429, title: 'Too many requests' },
   internal_error: { status: 500, title: 'Internal error' },
@@ -42,6 +43,8 @@ export interface ApiErrorDetails {
   /** Rounded up to whole seconds, at least 1. Every 429 and 503 has one; 1 when none is given. */
   retryAfterSeconds?: number;
   errors?: FieldError[];
+  /** What is to be solved before the request may come again; of ALTCHA's protocol. */
+  proofOfWork?: object;
   /** How to authenticate instead of by a bearer token, for WWW-Authenticate. */
   challenge?: string;
   /** The private reason. Of an internal error it is logged; it cannot reach the caller: only the filter writes bodies. */
@@ -55,6 +58,7 @@ export class ApiError extends Error {
   readonly attemptsLeft: number | undefined;
   readonly retryAfterSeconds: number | undefined;
   readonly errors: FieldError[] | undefined;
+  readonly proofOfWork: object | undefined;
   readonly challenge: string | undefined;
 
   constructor(
@@ -67,6 +71,7 @@ export class ApiError extends Error {
     this.detail = details.detail;
     this.attemptsLeft = details.attemptsLeft;
     this.errors = details.errors;
+    this.proofOfWork = details.proofOfWork;
     this.challenge = details.challenge;
     const wait = details.retryAfterSeconds;
     // RFC 9110 section 10.2.3: delay-seconds is a whole number. 429, 503 and 409 always say when to come back.

@@ -46,6 +46,16 @@ class Problem {
 
   @ApiPropertyOptional({ type: [FieldProblem] })
   errors?: FieldProblem[];
+
+  @ApiPropertyOptional({
+    type: 'object',
+    additionalProperties: true,
+    description:
+      'Of a 428: what is to be solved, of ALTCHA’s protocol (version 2), as their widget and library take it.',
+    properties: { parameters: { type: 'object', additionalProperties: true }, signature: { type: 'string' } },
+    required: ['parameters', 'signature'],
+  })
+  challenge?: object;
 }
 
 /** What says when to come back, in the OpenAPI document. */
@@ -66,6 +76,22 @@ const DETAILS: Partial<Record<ErrorCode, ApiErrorDetails>> = {
     ],
   },
   otp_incorrect: { attemptsLeft: 2 },
+  challenge_required: {
+    proofOfWork: {
+      parameters: {
+        algorithm: 'PBKDF2/SHA-256',
+        cost: 1000,
+        data: { for: 'q1pY7nRtAxB2c4D6e8F0g1', key: 'q1pY7n' },
+        expiresAt: 1795255812,
+        keyLength: 32,
+        keyPrefix: '9f86d081884c7d659a2feaa0c55ad015',
+        keySignature: 'a3bf4f1b2b0b822cd15d6c15b0f00a08a3bf4f1b2b0b822cd15d6c15b0f00a08',
+        nonce: '5e884898da28047151d0e56f8dc62927',
+        salt: '6b86b273ff34fce19d6b804eff5a3f57',
+      },
+      signature: 'b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9',
+    },
+  },
   phone_locked: { retryAfterSeconds: 3_600 },
   rate_limited: { retryAfterSeconds: 30 },
 };

@@ -14,6 +14,7 @@ export function problemBody(error: ApiError): Record<string, unknown> {
     ...(error.attemptsLeft === undefined ? {} : { attemptsLeft: error.attemptsLeft }),
     ...(error.retryAfterSeconds === undefined ? {} : { retryAfterSeconds: error.retryAfterSeconds }),
     ...(error.errors === undefined ? {} : { errors: error.errors }),
+    ...(error.proofOfWork === undefined ? {} : { challenge: error.proofOfWork }),
   };
 }
 

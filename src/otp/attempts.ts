@@ -6,9 +6,11 @@ import { Script } from '../redis/script';
 import { Store } from '../redis/store';
 import { limitArguments } from '../throttling/redis-throttler-storage';
 import { ChallengeRecords } from './challenge-records';
+import { NUMBER_FUNCTIONS, KNOWN_MS } from './challenges';
+import { DEVICE_CODES, type Device } from './device-tokens';
 
-const TAKE_ATTEMPT = Script.load(__dirname, 'take-attempt');
-const CONSUME = Script.load(__dirname, 'consume');
+const TAKE_ATTEMPT = Script.load(__dirname, 'take-attempt', NUMBER_FUNCTIONS);
+const CONSUME = Script.load(__dirname, 'consume', NUMBER_FUNCTIONS);
 const GIVE_BACK = Script.load(__dirname, 'give-back');
 const SETTLE = Script.load(__dirname, 'settle');
 
@@ -26,6 +28,12 @@ export interface Attempt {
   attemptsLeft: number;
   /** The timestamp under which it stands among the number's failures, until it turns out right. */
   failure: string;
+  /** Whose failures these are. */
+  allowance: 'phone' | 'device';
+  /** Milliseconds since the failure before, or -1. */
+  quietMs: number;
+  /** The SMS that carried the code, as the ledger knows it; empty for one without. */
+  sms: string;
   /** It repeats one that was right: there is nothing to look at. */
   wasRight: boolean;
 }
@@ -44,23 +52,48 @@ export class Attempts {
    * (also for an id that is not ours), `otp_attempts_exhausted`, `phone_locked`, and for a repeat `otp_incorrect`,
    * `idempotency_key_reused`, `idempotency_in_progress`.
    */
-  async take(requestId: string, repeat?: Repeat): Promise<Attempt> {
+  async take(requestId: string, repeat?: Repeat, device?: Device): Promise<Attempt> {
     if (!this.records.isRequestId(requestId)) throw new ApiError('otp_expired');
     const keys = this.records.keys(requestId);
     const answer = (await this.store.run(
       TAKE_ATTEMPT,
-      [keys.challenge, keys.codes, keys.failed, keys.cleared],
-      [repeat?.field ?? '', repeat?.fingerprint ?? '', ...limitArguments(this.config.limitFailedCodes)],
+      [
+        keys.challenge,
+        keys.codes,
+        keys.failed,
+        keys.cleared,
+        keys.deviceFailed,
+        keys.devicesEnded,
+        keys.blocked,
+      ],
+      [
+        repeat?.field ?? '',
+        repeat?.fingerprint ?? '',
+        device?.issuedAt ?? '',
+        device?.id ?? '',
+        ...limitArguments(this.config.limitFailedCodes),
+        ...limitArguments(DEVICE_CODES),
+      ],
     )) as
-      | ['taken', number, string, string, string, string]
+      | ['taken', number, string, string, string, string, string, 'phone' | 'device', number]
       | ['replay', string]
       | ['expired' | 'exhausted' | 'other body']
       | ['locked' | 'in progress' | 'incorrect', number];
     switch (answer[0]) {
       case 'taken': {
-        const [, attemptsLeft, failure, sealed, nonce, upstreamId] = answer;
+        const [, attemptsLeft, failure, sealed, nonce, upstreamId, sms, allowance, quietMs] = answer;
         const phone = await this.openTaken(requestId, sealed, repeat);
-        return { phone, nonce, upstreamId, attemptsLeft, failure, wasRight: false };
+        return {
+          phone,
+          nonce,
+          upstreamId,
+          attemptsLeft,
+          failure,
+          allowance,
+          quietMs,
+          sms,
+          wasRight: false,
+        };
       }
       case 'replay':
         return {
@@ -69,6 +102,9 @@ export class Attempts {
           upstreamId: '',
           attemptsLeft: 0,
           failure: '',
+          allowance: 'phone',
+          quietMs: -1,
+          sms: '',
           wasRight: true,
         };
       case 'expired':
@@ -87,12 +123,19 @@ export class Attempts {
   }
 
   /** Uses the challenge up. False when another answer was first. */
-  async consume(requestId: string, { failure }: Attempt, repeat?: Repeat): Promise<boolean> {
+  async consume(requestId: string, attempt: Attempt, repeat?: Repeat): Promise<boolean> {
     const keys = this.records.keys(requestId);
     const consumed = await this.store.run(
       CONSUME,
-      [keys.challenge, keys.codes, keys.failed, keys.cleared],
-      [failure, repeat?.field ?? '', repeat?.fingerprint ?? ''],
+      [
+        keys.challenge,
+        keys.codes,
+        this.failedKey(requestId, attempt),
+        keys.cleared,
+        keys.blocked,
+        keys.known,
+      ],
+      [attempt.failure, repeat?.field ?? '', repeat?.fingerprint ?? '', KNOWN_MS],
     );
     return consumed === 1;
   }
@@ -105,9 +148,14 @@ export class Attempts {
   }
 
   /** Gives an attempt back that upstream certainly did not look at. */
-  async giveBack(requestId: string, { failure }: Attempt): Promise<void> {
-    const keys = this.records.keys(requestId);
-    await this.store.run(GIVE_BACK, [keys.challenge, keys.failed], [failure]);
+  async giveBack(requestId: string, attempt: Attempt): Promise<void> {
+    const { challenge } = this.records.keys(requestId);
+    await this.store.run(GIVE_BACK, [challenge, this.failedKey(requestId, attempt)], [attempt.failure]);
+  }
+
+  private failedKey(requestId: string, { allowance }: Attempt): string {
+    const { failed, deviceFailed } = this.records.keys(requestId);
+    return allowance === 'device' ? deviceFailed : failed;
   }
 
   /** The phone number of an attempt; the Idempotency-Key of one that does not open is settled like any other answer. */

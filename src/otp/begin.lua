@@ -1,36 +1,42 @@
 -- Opens a pending challenge for a person. Pending voids nothing yet: a stranger's send that fails must not void a
 -- person's login. A locked number is refused here, before an SMS is paid for.
--- KEYS challenge, codes (hash: the live nonce and the next one), failed codes (list), cleared (time of a success), and
---      under an Idempotency-Key its record (hash: state, until, request, answer, resend); all in {pseudonym}
+-- KEYS challenge, codes (hash: the live nonce and the next one), failed codes (list), cleared (time of a success), failed
+--      codes of devices (list), end of devices, blocked, known (it logged in within 30 days), and under an
+--      Idempotency-Key its record (hash: state, until, request, answer, resend, sms); all in {pseudonym}
 -- ARGV fresh nonce, '1' when a code may be sent again, known secrets ',id,id,', time to live (ms), a code's whole
---      life (ms), attempts, encrypted phone number, the challenge's own part of the request id, limits of failed codes
--- Returns {'locked', ms}, or {'begun', nonce, life (ms), part of the request id, ms until a resend or -1: it was
---      admitted and may have been sent}; for a key that was used {'replay', part of the request id, answer} or
---      {'in progress', ms}.
+--      life (ms), attempts, encrypted phone number, the challenge's own part of the request id, when the device's token
+--      was issued (ms) or '', the device, how long a login counts (ms), limits of failed codes, those of devices
+-- Returns {'locked', ms}, {'blocked'}, or {'begun', nonce, life (ms), part of the request id, ms until a resend or -1: it
+--      was admitted and may have been sent, its SMS, 1 by a device's token, 1 when the number logged in before}; for a key
+--      that was used {'replay', part of the request id, answer} or {'in progress', ms}.
 -- One script, because two sends at once must agree on one code: the person would read the wrong one of two SMS. And of
 -- two requests under one key one must see the other.
 local fresh, resend, known = ARGV[1], ARGV[2] == '1', ARGV[3]
 local ttl, life, attempts, phone = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local now = now_ms()
 
-local record, request = KEYS[5], ARGV[8]
-local state, taken_until, first, answer, resend_at
+local record, request = KEYS[9], ARGV[8]
+local state, taken_until, first, answer, resend_at, sms
 if record then
-  state, taken_until, first, answer, resend_at =
-    unpack(redis.call('HMGET', record, 'state', 'until', 'request', 'answer', 'resend'))
+  state, taken_until, first, answer, resend_at, sms =
+    unpack(redis.call('HMGET', record, 'state', 'until', 'request', 'answer', 'resend', 'sms'))
   if state == 'done' then return { 'replay', first, answer } end
   -- After a crash the place of the first stays taken for a minute.
   if state == 'flight' and now < tonumber(taken_until) then return { 'in progress', taken_until - now } end
 end
 
-local wait = failed_wait(KEYS[3], KEYS[4], now, 9)
+if redis.call('GET', KEYS[7]) == 'blocked' then return { 'blocked' } end
+local device = device_lives(KEYS[6], ARGV[9], ARGV[10])
+local wait = codes_wait({ failed = KEYS[3], cleared = KEYS[4], device_failed = KEYS[5] }, now, 12, device)
 if wait > 0 then return { 'locked', wait } end
+-- The device's token says so too, when Redis was lost since.
+local returning = redis.call('EXISTS', KEYS[8]) == 1 or (device and now - tonumber(ARGV[9]) <= tonumber(ARGV[11]))
 
 -- A repeat of one that failed resumes it: the same challenge, so the same code under the same key of upstream.
 if state then
   local pending = string.sub(KEYS[1], 1, -#request - 1) .. first
   local stage, nonce, issued, expires = unpack(redis.call('HMGET', pending, 'state', 'nonce', 'issued', 'expires'))
-  if stage == 'pending' and tonumber(expires) > now then
+  if stage == 'pending' and tonumber(expires) > now and not block_voids(KEYS[7], issued) then
     -- Counted anew, so its code gets a full life, as far as a code's whole life allows.
     if not resend_at then
       expires = math.min(now + ttl, tonumber(issued) + life)
@@ -39,7 +45,10 @@ if state then
       redis.call('PEXPIREAT', record, text(expires))
     end
     redis.call('HSET', record, 'state', 'flight', 'until', text(now + 60000))
-    return { 'begun', nonce, expires - now, first, resend_at and math.max(0, resend_at - now) or -1 }
+    local resend_after = resend_at and math.max(0, resend_at - now) or -1
+    return {
+      'begun', nonce, expires - now, first, resend_after, sms or '', device and 1 or 0, returning and 1 or 0,
+    }
   end
 end
 
@@ -56,7 +65,10 @@ if resend then
   nonce, issued, slot = again('live')
   if not nonce then nonce, issued, slot = again('next') end
 end
-if not nonce then nonce, issued, slot = fresh, now, 'next' end
+if not nonce then
+  -- Younger than the one that was used, also within one millisecond: else it would be taken for void.
+  nonce, issued, slot = fresh, math.max(now, tonumber(redis.call('HGET', KEYS[2], 'used:issued') or -1) + 1), 'next'
+end
 
 local expires = math.min(now + ttl, issued + life)
 redis.call('HSET', KEYS[1], 'state', 'pending', 'nonce', nonce, 'issued', text(issued), 'expires', text(expires),
@@ -69,7 +81,7 @@ end
 redis.call('PEXPIRE', KEYS[2], text(life))
 if record then
   redis.call('HSET', record, 'state', 'flight', 'until', text(now + 60000), 'request', request)
-  redis.call('HDEL', record, 'resend')
+  redis.call('HDEL', record, 'resend', 'sms')
   redis.call('PEXPIREAT', record, text(expires))
 end
-return { 'begun', nonce, expires - now, request, -1 }
+return { 'begun', nonce, expires - now, request, -1, '', device and 1 or 0, returning and 1 or 0 }

@@ -6,16 +6,18 @@ import { Codes } from './codes';
 import type { Challenge, Delivery, OtpProvider, Sent } from './otp-provider';
 import { UpstreamFaults } from './upstream-faults';
 
-// `status` is an open set: whatever else a 201 says, it was accepted.
+// `status` is an open set: whatever else it says, the SMS was accepted.
 const DELIVERIES = new Map<string | undefined, Delivery>([
   ['sent', 'sent'],
   ['delivered', 'delivered'],
   ['failed', 'failed'],
+  ['expired', 'failed'],
 ]);
 
 /** StartMessaging under the `caller` contract: this service makes the code and checks it; upstream only carries it. */
 @Injectable()
 export class CallerContract implements OtpProvider {
+  readonly name = 'startmessaging';
   readonly resendsCode = true;
 
   constructor(
@@ -32,7 +34,11 @@ export class CallerContract implements OtpProvider {
         expiryMinutes: Math.max(1, Math.floor(lifeSeconds / 60)),
         idempotencyKey,
       });
-      return { delivery: DELIVERIES.get(sent.status) ?? 'accepted', upstreamId: sent.id };
+      return {
+        delivery: DELIVERIES.get(sent.status) ?? 'accepted',
+        upstreamId: sent.id,
+        messageId: sent.messageId,
+      };
     } catch (error) {
       // The SMS may be on its way, and a repeat would be a second SMS and a second charge: the code works if it arrives.
       if (error instanceof StartMessagingError && error.accepted === 'unknown') {
@@ -41,6 +47,11 @@ export class CallerContract implements OtpProvider {
       }
       throw this.faults.translate(error);
     }
+  }
+
+  async delivery(messageId: string): Promise<{ delivery: Delivery; cost?: number | undefined }> {
+    const { status, cost } = await this.client.readMessage(messageId);
+    return { delivery: DELIVERIES.get(status) ?? 'accepted', cost };
   }
 
   verify({ phone, nonce }: { phone: PhoneNumber; nonce: string }, code: string): Promise<boolean> {

@@ -11,11 +11,18 @@ import { KEY_PREFIX } from '../redis/store';
 const REQUEST_ID = /^[\w-]{21}[AQgw][\w-]{21}[AQgw]$/;
 
 /** The keys of everything about one number: all on the number's own slot. */
-export interface ChallengeKeys {
-  challenge: string;
+export interface NumberKeys {
   codes: string;
   failed: string;
   cleared: string;
+  deviceFailed: string;
+  devicesEnded: string;
+  blocked: string;
+  known: string;
+}
+
+export interface ChallengeKeys extends NumberKeys {
+  challenge: string;
 }
 
 /** Names the records of challenges, and seals the phone number into them. */
@@ -43,12 +50,22 @@ export class ChallengeRecords {
   }
 
   keys(requestId: string): ChallengeKeys {
-    const person = personPrefix(requestId);
     return {
-      challenge: `${person}challenge:${ownPart(requestId)}`,
+      challenge: `${personPrefix(requestId)}challenge:${ownPart(requestId)}`,
+      ...this.numberKeys(pseudonymIn(requestId)),
+    };
+  }
+
+  numberKeys(pseudonym: string): NumberKeys {
+    const person = personPrefix(pseudonym);
+    return {
       codes: `${person}codes`,
       failed: `${person}failed`,
       cleared: `${person}cleared`,
+      deviceFailed: `${person}device-failed`,
+      devicesEnded: `${person}devices-ended`,
+      blocked: `${person}blocked`,
+      known: `${person}known`,
     };
   }
 
@@ -73,11 +90,16 @@ export class ChallengeRecords {
   }
 }
 
+/** The pseudonym of the number that a request id is bound to. */
+export function pseudonymIn(requestId: string): string {
+  return requestId.slice(0, 22);
+}
+
 /** The part of a request id that is the challenge's own. */
 export function ownPart(requestId: string): string {
   return requestId.slice(22);
 }
 
 function personPrefix(requestId: string): string {
-  return `${KEY_PREFIX}{${requestId.slice(0, 22)}}:`;
+  return `${KEY_PREFIX}{${pseudonymIn(requestId)}}:`;
 }

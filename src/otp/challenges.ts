@@ -7,15 +7,22 @@ import { Store } from '../redis/store';
 import { limitArguments } from '../throttling/redis-throttler-storage';
 import { ChallengeRecords, ownPart } from './challenge-records';
 import { Codes } from './codes';
+import { DEVICE_CODES, type Device } from './device-tokens';
 import type { Delivery, Sent } from './otp-provider';
 
-const BEGIN = Script.load(__dirname, 'begin');
+/** What scripts of this room ask about a number: its devices, and whether it is blocked. */
+export const NUMBER_FUNCTIONS = Script.functions(__dirname);
+
+const BEGIN = Script.load(__dirname, 'begin', NUMBER_FUNCTIONS);
 const FINISH = Script.load(__dirname, 'finish');
 const RELEASE = Script.load(__dirname, 'release');
 const STATUS = Script.load(__dirname, 'status');
 
 /** A code's whole life, resends included. */
-const CODE_LIFE_MS = 600_000;
+export const CODE_LIFE_MS = 600_000;
+/** For how long a login makes a number a known one. */
+export const KNOWN_MS = 30 * 86_400_000;
+const LOOK_EVERY_MS = 1_000;
 
 export interface PendingChallenge {
   requestId: string;
@@ -23,7 +30,11 @@ export interface PendingChallenge {
   nonce: string;
   lifeSeconds: number;
   /** Set when it was admitted before and may have been sent: a repeat under its key is not counted again. */
-  resumed: { resendAfterMs: number } | undefined;
+  resumed: { resendAfterMs: number; sms: string } | undefined;
+  /** It was asked for with the token of a device of this number. */
+  byDevice: boolean;
+  /** The number logged in within 30 days. */
+  returning: boolean;
 }
 
 /** What the asker of a code is told. */
@@ -37,7 +48,10 @@ export interface OtpRequest {
 
 export type OtpState = 'pending' | 'verified' | 'expired' | 'exhausted';
 
-/** The sending half of challenges. In Redis they are one hash each, beside the number's live code and its failures, all on the number's own slot. */
+/**
+ * The sending half of challenges. In Redis they are one hash each, beside the number's live code and its failures, all on
+ * the number's own slot.
+ */
 @Injectable()
 export class Challenges {
   constructor(
@@ -49,25 +63,38 @@ export class Challenges {
 
   /**
    * Opens a pending challenge: nothing can be verified by it, and it voids nothing. Under an Idempotency-Key a repeat
-   * finds the first answer, or resumes what failed. Throws `phone_locked`, `idempotency_in_progress`.
+   * finds the first answer, or resumes what failed. Throws `phone_locked`, `phone_number_rejected` when the number is
+   * blocked, `idempotency_in_progress`.
    */
   async begin(phone: PhoneNumber, resendsCode: boolean): Promise<PendingChallenge>;
   async begin(
     phone: PhoneNumber,
     resendsCode: boolean,
     record: string | undefined,
+    device?: Device,
   ): Promise<PendingChallenge | OtpRequest>;
   async begin(
     phone: PhoneNumber,
     resendsCode: boolean,
     record?: string,
+    device?: Device,
   ): Promise<PendingChallenge | OtpRequest> {
     const freshId = this.records.newRequestId(phone);
     const pseudonym = this.records.pseudonymOf(phone);
     const keys = this.records.keys(freshId);
     const answer = (await this.store.run(
       BEGIN,
-      [keys.challenge, keys.codes, keys.failed, keys.cleared, ...this.records.sendRecord(freshId, record)],
+      [
+        keys.challenge,
+        keys.codes,
+        keys.failed,
+        keys.cleared,
+        keys.deviceFailed,
+        keys.devicesEnded,
+        keys.blocked,
+        keys.known,
+        ...this.records.sendRecord(freshId, record),
+      ],
       [
         this.codes.nonce(),
         resendsCode ? 1 : 0,
@@ -77,10 +104,15 @@ export class Challenges {
         this.config.otpMaxAttempts,
         this.records.seal(phone, freshId),
         ownPart(freshId),
+        device?.issuedAt ?? '',
+        device?.id ?? '',
+        KNOWN_MS,
         ...limitArguments(this.config.limitFailedCodes),
+        ...limitArguments(DEVICE_CODES),
       ],
     )) as
-      | ['begun', string, number, string, number]
+      | ['begun', string, number, string, number, string, number, number]
+      | ['blocked']
       | ['replay', string, string]
       | ['locked' | 'in progress', number];
     switch (answer[0]) {
@@ -88,6 +120,8 @@ export class Challenges {
         throw new ApiError('phone_locked', { retryAfterSeconds: answer[1] / 1_000 });
       case 'in progress':
         throw new ApiError('idempotency_in_progress', { retryAfterSeconds: answer[1] / 1_000 });
+      case 'blocked':
+        throw new ApiError('phone_number_rejected');
       case 'replay': {
         const [expiresAt, attemptsLeft, resendAt, delivery = ''] = answer[2].split(':');
         return {
@@ -99,20 +133,28 @@ export class Challenges {
         };
       }
       case 'begun': {
-        const [, nonce, lifeMs, own, resendAfterMs] = answer;
+        const [, nonce, lifeMs, own, resendAfterMs, sms, byDevice, returning] = answer;
         return {
           requestId: pseudonym + own,
           pseudonym,
           nonce,
           lifeSeconds: lifeMs / 1_000,
-          resumed: resendAfterMs < 0 ? undefined : { resendAfterMs },
+          resumed: resendAfterMs < 0 ? undefined : { resendAfterMs, sms },
+          byDevice: byDevice === 1,
+          returning: returning === 1,
         };
       }
     }
   }
 
-  /** Opens the challenge to verification: from here on its code is the live one. */
-  async finish(requestId: string, sent: Sent, resendAfterMs: number, record?: string): Promise<OtpRequest> {
+  /** Opens the challenge to verification: from here on its code is the live one. `sms` is what the ledger calls it. */
+  async finish(
+    requestId: string,
+    sent: Sent,
+    resendAfterMs: number,
+    record?: string,
+    sms = '',
+  ): Promise<OtpRequest> {
     const keys = this.records.keys(requestId);
     const answer = (await this.store.run(
       FINISH,
@@ -124,6 +166,7 @@ export class Challenges {
         sent.attemptsLeft ?? -1,
         resendAfterMs,
         CODE_LIFE_MS,
+        sms,
       ],
     )) as [number, number, number] | null;
     // The store was emptied while the SMS was under way: its code can never be checked.
@@ -139,24 +182,29 @@ export class Challenges {
   }
 
   /** Releases an Idempotency-Key for a repeat, which resumes this challenge; admitted anew unless it may have been sent. */
-  async release(requestId: string, record: string, resendAfterMs?: number): Promise<void> {
+  async release(requestId: string, record: string, resendAfterMs?: number, sms = ''): Promise<void> {
     await this.store.run(RELEASE, this.records.sendRecord(requestId, record), [
       ownPart(requestId),
       Math.floor(resendAfterMs ?? -1),
+      sms,
     ]);
   }
 
-  /** How a challenge stands. Throws `otp_expired` for an id that is not ours, or no longer. */
-  async status(requestId: string): Promise<OtpRequest & { state: OtpState }> {
+  /**
+   * How a challenge stands; `look` is the SMS that this asker shall look up, one of many does. Throws `otp_expired` for an
+   * id that is not ours, or no longer.
+   */
+  async status(requestId: string): Promise<OtpRequest & { state: OtpState; look: string }> {
     if (!this.records.isRequestId(requestId)) throw new ApiError('otp_expired');
     const keys = this.records.keys(requestId);
-    const answer = (await this.store.run(STATUS, [keys.challenge, keys.codes], [])) as
-      [OtpState, number, number, number, Delivery] | [];
+    const answer = (await this.store.run(STATUS, [keys.challenge, keys.codes], [LOOK_EVERY_MS])) as
+      [OtpState, number, number, number, Delivery, string] | [];
     if (answer.length === 0) throw new ApiError('otp_expired');
-    const [state, attemptsLeft, expiresAt, resendAt, delivery] = answer;
+    const [state, attemptsLeft, expiresAt, resendAt, delivery, look] = answer;
     return {
       requestId,
       state,
+      look,
       attemptsLeft,
       expiresAt: new Date(expiresAt),
       resendAt: new Date(resendAt),

@@ -1,11 +1,13 @@
 -- Uses a challenge up, once: of two right answers at once one gets the session. Its code is void with it, for every
 -- request id that carried it. The number's failures of the last hour are cleared.
--- KEYS challenge, codes, failed codes, cleared; all in {pseudonym}
--- ARGV the failure that the attempt was counted as, name of the Idempotency-Key's field or '', fingerprint of the body
+-- KEYS challenge, codes, the list that the attempt was counted in, cleared, blocked, known; all in {pseudonym}
+-- ARGV the failure that the attempt was counted as, name of the Idempotency-Key's field or '', fingerprint of the body, how
+--      long a login counts (ms)
 -- Returns 1, or 0 when it was used or replaced meanwhile.
 -- One script, because between a check and a write two replicas would both open a session.
 local state, nonce, issued = unpack(redis.call('HMGET', KEYS[1], 'state', 'nonce', 'issued'))
-if state ~= 'open' or redis.call('HGET', KEYS[2], 'live') ~= nonce then
+local void = state ~= 'open' or redis.call('HGET', KEYS[2], 'live') ~= nonce
+if void or block_voids(KEYS[5], issued) then
   -- The code was right, whoever was first with it: this attempt was no failure.
   redis.call('LREM', KEYS[3], -1, ARGV[1])
   return 0
@@ -23,4 +25,5 @@ end
 redis.call('HSET', KEYS[2], 'used:issued', issued)
 redis.call('HDEL', KEYS[2], 'live', 'live:issued', 'live:expires')
 redis.call('SET', KEYS[4], text(now), 'PX', 3600000)
+redis.call('SET', KEYS[6], '1', 'PX', ARGV[4])
 return 1

@@ -2,7 +2,7 @@
 -- live one, and every challenge of another code is void.
 -- KEYS challenge, codes, and under an Idempotency-Key its record; all in {pseudonym}
 -- ARGV upstream's id or '', delivery, upstream's expiry (ms, or -1), upstream's attempts (or -1), ms until a resend,
---      a code's whole life (ms)
+--      a code's whole life (ms), the SMS in the ledger or ''
 -- Returns {expires at (ms), attempts left, resend at (ms)}, or false when the store lost the challenge meanwhile.
 -- One script, because of two sends that finish at once the later code must be the live one on every replica.
 local nonce, issued, expires, attempts = unpack(redis.call('HMGET', KEYS[1], 'nonce', 'issued', 'expires', 'attempts'))
@@ -16,7 +16,7 @@ if tonumber(ARGV[4]) > 0 then attempts = math.min(attempts, tonumber(ARGV[4])) e
 local resend_at = now + tonumber(ARGV[5])
 
 redis.call('HSET', KEYS[1], 'state', 'open', 'upstream', ARGV[1], 'delivery', ARGV[2], 'expires', text(expires),
-  'attempts', attempts, 'resend', text(resend_at))
+  'attempts', attempts, 'resend', text(resend_at), 'sms', ARGV[7])
 redis.call('PEXPIREAT', KEYS[1], text(expires))
 
 local live, live_issued, next, used = unpack(redis.call('HMGET', KEYS[2], 'live', 'live:issued', 'next', 'used:issued'))

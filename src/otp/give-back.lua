@@ -1,5 +1,5 @@
 -- Gives an attempt back that upstream certainly did not look at.
--- KEYS challenge, failed codes; both in {pseudonym}
+-- KEYS challenge, the list that the attempt was counted in; both in {pseudonym}
 -- ARGV the failure that the attempt was counted as
 -- Returns 1, or 0 when the challenge is gone.
 -- One script, because the challenge may expire between a check and the write, and come back without a time to live.

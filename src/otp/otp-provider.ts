@@ -20,6 +20,8 @@ export interface Sent {
   delivery: Delivery;
   /** The provider's own id of the OTP; it never leaves this service towards a caller. */
   upstreamId?: string | undefined;
+  /** The provider's id of the SMS, by which {@link OtpProvider.delivery} finds it. */
+  messageId?: string | undefined;
   expiresAt?: Date | undefined;
   attemptsLeft?: number | undefined;
 }
@@ -37,6 +39,8 @@ export class ProviderError extends Error {
 
 /** Who sends an SMS and knows the right code. A right and a wrong code are values; a failure is an exception. */
 export interface OtpProvider {
+  /** Stands in the ledger. */
+  readonly name: string;
   /** True where this service makes the code, so that the same one can be sent again. */
   readonly resendsCode: boolean;
   /** Sends one SMS. Throws {@link ProviderError}. */
@@ -46,6 +50,8 @@ export interface OtpProvider {
     challenge: { phone: PhoneNumber; nonce: string; upstreamId: string },
     code: string,
   ): Promise<boolean>;
+  /** What became of an SMS, and what it cost in ten-thousandths of a rupee; where the provider can tell. Best effort. */
+  delivery?(messageId: string): Promise<{ delivery: Delivery; cost?: number | undefined }>;
 }
 
 /** The provider that the configuration names. */

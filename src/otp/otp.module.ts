@@ -1,6 +1,8 @@
 import { HttpModule, HttpService } from '@nestjs/axios';
 import { Module } from '@nestjs/common';
 import { Config } from '../config/config';
+import { GuardModule } from '../guard/guard.module';
+import { LedgerModule } from '../ledger/ledger.module';
 import { Metrics } from '../metrics/metrics';
 import { StartMessagingClient } from '../startmessaging/startmessaging.client';
 import { ThrottlingModule } from '../throttling/throttling.module';
@@ -9,14 +11,19 @@ import { CallerContract } from './caller-contract';
 import { ChallengeRecords } from './challenge-records';
 import { Challenges } from './challenges';
 import { Codes } from './codes';
+import { Deliveries } from './deliveries';
+import { DeviceTokens } from './device-tokens';
+import { Numbers } from './numbers';
 import { OTP_PROVIDER, type OtpProvider } from './otp-provider';
 import { OtpService } from './otp.service';
 import { ProviderContract } from './provider-contract';
+import { Sends } from './sends';
+import { TestNumbers } from './test-numbers';
 import { UpstreamFaults } from './upstream-faults';
 
 /** Request a code, verify a code. Wraps the StartMessaging client as a provider, under the contract that is configured. */
 @Module({
-  imports: [HttpModule, ThrottlingModule],
+  imports: [HttpModule, ThrottlingModule, GuardModule, LedgerModule],
   providers: [
     {
       provide: StartMessagingClient,
@@ -50,8 +57,13 @@ import { UpstreamFaults } from './upstream-faults';
     ChallengeRecords,
     Challenges,
     Attempts,
+    DeviceTokens,
+    Numbers,
+    Deliveries,
+    TestNumbers,
+    Sends,
     OtpService,
   ],
-  exports: [OtpService],
+  exports: [OtpService, Numbers],
 })
 export class OtpModule {}

@@ -3,12 +3,24 @@ import { Inject, Injectable } from '@nestjs/common';
 import { Config } from '../config/config';
 import { deriveKey } from '../config/derived-keys';
 import { ApiError } from '../errors/api-error';
+import { Guard } from '../guard/guard';
+import { Ledger } from '../ledger/ledger';
+import { readSms } from '../ledger/sms';
 import { Metrics } from '../metrics/metrics';
-import type { PhoneNumber } from '../phone-number/phone-number';
-import { Admission, type Admitted } from '../throttling/admission';
+import { isTestNumber, type PhoneNumber } from '../phone-number/phone-number';
+import { networkOf } from '../throttling/client-address';
 import { Attempts, type Attempt, type Repeat } from './attempts';
+import { pseudonymIn } from './challenge-records';
 import { Challenges, type OtpRequest, type OtpState } from './challenges';
+import { Deliveries } from './deliveries';
+import { DeviceTokens } from './device-tokens';
+import { Numbers } from './numbers';
 import { OTP_PROVIDER, ProviderError, type OtpProvider } from './otp-provider';
+import { Sends, type Asker } from './sends';
+import { TestNumbers } from './test-numbers';
+import { tidy } from './tidy';
+
+export type { Asker } from './sends';
 
 /**
  * A phone number whose code came back: what a session is opened for. Only {@link OtpService.verify} can make one: the
@@ -33,18 +45,22 @@ export type { VerifiedPhone };
 /** The domain's two verbs: request a code for a phone number, verify the code that came back. */
 @Injectable()
 export class OtpService {
-  private readonly idempotencyKey: Buffer;
   private readonly repeatKey: Buffer;
 
   constructor(
-    config: Config,
+    private readonly config: Config,
+    private readonly sends: Sends,
     private readonly challenges: Challenges,
     private readonly attempts: Attempts,
-    private readonly admission: Admission,
-    @Inject(OTP_PROVIDER) private readonly provider: OtpProvider,
+    private readonly guard: Guard,
+    private readonly numbers: Numbers,
+    private readonly devices: DeviceTokens,
+    private readonly deliveries: Deliveries,
+    private readonly ledger: Ledger,
+    @Inject(OTP_PROVIDER) private readonly realProvider: OtpProvider,
+    private readonly testNumbers: TestNumbers,
     private readonly metrics: Metrics,
   ) {
-    this.idempotencyKey = deriveKey(config.subjectSecret, 'upstream idempotency key');
     this.repeatKey = deriveKey(config.subjectSecret, 'idempotency of verify');
   }
 
@@ -52,48 +68,25 @@ export class OtpService {
    * Sends a code to a phone number that is neither locked nor over a limit, and opens a challenge for it. What upstream
    * must be told is in the store before its first byte leaves. Under an Idempotency-Key a repeat gets the first answer
    * and sends nothing, or resumes what failed with the same code under the same key of upstream.
-   * Throws {@link ApiError}.
+   * Throws {@link ApiError}; `challenge_required` carries a proof of work to be solved.
    */
-  async request(phone: PhoneNumber, idempotencyKey?: string): Promise<OtpRequest> {
-    const record = idempotencyKey === undefined ? undefined : this.keyed(`send:${idempotencyKey}`);
-    return counted(this.metrics.sends, this.sendCode(phone, record), ({ delivery }) => delivery);
-  }
-
-  private async sendCode(phone: PhoneNumber, record?: string): Promise<OtpRequest> {
-    const begun = await this.challenges.begin(phone, this.provider.resendsCode, record);
-    if ('delivery' in begun) return begun;
-    const { requestId, pseudonym, nonce, lifeSeconds, resumed } = begun;
-    let fresh: Admitted | undefined;
-    try {
-      // What may have been sent under this key was counted then.
-      if (resumed === undefined) fresh = await this.admission.admit(pseudonym);
-      const sent = await this.provider.send({
-        phone,
-        nonce,
-        lifeSeconds,
-        idempotencyKey: this.keyOf(requestId),
-      });
-      if (sent.delivery !== 'unknown') this.metrics.walletExhausted.set(0);
-      return await this.challenges.finish(requestId, sent, (resumed ?? fresh)?.resendAfterMs ?? 0, record);
-    } catch (error) {
-      const failure = error instanceof ProviderError ? error : undefined;
-      const admitted = resumed ?? fresh;
-      const unsent = admitted === undefined || (failure?.accepted === 'no' && resumed === undefined);
-      if (unsent && fresh) await tidy(this.admission.refund(fresh));
-      // A pending challenge verifies nothing. Under a key it waits for the repeat, else it is removed or expires.
-      if (record) {
-        // Where upstream ignores keys, a repeat is another SMS, and is counted as one.
-        const counted = unsent || this.provider.resendsCode ? undefined : admitted.resendAfterMs;
-        await tidy(this.challenges.release(requestId, record, counted));
-      }
-      if (!record && admitted === undefined) await tidy(this.challenges.abandon(requestId));
-      throw failure?.refusal ?? error;
+  async request(phone: PhoneNumber, asker: Asker): Promise<OtpRequest> {
+    // Of the form of a test number, but none of ours: it can be nobody's.
+    if (isTestNumber(phone) && this.config.testCode(phone) === undefined) {
+      const message = 'phoneNumber is no test number of this service';
+      throw new ApiError('validation_failed', { errors: [{ field: 'phoneNumber', message }] });
     }
+    const { idempotencyKey } = asker;
+    const record = idempotencyKey === undefined ? undefined : this.keyed(`send:${idempotencyKey}`);
+    const sent = this.sends.send(phone, asker, this.providerOf(phone), record);
+    return counted(this.metrics.sends, sent, ({ delivery }) => delivery);
   }
 
   /** How a request stands; for the page that waits for its code. Throws `otp_expired` for an id that is not ours. */
   async status(requestId: string): Promise<OtpRequest & { state: OtpState }> {
-    return this.challenges.status(requestId);
+    const { look, ...status } = await this.challenges.status(requestId);
+    if (look !== '') this.deliveries.look(requestId, look);
+    return status;
   }
 
   /**
@@ -104,12 +97,8 @@ export class OtpService {
    * Throws {@link ApiError} `otp_incorrect`, `otp_expired`, `otp_attempts_exhausted`, `phone_locked`,
    * `idempotency_key_reused`, `idempotency_in_progress`, or a fault.
    */
-  async verify(
-    requestId: string,
-    code: string,
-    idempotencyKey?: string,
-    variant = '',
-  ): Promise<VerifiedPhone> {
+  async verify(requestId: string, code: string, asker: Asker, variant = ''): Promise<VerifiedPhone> {
+    const { idempotencyKey } = asker;
     const repeat =
       idempotencyKey === undefined
         ? undefined
@@ -118,22 +107,59 @@ export class OtpService {
             // Of this request: else who sees the store could look a code up by a guess of his own.
             fingerprint: this.keyed(`body:${requestId}:${code}:${variant}`),
           };
-    return counted(this.metrics.verifications, this.checkCode(requestId, code, repeat), () => 'verified');
+    const checked = this.checkCode(requestId, code, asker, repeat);
+    return counted(this.metrics.verifications, checked, () => 'verified');
   }
 
-  private async checkCode(requestId: string, code: string, repeat?: Repeat): Promise<VerifiedPhone> {
+  /**
+   * A token for the device on which the number was verified, by the session that was opened there: strangers cannot use
+   * up its allowance. It logs nobody in.
+   */
+  deviceToken({ phoneNumber }: VerifiedPhone, sessionId: string, authenticatedAt: Date): string {
+    const device = { id: sessionId, issuedAt: authenticatedAt.getTime() };
+    return this.devices.issue(this.numbers.pseudonymOf(phoneNumber), device);
+  }
+
+  private async checkCode(
+    requestId: string,
+    code: string,
+    asker: Asker,
+    repeat?: Repeat,
+  ): Promise<VerifiedPhone> {
+    const device = this.devices.read(asker.deviceToken, pseudonymIn(requestId));
     // Taken before we looked, so that a crash in between cannot give it back.
-    const attempt = await this.attempts.take(requestId, repeat);
+    const attempt = await this.attempts.take(requestId, repeat, device);
     if (attempt.wasRight) return new VerifiedPhone(attempt.phone, requestId);
     try {
       const verified = await this.look(requestId, attempt, code);
-      if (!verified) throw new ApiError('otp_incorrect', { attemptsLeft: attempt.attemptsLeft });
+      if (!verified) {
+        this.recordCode(attempt, asker, false);
+        throw new ApiError('otp_incorrect', { attemptsLeft: attempt.attemptsLeft });
+      }
       if (!(await this.attempts.consume(requestId, attempt, repeat))) throw new ApiError('otp_expired');
+      this.recordCode(attempt, asker, true);
       return new VerifiedPhone(attempt.phone, requestId);
     } catch (error) {
       if (repeat && error instanceof ApiError) await tidy(this.attempts.settle(requestId, repeat, error));
       throw error;
     }
+  }
+
+  /** A right code counts where its SMS was asked for; and right or wrong where it was tried. */
+  private recordCode({ phone, sms: text, quietMs }: Attempt, { address }: Asker, right: boolean): void {
+    if (isTestNumber(phone)) return;
+    const tried = this.guard.scopesOf(phone, networkOf(address));
+    const sms = readSms(text);
+    if (!right) this.ledger.record({ what: 'wrong', quiet: quietMs, tried });
+    else if (sms) {
+      const scopes = this.guard.scopesOf(phone, sms.network);
+      this.ledger.record({ what: 'verified', sms: sms.entry, at: sms.at, scopes, tried });
+    }
+  }
+
+  /** Test numbers stand above the provider, so that they never reach it. */
+  private providerOf(phone: PhoneNumber): OtpProvider {
+    return isTestNumber(phone) ? this.testNumbers : this.realProvider;
   }
 
   /** Keyed: a bare hash of a body with a six-digit code in it is guessed in a second from a dump. */
@@ -143,17 +169,12 @@ export class OtpService {
 
   private async look(requestId: string, attempt: Attempt, code: string): Promise<boolean> {
     try {
-      return await this.provider.verify(attempt, code);
+      return await this.providerOf(attempt.phone).verify(attempt, code);
     } catch (error) {
       if (!(error instanceof ProviderError)) throw error;
       if (error.accepted === 'no') await tidy(this.attempts.giveBack(requestId, attempt));
       throw error.refusal;
     }
-  }
-
-  /** Derived, so that a repeat of this send finds the same key, and upstream never learns the request id. */
-  private keyOf(requestId: string): string {
-    return createHmac('sha256', this.idempotencyKey).update(requestId).digest('hex').slice(0, 32);
   }
 }
 
@@ -171,12 +192,4 @@ async function counted<Answer>(
     counter.inc({ outcome: error instanceof ApiError ? error.code : 'internal_error' });
     throw error;
   }
-}
-
-/**
- * For a step that follows a refusal: should the store fail it, the refusal is told all the same. The store has logged
- * it, and what stays undone errs on the safe side: a price stays charged, an attempt stays taken.
- */
-async function tidy(step: Promise<unknown>): Promise<void> {
-  await step.catch(() => undefined);
 }

@@ -17,6 +17,7 @@ const NOT_LOOKED = new Set<StartMessagingReason>([
 /** StartMessaging under the `provider` contract: upstream makes the code and checks it. Every send is a new code. */
 @Injectable()
 export class ProviderContract implements OtpProvider {
+  readonly name = 'startmessaging';
   readonly resendsCode = false;
 
   constructor(

@@ -1,13 +1,14 @@
 -- Takes one attempt, before the code is looked at: of two hundred guesses at once, three are looked at, and a crash
 -- between look and count gives none back.
--- KEYS challenge, codes, failed codes, cleared; all in {pseudonym}
--- ARGV name of the Idempotency-Key's field in the challenge or '', fingerprint of the body, limits of failed codes
--- Returns {'taken', attempts left, failure (its timestamp), phone, nonce, upstream's id}, or {'expired'},
---      {'exhausted'}, {'locked', ms}; for a key that was used {'replay', phone}, {'incorrect', attempts left},
---      {'other body'}, {'in progress', ms}.
+-- KEYS challenge, codes, failed codes, cleared, failed codes of devices, end of devices, blocked; all in {pseudonym}
+-- ARGV name of the Idempotency-Key's field in the challenge or '', fingerprint of the body, when the device's token was
+--      issued (ms) or '', the device, limits of failed codes, those of devices
+-- Returns {'taken', attempts left, failure (its timestamp), phone, nonce, upstream's id, its SMS, 'device' | 'phone': whose
+--      failure it is counted as, ms since the number's last failure or -1}, or {'expired'}, {'exhausted'}, {'locked', ms};
+--      for a key that was used {'replay', phone}, {'incorrect', attempts left}, {'other body'}, {'in progress', ms}.
 -- One script, because between a check and a count two replicas would both look with the last attempt.
-local state, nonce, attempts, phone, upstream, expires =
-  unpack(redis.call('HMGET', KEYS[1], 'state', 'nonce', 'attempts', 'phone', 'upstream', 'expires'))
+local state, nonce, attempts, phone, upstream, expires, sms, issued =
+  unpack(redis.call('HMGET', KEYS[1], 'state', 'nonce', 'attempts', 'phone', 'upstream', 'expires', 'sms', 'issued'))
 local now = now_ms()
 
 -- A repeat gets the first answer. After a crash the place of the first stays taken for a minute.
@@ -18,7 +19,10 @@ if record then
   if outcome == '400' then return { 'incorrect', tonumber(value) } end
   if outcome == '410' then return { 'expired' } end
   if outcome == 'exhausted' then return { 'exhausted' } end
-  if outcome == '200' then return now - tonumber(value) <= 60000 and { 'replay', phone } or { 'expired' } end
+  if outcome == '200' then
+    local again = now - tonumber(value) <= 60000 and not block_voids(KEYS[7], value)
+    return again and { 'replay', phone } or { 'expired' }
+  end
   if now < tonumber(value) then return { 'in progress', tonumber(value) - now } end
 end
 
@@ -34,13 +38,22 @@ end
 if state ~= 'open' or now >= tonumber(expires) then return gone('410', 'expired') end
 -- A code that a newer one replaced, or that another request id has used, is void.
 if redis.call('HGET', KEYS[2], 'live') ~= nonce then return gone('410', 'expired') end
+-- A number that is blocked while its code is under way.
+if block_voids(KEYS[7], issued) then return { 'expired' } end
 if tonumber(attempts) <= 0 then return gone('exhausted', 'exhausted') end
-local wait = failed_wait(KEYS[3], KEYS[4], now, 3)
+local device = device_lives(KEYS[6], ARGV[3], ARGV[4])
+local wait, by_device = codes_wait({ failed = KEYS[3], cleared = KEYS[4], device_failed = KEYS[5] }, now, 5, device)
 if wait > 0 then return { 'locked', wait } end
 
 -- Counted as failed until it turns out right: the count survives a crash in between.
-local _, keep, longest = read_limits(3)
-local failure = window_record(KEYS[3], now, keep, longest)
+local _, keep, longest, after = read_limits(5)
+if by_device then _, keep, longest = read_limits(after) end
+local failed = by_device and KEYS[5] or KEYS[3]
+local last = redis.call('LINDEX', failed, -1)
+local failure = window_record(failed, now, keep, longest)
 attempts = redis.call('HINCRBY', KEYS[1], 'attempts', -1)
 if ARGV[1] ~= '' then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ':flight:' .. text(now + 60000)) end
-return { 'taken', attempts, text(failure), phone, nonce, upstream }
+return {
+  'taken', attempts, text(failure), phone, nonce, upstream, sms or '', by_device and 'device' or 'phone',
+  last and math.max(0, now - last) or -1,
+}

@@ -1,12 +1,14 @@
 -- Opens a session, or finds it open already: its id is derived from the challenge, so a repeat opens no second one and
 -- revives none that has ended.
 -- KEYS session (hash), the user's sessions (sorted set: id by time of opening), opened (that it was, for as long as a
---      repeat may come); all in {sub}
+--      repeat may come), that the number is blocked; all in {sub}
 -- ARGV session id, the prefix of session keys, idle limit (ms), absolute limit (ms), sessions a user, encrypted phone
 --      number, device, address
 -- Returns {'live', authenticated (ms), encrypted phone number, time to live (ms), ids that are one too
 --      many ...}, or {'ended'} also when it was refreshed since: its first refresh token is used.
 -- One script, because two opened at once on two replicas would each see room for one more.
+-- Blocked after its code was found right, and before its session was there to be ended.
+if redis.call('EXISTS', KEYS[4]) == 1 then return { 'ended' } end
 local id, prefix, idle, absolute, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local now = now_ms()
 local authenticated, counter, phone, revoked =

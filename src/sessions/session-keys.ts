@@ -5,6 +5,11 @@ export function sessionKey(subject: string, id: string): string {
   return `${KEY_PREFIX}{${subject}}:session:${id}`;
 }
 
+/** That the user's number is blocked: no session is opened. */
+export function blockedKey(subject: string): string {
+  return `${KEY_PREFIX}{${subject}}:blocked`;
+}
+
 /** The user's sessions, by the time of their opening. */
 export function indexKey(subject: string): string {
   return `${KEY_PREFIX}{${subject}}:sessions`;

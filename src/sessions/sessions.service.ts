@@ -1,15 +1,15 @@
-import { createHmac } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { Config } from '../config/config';
 import { deriveKey, Keyring } from '../config/derived-keys';
 import { ApiError } from '../errors/api-error';
 import type { VerifiedPhone } from '../otp/otp.service';
 import { openPhoneNumber, sealedUnder, sealPhoneNumber } from '../phone-number/phone-cipher';
-import type { PhoneNumber } from '../phone-number/phone-number';
+import { isTestNumber, type PhoneNumber } from '../phone-number/phone-number';
 import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
 import { SessionEndings } from './session-endings';
-import { indexKey, sessionKey } from './session-keys';
+import { blockedKey, indexKey, sessionKey } from './session-keys';
+import { hmac128, Subjects } from './subjects';
 
 const OPEN = Script.load(__dirname, 'open');
 const REFRESH = Script.load(__dirname, 'refresh');
@@ -40,6 +40,11 @@ class Session {
   get opened(): true {
     return this.#opened;
   }
+
+  /** Nobody's: opened with a test number. */
+  get test(): boolean {
+    return isTestNumber(this.phoneNumber);
+  }
 }
 export type { Session };
 
@@ -61,16 +66,15 @@ export interface ListedSession extends Client {
 /** Sessions in Redis, on the user's own slot. The store holds nothing that a thief could replay. */
 @Injectable()
 export class SessionsService {
-  private readonly subjectKey: Buffer;
   private readonly sessionIdKey: Buffer;
   private readonly phoneKeys: Keyring;
 
   constructor(
     private readonly config: Config,
     private readonly store: Store,
+    private readonly subjects: Subjects,
     private readonly endings: SessionEndings,
   ) {
-    this.subjectKey = deriveKey(config.subjectSecret, 'subject');
     this.sessionIdKey = deriveKey(config.subjectSecret, 'session id');
     this.phoneKeys = new Keyring(config.secrets, 'phone encryption');
   }
@@ -81,12 +85,12 @@ export class SessionsService {
    * Throws `otp_expired` when that one session has ended or was refreshed already: a repeat revives nothing.
    */
   async open({ phoneNumber, challengeId }: VerifiedPhone, { device, address }: Client): Promise<Session> {
-    const subject = this.subjectOf(phoneNumber);
+    const subject = this.subjects.of(phoneNumber);
     const id = hmac128(this.sessionIdKey, challengeId);
     const key = sessionKey(subject, id);
     const answer = (await this.store.run(
       OPEN,
-      [key, indexKey(subject), `${KEY_PREFIX}{${subject}}:opened:${id}`],
+      [key, indexKey(subject), `${KEY_PREFIX}{${subject}}:opened:${id}`, blockedKey(subject)],
       [
         id,
         sessionKey(subject, ''),
@@ -187,21 +191,13 @@ export class SessionsService {
   ): Session | undefined {
     const phoneNumber = openPhoneNumber(sealed, sessionKey(subject, id), this.phoneKeys);
     // Who the user is follows from the number, never from the record: a record copied to another user's key is nobody.
-    if (phoneNumber === undefined || this.subjectOf(phoneNumber) !== subject) return undefined;
+    if (phoneNumber === undefined || this.subjects.of(phoneNumber) !== subject) return undefined;
+    // A test number ends with all that it opened.
+    if (isTestNumber(phoneNumber) && this.config.testCode(phoneNumber) === undefined) return undefined;
     return new Session(id, subject, phoneNumber, new Date(authenticated), counter, sealedUnder(sealed), ttl);
   }
 
   private limits(): [idleMs: number, absoluteMs: number] {
     return [this.config.sessionIdleTtlSeconds * 1_000, this.config.sessionMaxTtlSeconds * 1_000];
   }
-
-  /** The 0 is a generation, for the day that a number is given to somebody else. */
-  private subjectOf(phone: PhoneNumber): string {
-    return hmac128(this.subjectKey, `sub:0:${phone}`);
-  }
-}
-
-/** 22 base64url characters. */
-function hmac128(key: Buffer, text: string): string {
-  return createHmac('sha256', key).update(text).digest().subarray(0, 16).toString('base64url');
 }

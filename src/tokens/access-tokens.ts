@@ -38,6 +38,7 @@ export class AccessTokens {
         auth_time: authTime(session),
         amr: ['otp', 'sms'],
         client_id: this.config.audience,
+        ...(session.test ? { test: true } : {}),
         ...(this.config.tokenPhoneNumber ? { phone_number: session.phoneNumber } : {}),
       },
       {

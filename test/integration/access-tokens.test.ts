@@ -56,11 +56,13 @@ function phone(text: string): PhoneNumber {
 /** A session by the only way there is: a code that was sent and came back. */
 async function openSession(number: string, { app } = world.instances[0]!): Promise<Session> {
   const otp = app.get(OtpService);
-  const { requestId } = await otp.request(phone(number));
-  return app.get(SessionsService).open(await otp.verify(requestId, textedCode(world.upstream, number)), {
-    device: 'Test',
-    address: '127.0.0.0/24',
-  });
+  const { requestId } = await otp.request(phone(number), { address: '192.0.2.1' });
+  return app
+    .get(SessionsService)
+    .open(await otp.verify(requestId, textedCode(world.upstream, number), { address: '192.0.2.1' }), {
+      device: 'Test',
+      address: '127.0.0.0/24',
+    });
 }
 
 /** Verifies as a resource server does: with another library, the published keys, and nothing else. */

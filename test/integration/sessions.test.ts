@@ -8,6 +8,7 @@ import { redisClient } from '../../src/redis/connection';
 import { Store } from '../../src/redis/store';
 import { Revocations } from '../../src/sessions/revocations';
 import { SessionEndings } from '../../src/sessions/session-endings';
+import { Subjects } from '../../src/sessions/subjects';
 import { type Session, SessionsService } from '../../src/sessions/sessions.service';
 import {
   API_KEY,
@@ -46,6 +47,7 @@ function replica(variables: Environment = {}, connection = 0): SessionsService {
   return new SessionsService(
     config,
     store,
+    new Subjects(config),
     new SessionEndings(config, store, new Revocations(config, store)),
   );
 }
@@ -64,8 +66,8 @@ const replicas = (variables: Environment = {}): SessionsService[] =>
 
 /** Only a code that came back makes one: it is requested, texted and verified. */
 async function verified(number: PhoneNumber): Promise<VerifiedPhone> {
-  const { requestId } = await otp.request(number);
-  return otp.verify(requestId, textedCode(world.upstream, number));
+  const { requestId } = await otp.request(number, { address: '192.0.2.1' });
+  return otp.verify(requestId, textedCode(world.upstream, number), { address: '192.0.2.1' });
 }
 
 async function severalVerified(number: PhoneNumber, count: number): Promise<VerifiedPhone[]> {

@@ -23,11 +23,14 @@ const ARROWS: Record<string, string[]> = {
   emulator: [],
   health: BASE,
   http: BASE,
-  throttling: [...BASE, 'phone-number'],
-  otp: [...BASE, 'startmessaging', 'phone-number', 'throttling'],
+  guard: [...BASE, 'phone-number'],
+  ledger: [...BASE, 'guard'],
+  throttling: [...BASE, 'phone-number', 'guard', 'ledger'],
+  otp: [...BASE, 'startmessaging', 'phone-number', 'throttling', 'guard', 'ledger'],
   sessions: [...BASE, 'otp', 'phone-number'],
   tokens: [...BASE, 'sessions'],
   auth: [...BASE, 'sessions', 'tokens', 'otp', 'throttling', 'phone-number'],
+  admin: [...BASE, 'sessions', 'otp', 'phone-number', 'guard', 'ledger'],
   oauth: [...BASE, 'sessions', 'tokens', 'otp', 'throttling', 'phone-number'],
 };
 /** The files at the top: they put the rooms together, and no room knows them. */
@@ -187,7 +190,9 @@ function circles(house: House): string[] {
 function brokenHeads(house: House): string[] {
   const parts = [/^-- \S/, /^-- KEYS /m, /^-- ARGV /m, /^-- Returns /m, /^-- One script, because /m];
   return [...house]
-    .filter(([path]) => path.endsWith('.lua') && path !== 'redis/prelude.lua')
+    .filter(
+      ([path]) => path.endsWith('.lua') && path !== 'redis/prelude.lua' && !path.endsWith('/functions.lua'),
+    )
     .flatMap(([path, text]) => {
       const head = /^(--.*\n)*/.exec(text)?.[0] ?? '';
       return parts.filter((part) => !part.test(head)).map((part) => `${path}: its head lacks ${part.source}`);
@@ -378,8 +383,8 @@ const RULES: Rule[] = [
       'a script that nobody runs is not tested, and a name that is misspelt stops the service at its start',
     check: (house) => {
       const loaded = [...house].flatMap(([path, text]) =>
-        [...text.matchAll(/Script\.load\(__dirname, '([\w-]+)'\)/g)].map(([, name]) =>
-          posix.join(posix.dirname(path), `${name!}.lua`),
+        [...text.matchAll(/Script\.(?:load\(\s*__dirname,\s*'([\w-]+)'|functions\(__dirname\))/g)].map(
+          ([, name = 'functions']) => posix.join(posix.dirname(path), `${name}.lua`),
         ),
       );
       const scripts = [...house.keys()].filter(

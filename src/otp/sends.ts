@@ -1,0 +1,141 @@
+import { createHmac } from 'node:crypto';
+import { Injectable } from '@nestjs/common';
+import { Config } from '../config/config';
+import { deriveKey } from '../config/derived-keys';
+import { ApiError } from '../errors/api-error';
+import { Guard } from '../guard/guard';
+import { ProofOfWork } from '../guard/proof-of-work';
+import { Ledger } from '../ledger/ledger';
+import { readSms, writeSms, type Sms } from '../ledger/sms';
+import { Metrics } from '../metrics/metrics';
+import { isTestNumber, type PhoneNumber } from '../phone-number/phone-number';
+import { Admission, type Admitted } from '../throttling/admission';
+import { networkOf, originOf } from '../throttling/client-address';
+import { Challenges, type OtpRequest, type PendingChallenge } from './challenges';
+import { DeviceTokens } from './device-tokens';
+import { Numbers } from './numbers';
+import { ProviderError, type OtpProvider, type Sent } from './otp-provider';
+import { tidy } from './tidy';
+
+/** Who asks, as far as limits and the guard want to know. */
+export interface Asker {
+  /** The client's address. */
+  address: string;
+  /** A token that an earlier login with this number left on the device. One that is not good is none. */
+  deviceToken?: string | undefined;
+  /** The solution of a proof of work. One that is not good is none. */
+  solution?: string | undefined;
+  idempotencyKey?: string | undefined;
+}
+
+/** The way of one SMS: a pending challenge, admission, the provider, an open challenge. */
+@Injectable()
+export class Sends {
+  private readonly idempotencyKey: Buffer;
+
+  constructor(
+    config: Config,
+    private readonly challenges: Challenges,
+    private readonly admission: Admission,
+    private readonly guard: Guard,
+    private readonly proofOfWork: ProofOfWork,
+    private readonly devices: DeviceTokens,
+    private readonly numbers: Numbers,
+    private readonly ledger: Ledger,
+    private readonly metrics: Metrics,
+  ) {
+    this.idempotencyKey = deriveKey(config.subjectSecret, 'upstream idempotency key');
+  }
+
+  /**
+   * Sends a code through this provider. `record` is where the answer is kept for repeats under an Idempotency-Key. Throws
+   * {@link ApiError}.
+   */
+  async send(phone: PhoneNumber, asker: Asker, provider: OtpProvider, record?: string): Promise<OtpRequest> {
+    const device = this.devices.read(asker.deviceToken, this.numbers.pseudonymOf(phone));
+    const begun = await this.challenges.begin(phone, provider.resendsCode, record, device);
+    if ('delivery' in begun) return begun;
+    const { requestId, pseudonym, nonce, lifeSeconds, resumed } = begun;
+    let fresh: Admitted | undefined;
+    try {
+      // What may have been sent under this key was counted then.
+      if (resumed === undefined) fresh = await this.admit(phone, begun, asker, provider.name);
+      const sent = await provider.send({
+        phone,
+        nonce,
+        lifeSeconds,
+        idempotencyKey: this.keyOf(requestId),
+      });
+      if (fresh && sent.delivery !== 'unknown') this.metrics.walletExhausted.set(0);
+      const sms = fresh ? writeSms({ ...fresh.sms, message: sent.messageId ?? '' }) : (resumed?.sms ?? '');
+      this.record(sent, sms);
+      const resendAfterMs = await this.resendAfter(pseudonym, sent, resumed ?? fresh);
+      return await this.challenges.finish(requestId, sent, resendAfterMs, record, sms);
+    } catch (error) {
+      const failure = error instanceof ProviderError ? error : undefined;
+      const admitted = resumed ?? fresh;
+      const unsent = admitted === undefined || (failure?.accepted === 'no' && resumed === undefined);
+      if (unsent && fresh) await tidy(this.admission.refund(fresh));
+      // A pending challenge verifies nothing. Under a key it waits for the repeat, else it is removed or expires.
+      if (record) {
+        // Where upstream ignores keys, a repeat is another SMS, and is counted as one.
+        const counts = !unsent && !provider.resendsCode;
+        const sms = fresh ? writeSms(fresh.sms) : (resumed?.sms ?? '');
+        const resendAfterMs = counts ? admitted.resendAfterMs : undefined;
+        await tidy(this.challenges.release(requestId, record, resendAfterMs, counts ? sms : ''));
+      }
+      if (!record && admitted === undefined) await tidy(this.challenges.abandon(requestId));
+      throw failure?.refusal ?? error;
+    }
+  }
+
+  /** Undefined for a test number: it costs nothing, and counts for nothing. */
+  private async admit(
+    phone: PhoneNumber,
+    { pseudonym, byDevice, returning }: PendingChallenge,
+    { address, solution }: Asker,
+    provider: string,
+  ): Promise<Admitted | undefined> {
+    if (isTestNumber(phone)) return undefined;
+    const origin = originOf(address);
+    const network = networkOf(address);
+    const applicant = {
+      pseudonym,
+      byDevice,
+      returning,
+      network,
+      scopes: this.guard.scopesOf(phone, network),
+      provider,
+      solution: solution === undefined ? undefined : await this.proofOfWork.check(solution, phone, origin),
+    };
+    try {
+      return await this.admission.admit(applicant);
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.code !== 'challenge_required') throw error;
+      throw new ApiError(error.code, { proofOfWork: await this.proofOfWork.challenge(phone, origin) });
+    }
+  }
+
+  /** An SMS that failed at once does not count against the person's resends, as one that fails later does not. */
+  private async resendAfter(
+    pseudonym: string,
+    { delivery }: Sent,
+    admitted: { resendAfterMs: number; sms: Sms | string } | undefined,
+  ): Promise<number> {
+    const { resendAfterMs = 0, sms } = admitted ?? {};
+    if (delivery !== 'failed' || typeof sms !== 'object') return resendAfterMs;
+    return (await this.admission.forgive(pseudonym, sms)) ?? resendAfterMs;
+  }
+
+  /** What is known of its fate already. */
+  private record({ delivery }: Sent, text: string): void {
+    const sms = readSms(text);
+    if (sms === undefined || delivery === 'accepted' || delivery === 'sent') return;
+    this.ledger.record({ what: 'delivery', sms: sms.entry, at: sms.at, delivery, cost: 0 });
+  }
+
+  /** Derived, so that a repeat of this send finds the same key, and upstream never learns the request id. */
+  private keyOf(requestId: string): string {
+    return createHmac('sha256', this.idempotencyKey).update(requestId).digest('hex').slice(0, 32);
+  }
+}
