@@ -1,5 +1,6 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import type { DestinationStream } from 'pino';
+import { AdminModule } from './admin/admin.module';
 import { AuthModule } from './auth/auth.module';
 import type { Environment } from './config/config';
 import { ConfigModule } from './config/config.module';
@@ -13,16 +14,18 @@ import { RedisModule } from './redis/redis.module';
 @Module({})
 export class AppModule {
   static register(environment: Environment | undefined, logs: DestinationStream): DynamicModule {
+    const { config, ...configModule } = ConfigModule.register(environment);
     return {
       module: AppModule,
       imports: [
-        ConfigModule.register(environment),
+        configModule,
         LoggingModule.register(logs),
         MetricsModule,
         RedisModule,
         HealthModule,
         AuthModule,
         OAuthModule,
+        ...(config.adminTokens.length > 0 ? [AdminModule] : []),
       ],
     };
   }

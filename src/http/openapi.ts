@@ -26,13 +26,17 @@ export function serveOpenApi(app: NestFastifyApplication): void {
     .addTag('Stay logged in', 'Refresh, see where you are logged in, log out.')
     .addTag('Verify tokens', 'What a resource server needs.')
     .addTag('OAuth 2.0', 'The same for clients that speak the standards.')
-    .addTag('Operate', 'Probes.')
+    .addTag('Operate', 'Probes; and for the operators of ADMIN_TOKENS, figures and blocks.')
     .addBearerAuth({
       type: 'http',
       scheme: 'bearer',
       bearerFormat: 'JWT',
       description: 'The `accessToken` that verify-otp answered, without the word Bearer.',
     })
+    .addBearerAuth(
+      { type: 'http', scheme: 'bearer', description: 'An operator’s token of ADMIN_TOKENS.' },
+      'admin',
+    )
     .addBasicAuth({ type: 'http', scheme: 'basic', description: 'A client of INTROSPECTION_CLIENTS.' })
     .build();
   const document = SwaggerModule.createDocument(app, config);

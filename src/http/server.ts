@@ -56,7 +56,7 @@ function requestId(request: Pick<IncomingMessage, 'headers'>): string {
 function writeStandardHeaders(request: FastifyRequest, reply: FastifyReply): void {
   void reply.header('X-Request-Id', request.id);
   // Codes, numbers and tokens must not lie in a shared cache.
-  if (/^\/(auth|oauth)(\/|$)/.test(pathOf(request))) void reply.header('Cache-Control', 'no-store');
+  if (/^\/(auth|oauth|admin)(\/|$)/.test(pathOf(request))) void reply.header('Cache-Control', 'no-store');
 }
 
 /** Hooks that every answer passes. */
@@ -69,7 +69,7 @@ export function addAnswerHooks(adapter: FastifyAdapter, isEnding: () => boolean)
     if (request.raw.httpVersion === '1.1' && request.headers.host === undefined) {
       void reply.header('Connection', 'close');
       done(new ApiError('validation_failed', { detail: 'The Host header is missing' }));
-    } else if (!['identity', undefined].includes(request.headers['content-encoding'])) {
+    } else if (!['identity', ''].includes((request.headers['content-encoding'] ?? '').toLowerCase())) {
       // RFC 9110 section 8.4: nothing is unpacked here, so 16 KB are 16 KB.
       done(new ApiError('unsupported_media_type', { detail: 'The body must not be encoded' }));
     } else {

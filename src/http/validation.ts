@@ -12,7 +12,9 @@ export function validation(): ValidationPipe {
       new ApiError('validation_failed', {
         errors: errors.map(({ property, constraints }) => ({
           field: property,
-          message: Object.values(constraints ?? {})[0] ?? `${property} does not hold`,
+          // Of what is not even a string it is misleading to say that it is too long.
+          message:
+            constraints?.isString ?? Object.values(constraints ?? {})[0] ?? `${property} does not hold`,
         })),
       }),
   });

@@ -10,6 +10,8 @@ import { ERROR_CODES } from '../../src/errors/api-error';
 import packageJson from '../../package.json';
 import { call, login, startInstance, startWorld, type Variables, type World } from '../support/world';
 
+const ADMIN_TOKENS = `ops:${'t'.repeat(32)}`;
+
 /** What these tests read of OpenAPI 3.0. */
 interface Schema {
   $ref?: string;
@@ -53,7 +55,7 @@ let folder: string;
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'otp-login-openapi-'));
-  world = await startWorld();
+  world = await startWorld({ variables: { ADMIN_TOKENS } });
   document = (await call('GET', `${world.url}/docs-json`)).body as Document;
 });
 afterAll(async () => {
@@ -271,7 +273,12 @@ describe('the answers of the service', () => {
         done();
       },
     });
-    const environment = { NODE_ENV: 'test', REDIS_URL: world.redis.url, STARTMESSAGING_API_KEY: 'x' };
+    const environment = {
+      NODE_ENV: 'test',
+      REDIS_URL: world.redis.url,
+      STARTMESSAGING_API_KEY: 'x',
+      ADMIN_TOKENS,
+    };
     const app = await createApp({ environment, logs: silent });
     // The controllers' routes are made when the application starts, after this.
     app

@@ -1,0 +1,157 @@
+import { ApiProperty } from '@nestjs/swagger';
+import type { GuardSignal, GuardStep } from '../guard/guard';
+
+export class UsageTotals {
+  @ApiProperty({ type: 'integer', description: 'SMS that were admitted and charged.', example: 2140 })
+  sent!: number;
+
+  @ApiProperty({
+    type: 'integer',
+    description: 'Of these, what the provider certainly did not accept.',
+    example: 3,
+  })
+  refunded!: number;
+
+  @ApiProperty({ type: 'integer', description: 'SMS whose code came back.', example: 1822 })
+  verified!: number;
+
+  @ApiProperty({ type: 'integer', description: 'As far as somebody asked for it.', example: 1611 })
+  delivered!: number;
+
+  @ApiProperty({ type: 'integer', description: 'SMS that the carrier failed.', example: 12 })
+  failed!: number;
+
+  @ApiProperty({ type: 'integer', description: 'SMS whose acceptance is not known.', example: 0 })
+  unknown!: number;
+
+  @ApiProperty({
+    description:
+      'What was charged and not refunded, in paise; by the price of the provider where it said one.',
+    example: 53425,
+  })
+  costPaise!: number;
+}
+
+export class UsageHour extends UsageTotals {
+  @ApiProperty({ format: 'date-time', example: '2026-11-21T14:00:00+05:30' })
+  from!: string;
+}
+
+export class UsageDay extends UsageTotals {
+  @ApiProperty({ format: 'date', example: '2026-11-21' })
+  date!: string;
+
+  @ApiProperty({ type: [UsageHour], description: 'The hours in which something happened.' })
+  hours!: UsageHour[];
+}
+
+export class UsageAnswer {
+  @ApiProperty({ enum: ['Asia/Kolkata'] })
+  timeZone!: 'Asia/Kolkata';
+
+  @ApiProperty({ format: 'date', example: '2026-11-15' })
+  from!: string;
+
+  @ApiProperty({ format: 'date', example: '2026-11-21' })
+  to!: string;
+
+  @ApiProperty({ type: UsageTotals })
+  total!: UsageTotals;
+
+  @ApiProperty({ type: [UsageDay], description: 'The oldest first.' })
+  days!: UsageDay[];
+}
+
+const STEP = { enum: ['none', 'observe', 'challenge', 'deny'], example: 'challenge' };
+
+class GuardFiguresAnswer {
+  @ApiProperty({ type: 'integer', description: 'SMS whose code has had time to come back.', example: 212 })
+  sent!: number;
+
+  @ApiProperty({ type: 'integer', description: 'Of these, those whose code came back.', example: 3 })
+  verified!: number;
+
+  @ApiProperty({ type: 'integer', description: 'Numbers that saw a wrong code.', example: 2 })
+  wrong!: number;
+
+  @ApiProperty({ type: 'integer', description: 'Right codes.', example: 3 })
+  right!: number;
+
+  @ApiProperty({ type: 'integer', description: 'Sends that were asked for a proof of work.', example: 0 })
+  challenged!: number;
+
+  @ApiProperty({ type: 'integer', description: 'Sends that a solved challenge let pass.', example: 0 })
+  passed!: number;
+}
+
+class GuardScopeAnswer {
+  @ApiProperty({
+    description: '`service`, `series:` and six digits, or `network:` and a range.',
+    example: 'series:987654',
+  })
+  scope!: string;
+
+  @ApiProperty(STEP)
+  step!: GuardStep;
+
+  @ApiProperty({ format: 'date-time', description: 'Then it falls by one, unless it is justified again.' })
+  until!: string;
+}
+
+class GuardWindowAnswer {
+  @ApiProperty({ type: 'integer', example: 15 })
+  minutes!: number;
+
+  @ApiProperty({ type: GuardFiguresAnswer })
+  figures!: GuardFiguresAnswer;
+}
+
+class GuardDecisionAnswer {
+  @ApiProperty({ format: 'date-time' })
+  at!: string;
+
+  @ApiProperty({ example: 'series:987654' })
+  scope!: string;
+
+  @ApiProperty(STEP)
+  from!: GuardStep;
+
+  @ApiProperty(STEP)
+  to!: GuardStep;
+
+  @ApiProperty({
+    enum: ['conversion', 'wrong_codes', 'unsolved', 'quiet'],
+    description: '`unsolved`: nobody solves the challenges. `quiet`: it fell by itself.',
+  })
+  signal!: GuardSignal;
+
+  @ApiProperty({ description: 'In words.', example: '3 of 212 codes came back within 15 minutes' })
+  reason!: string;
+
+  @ApiProperty({ type: GuardFiguresAnswer })
+  figures!: GuardFiguresAnswer;
+}
+
+export class GuardAnswer {
+  @ApiProperty({ format: 'date-time' })
+  now!: string;
+
+  @ApiProperty({
+    type: 'object',
+    properties: {
+      conversion: { type: 'string', enum: ['off', 'observe', 'enforce'] },
+      wrongCodes: { type: 'string', enum: ['off', 'observe', 'enforce'] },
+    },
+    required: ['conversion', 'wrongCodes'],
+  })
+  modes!: { conversion: string; wrongCodes: string };
+
+  @ApiProperty({ type: [GuardScopeAnswer], description: 'The scopes that are trusted less just now.' })
+  raised!: GuardScopeAnswer[];
+
+  @ApiProperty({ type: [GuardWindowAnswer], description: 'The whole service.' })
+  service!: GuardWindowAnswer[];
+
+  @ApiProperty({ type: [GuardDecisionAnswer], description: 'The newest first, of 90 days at most.' })
+  decisions!: GuardDecisionAnswer[];
+}

@@ -1,0 +1,17 @@
+import { Module } from '@nestjs/common';
+import { GuardModule } from '../guard/guard.module';
+import { LedgerModule } from '../ledger/ledger.module';
+import { OtpModule } from '../otp/otp.module';
+import { SessionsModule } from '../sessions/sessions.module';
+import { AdminController } from './admin.controller';
+import { AdminGuard } from './admin.guard';
+import { Audit } from './audit';
+import { Reports } from './reports';
+
+/** What operators may see and do. Not part of an application without ADMIN_TOKENS: its routes are not found. */
+@Module({
+  imports: [GuardModule, LedgerModule, OtpModule, SessionsModule],
+  providers: [AdminGuard, Audit, Reports],
+  controllers: [AdminController],
+})
+export class AdminModule {}

@@ -1,0 +1,28 @@
+import { call, type Answer, type Instance, type Variables, type World } from './world';
+
+export const ADMIN_TOKEN = 'operator-token-0123456789-abcdefg';
+/** Under which there is an /admin, and one operator. */
+export const WITH_ADMIN: Variables = { ADMIN_TOKENS: `ops:${ADMIN_TOKEN}` };
+
+/** A call of the operator. */
+export const asAdmin = (method: string, url: string, body?: unknown): Promise<Answer> =>
+  call(method, url, body, { authorization: `Bearer ${ADMIN_TOKEN}` });
+
+export const block = (url: string, phoneNumber: unknown, more: object = {}): Promise<Answer> =>
+  asAdmin('POST', `${url}/admin/numbers/block`, { phoneNumber, ...more });
+
+export const unblock = (url: string, phoneNumber: unknown): Promise<Answer> =>
+  asAdmin('POST', `${url}/admin/numbers/unblock`, { phoneNumber });
+
+/** The totals of today, once the ledger has written what happened until now: it does within 200 ms. */
+export async function usageOf(world: World): Promise<Record<string, number>> {
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  const { body } = await asAdmin('GET', `${world.url}/admin/usage`);
+  return body.total as Record<string, number>;
+}
+
+export type AuditLine = Record<string, unknown> & { audit: string; outcome: string };
+
+/** The lines of the audit so far. */
+export const auditOf = ({ logs }: Instance): AuditLine[] =>
+  logs.map((line) => JSON.parse(line) as AuditLine).filter(({ msg }) => msg === 'audit');
