@@ -59,6 +59,8 @@ export async function createApp({
       answer(null, origin !== undefined && config.allowsOrigin(origin));
     },
     credentials: true,
+    // An answer of the library's own to a preflight that asks for nothing would be no problem+json.
+    strictPreflight: false,
     methods: ['GET', 'POST', 'DELETE'],
     allowedHeaders: ['authorization', 'content-type', 'idempotency-key'],
     exposedHeaders: ['retry-after', 'x-request-id'],
