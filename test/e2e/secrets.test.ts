@@ -25,11 +25,13 @@ async function dump(world: World): Promise<{ key: string; value: string; ttl: nu
         const value =
           type === 'hash'
             ? await redis.hgetall(key)
-            : type === 'list'
-              ? await redis.lrange(key, 0, -1)
-              : type === 'zset'
-                ? await redis.zrange(key, 0, -1, 'WITHSCORES')
-                : await redis.get(key);
+            : type === 'stream'
+              ? await redis.xrange(key, '-', '+')
+              : type === 'list'
+                ? await redis.lrange(key, 0, -1)
+                : type === 'zset'
+                  ? await redis.zrange(key, 0, -1, 'WITHSCORES')
+                  : await redis.get(key);
         return { key, value: JSON.stringify(value), ttl: await redis.pttl(key) };
       }),
     );

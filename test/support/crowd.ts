@@ -1,0 +1,87 @@
+import { generateKeyPairSync } from 'node:crypto';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { call, redisCommand, type Answer, type World } from './world';
+
+/** Who may ask for the totals; for `ADMIN_TOKENS`. */
+const OPERATOR = 'an-operator-0123456789-0123456789-abcd';
+export const ADMIN_TOKENS = `ops:${OPERATOR}`;
+
+/** Redis stands still for as long as this, and no step waits for it for longer than 750 ms. */
+const STANDSTILL_MS = 250;
+
+export const as = (accessToken: unknown): Record<string, string> => ({
+  authorization: `Bearer ${String(accessToken)}`,
+});
+export const under = (key: string): Record<string, string> => ({ 'idempotency-key': key });
+
+/** A new folder for `JWT_KEYS_DIR`: instances that share it take each other's access tokens. */
+export function signingKeys(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'otp-login-keys-'));
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const pem = privateKey.export({ type: 'pkcs8', format: 'pem' });
+  writeFileSync(join(folder, '20260101T0000Z-shared.pem'), pem, { mode: 0o600 });
+  return folder;
+}
+
+/** The calls spread over the instances, all at once. */
+export function atOnce(
+  world: World,
+  count: number,
+  send: (url: string, i: number) => Promise<Answer>,
+): Promise<Answer[]> {
+  const { instances } = world;
+  return Promise.all(
+    Array.from({ length: count }, (_, i) => send(instances[i % instances.length]?.url ?? '', i)),
+  );
+}
+
+/** The same, while Redis stands still: every instance has its own waiting there before the first is answered. */
+export async function queued<T>(world: World, ask: () => Promise<T>): Promise<T> {
+  world.redis.pause();
+  const asked = ask();
+  await sleep(STANDSTILL_MS);
+  world.redis.resume();
+  return asked;
+}
+
+/** What an answer says: its status, and the code of an error. */
+export const told = ({ status, body }: Answer): string =>
+  status < 300 ? String(status) : `${status} ${String(body.code)}`;
+
+/** How often each was said. */
+export function tally(answers: readonly Answer[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const answer of answers) counts[told(answer)] = (counts[told(answer)] ?? 0) + 1;
+  return counts;
+}
+
+/** An operator's call. */
+export const operate = (url: string, method: string, path: string, body?: unknown): Promise<Answer> =>
+  call(method, `${url}/admin/${path}`, body, as(OPERATOR));
+
+/** The ledger's totals of all days. */
+export async function bill(
+  world: World,
+): Promise<{ sent: number; refunded: number; unknown: number; costPaise: number }> {
+  const { status, body } = await operate(world.url, 'GET', 'usage');
+  if (status !== 200) throw new Error(`The totals were refused: ${status}`);
+  return body.total;
+}
+
+/** Makes it a minute later for every Idempotency-Key that is in flight. */
+export async function aMinuteLater(world: World): Promise<void> {
+  const keys = (pattern: string) => redisCommand(world, 'KEYS', pattern) as Promise<string[]>;
+  for (const record of await keys('otp-login:{*}:send:*'))
+    await redisCommand(world, 'HINCRBY', record, 'until', '-60000');
+  for (const challenge of await keys('otp-login:{*}:challenge:*')) {
+    const flat = (await redisCommand(world, 'HGETALL', challenge)) as string[];
+    for (let i = 0; i < flat.length; i += 2) {
+      const [, before, time] = /^(.+:flight:)(\d+)$/.exec(flat[i + 1] ?? '') ?? [];
+      if (before === undefined) continue;
+      await redisCommand(world, 'HSET', challenge, flat[i] ?? '', `${before}${Number(time) - 60_000}`);
+    }
+  }
+}
