@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { Config } from '../config/config';
 import { ApiError } from '../errors/api-error';
 import { Guard, type GuardDecision } from '../guard/guard';
+import { Ledger } from '../ledger/ledger';
 import { sum, UsageReader, type Usage } from '../ledger/usage';
 import type { GuardAnswer, UsageAnswer } from './admin-answers';
 import type { UsageQuery } from './admin-bodies';
@@ -14,6 +15,7 @@ const MOST_DAYS = 92;
 export class Reports {
   constructor(
     private readonly config: Config,
+    private readonly ledger: Ledger,
     private readonly usageReader: UsageReader,
     private readonly guardian: Guard,
   ) {}
@@ -26,6 +28,8 @@ export class Reports {
     if (days < 1 || days > MOST_DAYS) {
       throw invalid('from', `from must be at most ${MOST_DAYS - 1} days before to, and not after it`);
     }
+    // What this replica still holds belongs to it; others' comes within a moment.
+    await this.ledger.flush();
     const used = await this.usageReader.read(from, to);
     return {
       timeZone: 'Asia/Kolkata',
