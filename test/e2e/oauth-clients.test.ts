@@ -305,7 +305,7 @@ describe('openid-client', () => {
     const app = await discover(AUDIENCE, openid.None());
     const tokens = await tokensOfALogin();
     const next = await openid.refreshTokenGrant(app, tokens.refreshToken);
-    expect(next.expiresIn()).toBe(600);
+    expect(next.expires_in).toBe(600);
     expect(await isAlive(next.access_token)).toBe(true);
 
     await openid.tokenRevocation(app, next.refresh_token!);
