@@ -20,9 +20,6 @@ local function codes_wait(keys, now, at, device)
   local own = failed_wait(keys.failed, keys.cleared, now, at)
   if own == 0 or not device then return own, false end
   local _, _, _, after = read_limits(at)
-  local wait = 0
-  for _, limit in ipairs((read_limits(after))) do
-    wait = math.max(wait, window_wait(keys.device_failed, now, limit.count, limit.window))
-  end
-  return math.min(own, wait), true
+  local limits = read_limits(after)
+  return math.min(own, windows_wait(keys.device_failed, now, limits)), true
 end

@@ -22,6 +22,15 @@ local function window_wait(key, now, count, window, since)
   return math.max(0, entry + window + 1 - now)
 end
 
+-- Milliseconds until the list admits one more under every one of the limits.
+local function windows_wait(key, now, limits)
+  local wait = 0
+  for _, limit in ipairs(limits) do
+    wait = math.max(wait, window_wait(key, now, limit.count, limit.window))
+  end
+  return wait
+end
+
 -- Appends an entry, keeps the newest `keep`, and lets the list expire with its longest window. Returns the entry.
 local function window_record(key, now, keep, longest)
   -- A clock that stepped back after a failover must not put the list out of order.

@@ -30,14 +30,6 @@ if reserve > 0 and redis.call('EXISTS', KEYS[8]) == 1 then
 end
 local now = now_ms()
 
-local function longest_wait(key, limits)
-  local wait = 0
-  for _, limit in ipairs(limits) do
-    wait = math.max(wait, window_wait(key, now, limit.count, limit.window))
-  end
-  return wait
-end
-
 -- Milliseconds until the budget has room for the price. A bucket counts until all of it has left the window: never
 -- more than the budget in any window, perhaps refused one bucket early. What has left is deleted on the way.
 local function budget_wait(key, budget, width, buckets)
@@ -72,13 +64,13 @@ for _, scope in ipairs(scopes) do
 end
 local decided = #decisions > 0 and cjson.encode(decisions) or '[]'
 
-local allowance, wait = number, longest_wait(number.key, number.limits)
+local allowance, wait = number, windows_wait(number.key, now, number.limits)
 if wait > 0 and standing == 'device' then
   -- Strangers who know the number can use up its own; they cannot touch that of its devices.
-  allowance, wait = device, math.min(wait, longest_wait(device.key, device.limits))
+  allowance, wait = device, math.min(wait, windows_wait(device.key, now, device.limits))
 end
 if wait > 0 then return { 'phone', decided, wait } end
-wait = longest_wait(KEYS[3], service_limits)
+wait = windows_wait(KEYS[3], now, service_limits)
 if wait > 0 then return { 'service', decided, wait } end
 wait = math.max(budget_wait(KEYS[4], per_hour, 60000, 60), budget_wait(KEYS[5], per_day, 900000, 96))
 if wait > 0 then return { 'budget', decided, wait } end
@@ -112,6 +104,6 @@ for _, scope in ipairs(scopes) do guard_count(guard, scope, 's', counted) end
 local entry = ledger_append(ledger, now, 'event', 'sent', 'phone', ARGV[8], 'provider', ARGV[9], 'cost', text(price * 100))
 usage_add(ledger, counted, 'sent', 1)
 usage_add(ledger, counted, 'cost', price * 100)
-local resend = longest_wait(number.key, number.limits)
-if standing == 'device' then resend = math.min(resend, longest_wait(device.key, device.limits)) end
+local resend = windows_wait(number.key, now, number.limits)
+if standing == 'device' then resend = math.min(resend, windows_wait(device.key, now, device.limits)) end
 return { 'admitted', decided, resend, minute, quarter, entry, text(counted), allowance.name }

@@ -7,8 +7,6 @@ local limits, _, _, at = read_limits(2)
 local forgiving, keep, longest = read_limits(at)
 local now = now_ms()
 -- A number that is switched off, or that an attacker holds, fails for ever: without an end it would have no limit.
-if window_wait(KEYS[2], now, forgiving[1].count, forgiving[1].window) > 0 then return -1 end
+if windows_wait(KEYS[2], now, forgiving) > 0 then return -1 end
 if redis.call('LREM', KEYS[1], -1, ARGV[1]) > 0 then window_record(KEYS[2], now, keep, longest) end
-local wait = 0
-for _, limit in ipairs(limits) do wait = math.max(wait, window_wait(KEYS[1], now, limit.count, limit.window)) end
-return wait
+return windows_wait(KEYS[1], now, limits)
