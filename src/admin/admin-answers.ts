@@ -121,7 +121,7 @@ class GuardDecisionAnswer {
 
   @ApiProperty({
     enum: ['conversion', 'wrong_codes', 'unsolved', 'quiet'],
-    description: '`unsolved`: nobody solves the challenges. `quiet`: it fell by itself.',
+    description: '`unsolved`: most of the challenges are not solved. `quiet`: it fell by itself.',
   })
   signal!: GuardSignal;
 

@@ -7,7 +7,12 @@ import type { PhoneNumber } from '../phone-number/phone-number';
 const LONGEST_BLOCK_DAYS = 3_650;
 
 export class UnblockBody {
-  @ApiProperty({ type: String, pattern: '^\\+91[6-9][0-9]{9}$', example: '+919876543210' })
+  @ApiProperty({
+    type: String,
+    description: 'As for send-otp; a test number, `+910` and nine digits, too.',
+    pattern: '^\\+91[06-9][0-9]{9}$',
+    example: '+919876543210',
+  })
   @IsPhoneNumber()
   phoneNumber!: PhoneNumber;
 }

@@ -9,7 +9,7 @@ import type { PhoneNumber } from '../phone-number/phone-number';
 /** A challenge of ALTCHA's protocol (version 2), as its widget takes it. */
 export type WorkChallenge = Challenge;
 
-/** How long a challenge may take, and how long its solution is remembered as used. */
+/** How long a challenge may take. */
 export const WORK_LIFE_SECONDS = 300;
 
 const ALGORITHM = 'PBKDF2/SHA-256';
