@@ -1,12 +1,11 @@
-import { type ChildProcessByStdio, execFileSync, spawn } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, connect, createServer } from 'node:net';
-import { join, relative } from 'node:path';
-import type { Readable } from 'node:stream';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Emulator, startEmulator } from '../../src/emulator/emulator';
+import { Build, type Line, type Run } from '../support/processes';
 import { type RedisServer, startRedis } from '../support/redis-server';
 import {
   API_KEY,
@@ -21,102 +20,27 @@ import {
   verifyOtp,
 } from '../support/world';
 
-const ROOT = join(__dirname, '../..');
-const CACHE = join(ROOT, 'node_modules', '.cache');
 const SERVICE = 'main.js';
 const EMULATOR = 'emulator/main.js';
 
+let build: Build;
 let folder: string;
 let redis: RedisServer;
 let upstream: Emulator;
-const running = new Set<Run>();
 
 beforeAll(async () => {
-  mkdirSync(CACHE, { recursive: true });
-  // Below the checkout, so that what is built finds its packages.
-  folder = mkdtempSync(join(CACHE, 'otp-login-process-'));
-  build();
+  build = Build.make();
+  folder = build.folder;
   [redis, upstream] = await Promise.all([startRedis(), startEmulator()]);
 }, 180_000);
 afterEach(async () => {
-  await Promise.all([...running].map((run) => run.kill()));
+  await build.killAll();
   upstream.reset();
 });
 afterAll(async () => {
   await Promise.all([upstream.close(), redis.stop()]);
-  rmSync(folder, { recursive: true, force: true });
+  await build.remove();
 });
-
-/** `npm run build`, to a folder of its own: another process may be building to dist/ or running from it. */
-function build(): void {
-  const tsConfigPath = join(folder, 'tsconfig.json');
-  const configPath = join(folder, 'nest-cli.json');
-  writeFileSync(
-    tsConfigPath,
-    JSON.stringify({
-      extends: join(ROOT, 'tsconfig.build.json'),
-      compilerOptions: { rootDir: join(ROOT, 'src'), outDir: join(folder, 'dist') },
-      include: [join(ROOT, 'src')],
-    }),
-  );
-  const config = JSON.parse(readFileSync(join(ROOT, 'nest-cli.json'), 'utf8')) as { compilerOptions: object };
-  Object.assign(config.compilerOptions, {
-    tsConfigPath: relative(ROOT, tsConfigPath),
-    // node_modules may be a link to elsewhere.
-    allowOutsidePaths: true,
-  });
-  writeFileSync(configPath, JSON.stringify(config));
-  const nest = join(ROOT, 'node_modules', '.bin', 'nest');
-  execFileSync(nest, ['build', '--config', relative(ROOT, configPath)], { cwd: ROOT, stdio: 'pipe' });
-}
-
-type Line = Record<string, unknown>;
-
-/** A process of the built code, with what it wrote. */
-class Run {
-  stdout = '';
-  stderr = '';
-  readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
-  private readonly child: ChildProcessByStdio<null, Readable, Readable>;
-
-  constructor(file: string, variables: Variables) {
-    this.child = spawn(process.execPath, [join(folder, 'dist', file)], {
-      // Not in the checkout: a developer's .env would be read there.
-      cwd: folder,
-      env: { PATH: process.env.PATH, ...variables },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    this.child.stdout.on('data', (text: Buffer) => (this.stdout += text.toString()));
-    this.child.stderr.on('data', (text: Buffer) => (this.stderr += text.toString()));
-    running.add(this);
-    // Not 'exit': by 'close' everything that it wrote has been read.
-    this.ended = once(this.child, 'close').then(([code, signal]) => {
-      running.delete(this);
-      return { code: code as number | null, signal: signal as NodeJS.Signals | null };
-    });
-  }
-
-  signal(name: NodeJS.Signals): void {
-    this.child.kill(name);
-  }
-
-  async kill(): Promise<void> {
-    this.child.kill('SIGKILL');
-    await this.ended;
-  }
-
-  /** Every line of its log; throws when one is not JSON. */
-  get log(): Line[] {
-    return this.stdout
-      .split('\n')
-      .filter((line) => line !== '')
-      .map((line) => JSON.parse(line) as Line);
-  }
-
-  get faults(): string[] {
-    return this.stderr.trimEnd().split('\n');
-  }
-}
 
 /** Settings that hold in development; the port is a free one. */
 const settings = (): Variables => ({
@@ -128,19 +52,8 @@ const settings = (): Variables => ({
   SHUTDOWN_DELAY_SECONDS: '0',
 });
 
-/** Starts the service, and resolves when it says where it listens and Redis was reached. */
-async function start(variables: Variables = {}): Promise<{ service: Run; url: string }> {
-  const service = new Run(SERVICE, { ...settings(), ...variables });
-  const ended = service.ended.then(() => {
-    throw new Error(`The service ended: ${service.stderr}`);
-  });
-  ended.catch(() => undefined);
-  const listens = (): Line | undefined => service.log.find(({ msg }) => msg === 'otp-login listens');
-  await Promise.race([until(() => listens() !== undefined, 30_000), ended]);
-  const url = String(listens()?.url);
-  await Promise.race([until(async () => (await call('GET', `${url}/health/ready`)).status === 200), ended]);
-  return { service, url };
-}
+const start = (variables: Variables = {}): Promise<{ service: Run; url: string }> =>
+  build.serve({ ...settings(), ...variables });
 
 function expectJsonLines(service: Run): void {
   expect(service.log.length).toBeGreaterThan(0);
@@ -257,7 +170,7 @@ describe('the start', () => {
   it('waits for a Redis that is not there yet, and says that it is not ready', async () => {
     const free = await takenPort();
     await free.free();
-    const service = new Run(SERVICE, { ...settings(), REDIS_URL: `redis://127.0.0.1:${free.port}` });
+    const service = build.run(SERVICE, { ...settings(), REDIS_URL: `redis://127.0.0.1:${free.port}` });
     await until(() => service.log.some(({ msg }) => msg === 'otp-login listens'));
     const url = String(service.log.find(({ msg }) => msg === 'otp-login listens')?.url);
     const ready = await call('GET', `${url}/health/ready`);
@@ -278,7 +191,7 @@ describe('a start that fails', () => {
   const names = (service: Run): string[] => service.faults.map((fault) => fault.split(' ')[0] ?? '').sort();
 
   it('names every setting that does not hold at once, and never a value', async () => {
-    const service = new Run(SERVICE, {
+    const service = build.run(SERVICE, {
       NODE_ENV: 'development',
       PORT: 'canary-1',
       ISSUER: 'canary-2',
@@ -310,7 +223,7 @@ describe('a start that fails', () => {
   });
 
   it('names everything that production asks for and that is not there', async () => {
-    const service = new Run(SERVICE, { NODE_ENV: 'production' });
+    const service = build.run(SERVICE, { NODE_ENV: 'production' });
     expect(await service.ended).toEqual({ code: 1, signal: null });
     expect(names(service)).toEqual([
       'BUDGET_PAISE_PER_DAY',
@@ -325,7 +238,7 @@ describe('a start that fails', () => {
   });
 
   it('names every setting that is for tests only or unsafe, in production', async () => {
-    const service = new Run(SERVICE, {
+    const service = build.run(SERVICE, {
       ...settings(),
       NODE_ENV: 'production',
       STARTMESSAGING_CONTRACT: 'provider',
@@ -350,7 +263,7 @@ describe('a start that fails', () => {
   });
 
   it('is held to the rules of production when NODE_ENV is misspelt', async () => {
-    const service = new Run(SERVICE, { ...settings(), NODE_ENV: 'prod-canary' });
+    const service = build.run(SERVICE, { ...settings(), NODE_ENV: 'prod-canary' });
     expect(await service.ended).toEqual({ code: 1, signal: null });
     expect(names(service)).toEqual(expect.arrayContaining(['NODE_ENV', 'SECRET', 'SUBJECT_SECRET']));
     expect(service.stderr).not.toContain('canary');
@@ -359,7 +272,7 @@ describe('a start that fails', () => {
   it('says in one line that the port is taken', async () => {
     const { port, free } = await takenPort();
     try {
-      const service = new Run(SERVICE, { ...settings(), PORT: String(port) });
+      const service = build.run(SERVICE, { ...settings(), PORT: String(port) });
       expect(await service.ended).toEqual({ code: 1, signal: null });
       expect(service.stderr).toBe(`Port ${port} is taken. Set PORT to another one.\n`);
       expectJsonLines(service);
@@ -371,7 +284,7 @@ describe('a start that fails', () => {
   it('says in one line that a signing key is none, and logs nothing but JSON', async () => {
     const keys = mkdtempSync(join(folder, 'keys-'));
     writeFileSync(join(keys, '20250101T0000Z-broken.pem'), 'canary');
-    const service = new Run(SERVICE, { ...settings(), JWT_KEYS_DIR: keys });
+    const service = build.run(SERVICE, { ...settings(), JWT_KEYS_DIR: keys });
     expect(await service.ended).toEqual({ code: 1, signal: null });
     expect(service.faults).toEqual([expect.stringMatching(/^JWT_KEYS_DIR.* 20250101T0000Z-broken\.pem /)]);
     expect(service.stderr).not.toContain('canary');
@@ -494,7 +407,7 @@ describe('SIGINT', () => {
 
 describe('the emulator', () => {
   it('says where its inbox is, and ends on SIGTERM', async () => {
-    const emulator = new Run(EMULATOR, { EMULATOR_PORT: '0' });
+    const emulator = build.run(EMULATOR, { EMULATOR_PORT: '0' });
     await until(() => emulator.stdout.endsWith('\n'));
     const url = /http:\/\/\S+/.exec(emulator.stdout)?.[0] ?? '';
     const page = await call('GET', url);
@@ -505,7 +418,7 @@ describe('the emulator', () => {
   });
 
   it('does not start in production: it shows every code', async () => {
-    const emulator = new Run(EMULATOR, { EMULATOR_PORT: '0', NODE_ENV: 'production' });
+    const emulator = build.run(EMULATOR, { EMULATOR_PORT: '0', NODE_ENV: 'production' });
     expect(await emulator.ended).toEqual({ code: 1, signal: null });
     expect(emulator.faults).toEqual([expect.stringContaining('NODE_ENV=production')]);
     expect(emulator.stdout).toBe('');
@@ -514,7 +427,7 @@ describe('the emulator', () => {
   it('says in one line that its port is taken', async () => {
     const { port, free } = await takenPort();
     try {
-      const emulator = new Run(EMULATOR, { EMULATOR_PORT: String(port) });
+      const emulator = build.run(EMULATOR, { EMULATOR_PORT: String(port) });
       expect(await emulator.ended).toEqual({ code: 1, signal: null });
       expect(emulator.stderr).toBe(`Port ${port} is taken; set EMULATOR_PORT to another one.\n`);
     } finally {

@@ -1,0 +1,129 @@
+import { type ChildProcessByStdio, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import type { Readable } from 'node:stream';
+import { call, until, type Variables } from './world';
+
+const ROOT = join(__dirname, '../..');
+const CACHE = join(ROOT, 'node_modules', '.cache');
+
+export type Line = Record<string, unknown>;
+
+/** What `npm run build` makes, in a folder of its own: another process may be building to dist/ or running from it. */
+export class Build {
+  private readonly running = new Set<Run>();
+
+  private constructor(readonly folder: string) {}
+
+  /** Takes some ten seconds of a core. */
+  static make(): Build {
+    mkdirSync(CACHE, { recursive: true });
+    // Below the checkout, so that what is built finds its packages.
+    const folder = mkdtempSync(join(CACHE, 'otp-login-process-'));
+    const tsConfigPath = join(folder, 'tsconfig.json');
+    const configPath = join(folder, 'nest-cli.json');
+    writeFileSync(
+      tsConfigPath,
+      JSON.stringify({
+        extends: join(ROOT, 'tsconfig.build.json'),
+        compilerOptions: { rootDir: join(ROOT, 'src'), outDir: join(folder, 'dist') },
+        include: [join(ROOT, 'src')],
+      }),
+    );
+    const config = JSON.parse(readFileSync(join(ROOT, 'nest-cli.json'), 'utf8')) as {
+      compilerOptions: object;
+    };
+    Object.assign(config.compilerOptions, {
+      tsConfigPath: relative(ROOT, tsConfigPath),
+      // node_modules may be a link to elsewhere.
+      allowOutsidePaths: true,
+    });
+    writeFileSync(configPath, JSON.stringify(config));
+    const nest = join(ROOT, 'node_modules', '.bin', 'nest');
+    execFileSync(nest, ['build', '--config', relative(ROOT, configPath)], { cwd: ROOT, stdio: 'pipe' });
+    return new Build(folder);
+  }
+
+  /** Starts a file of the build, such as `main.js`, with these variables and no others. */
+  run(file: string, variables: Variables): Run {
+    const run = new Run(this.folder, file, variables);
+    this.running.add(run);
+    void run.ended.then(() => this.running.delete(run));
+    return run;
+  }
+
+  /** Starts the service, and resolves when it says where it listens and Redis was reached. */
+  async serve(variables: Variables): Promise<{ service: Run; url: string }> {
+    const service = this.run('main.js', variables);
+    const ended = service.ended.then(() => {
+      throw new Error(`The service ended: ${service.stderr}`);
+    });
+    ended.catch(() => undefined);
+    const listens = (): Line | undefined => service.log.find(({ msg }) => msg === 'otp-login listens');
+    await Promise.race([until(() => listens() !== undefined, 30_000), ended]);
+    const url = String(listens()?.url);
+    const ready = async (): Promise<boolean> => (await call('GET', `${url}/health/ready`)).status === 200;
+    await Promise.race([until(ready), ended]);
+    return { service, url };
+  }
+
+  /** Kills what still runs. */
+  async killAll(): Promise<void> {
+    await Promise.all([...this.running].map((run) => run.kill()));
+  }
+
+  async remove(): Promise<void> {
+    await this.killAll();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** A process of the built code, with what it wrote. */
+export class Run {
+  stdout = '';
+  stderr = '';
+  readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
+  private readonly child: ChildProcessByStdio<null, Readable, Readable>;
+
+  constructor(folder: string, file: string, variables: Variables) {
+    this.child = spawn(process.execPath, [join(folder, 'dist', file)], {
+      // Not in the checkout: a developer's .env would be read there.
+      cwd: folder,
+      env: { PATH: process.env.PATH, ...variables },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.child.stdout.on('data', (text: Buffer) => (this.stdout += text.toString()));
+    this.child.stderr.on('data', (text: Buffer) => (this.stderr += text.toString()));
+    // Not 'exit': by 'close' everything that it wrote has been read.
+    this.ended = once(this.child, 'close').then(([code, signal]) => ({
+      code: code as number | null,
+      signal: signal as NodeJS.Signals | null,
+    }));
+  }
+
+  get pid(): number {
+    return this.child.pid ?? 0;
+  }
+
+  signal(name: NodeJS.Signals): void {
+    this.child.kill(name);
+  }
+
+  async kill(): Promise<void> {
+    this.child.kill('SIGKILL');
+    await this.ended;
+  }
+
+  /** Every line of its log; throws when one is not JSON. */
+  get log(): Line[] {
+    return this.stdout
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => JSON.parse(line) as Line);
+  }
+
+  get faults(): string[] {
+    return this.stderr.trimEnd().split('\n');
+  }
+}
