@@ -4,6 +4,7 @@ import { AdminModule } from './admin/admin.module';
 import { AuthModule } from './auth/auth.module';
 import type { Environment } from './config/config';
 import { ConfigModule } from './config/config.module';
+import { DoctorModule } from './doctor/doctor.module';
 import { HealthModule } from './health/health.module';
 import { LoggingModule } from './logging/logging.module';
 import { MetricsModule } from './metrics/metrics.module';
@@ -23,6 +24,7 @@ export class AppModule {
         MetricsModule,
         RedisModule,
         HealthModule,
+        DoctorModule,
         AuthModule,
         OAuthModule,
         ...(config.adminTokens.length > 0 ? [AdminModule] : []),

@@ -155,3 +155,22 @@ export class GuardAnswer {
   @ApiProperty({ type: [GuardDecisionAnswer], description: 'The newest first, of 90 days at most.' })
   decisions!: GuardDecisionAnswer[];
 }
+
+export class AddressAnswer {
+  @ApiProperty({ description: 'Who is connected: the last proxy, where there is one.', example: '10.0.3.7' })
+  peer!: string;
+
+  @ApiProperty({
+    type: String,
+    nullable: true,
+    description: '`X-Forwarded-For` as it arrived, cut to 500 characters.',
+    example: '203.0.113.9, 10.0.1.2',
+  })
+  forwarded!: string | null;
+
+  @ApiProperty({
+    description: 'The address that limits count by; IPv6 as eight groups.',
+    example: '203.0.113.9',
+  })
+  address!: string;
+}

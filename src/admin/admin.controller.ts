@@ -1,15 +1,20 @@
-import { Body, Controller, Get, HttpCode, Post, Query, UseGuards } from '@nestjs/common';
+import { Body, Controller, Get, HttpCode, Post, Query, Req, UseGuards } from '@nestjs/common';
 import { ApiBearerAuth, ApiNoContentResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import type { FastifyRequest } from 'fastify';
 import { ApiProblems } from '../errors/api-problems';
 import { redactWritten } from '../logging/redact';
 import { Numbers } from '../otp/numbers';
 import type { PhoneNumber } from '../phone-number/phone-number';
 import { SessionBlocks } from '../sessions/session-blocks';
+import { ClientAddress } from '../throttling/client-address';
 import { Admin, AdminGuard } from './admin.guard';
-import { GuardAnswer, UsageAnswer } from './admin-answers';
+import { AddressAnswer, GuardAnswer, UsageAnswer } from './admin-answers';
 import { BlockBody, blockedForMs, UnblockBody, UsageQuery } from './admin-bodies';
 import { Audit } from './audit';
 import { Reports } from './reports';
+
+/** The header is text of whoever calls. */
+const LONGEST_FORWARDED = 500;
 
 /** The HTTP face for operators. */
 @ApiTags('Operate')
@@ -22,6 +27,7 @@ export class AdminController {
     private readonly numbers: Numbers,
     private readonly sessions: SessionBlocks,
     private readonly audit: Audit,
+    private readonly clientAddress: ClientAddress,
   ) {}
 
   @Get('usage')
@@ -52,6 +58,25 @@ export class AdminController {
   @ApiProblems('unauthenticated', 'payload_too_large', 'internal_error', 'store_unavailable')
   async guard(@Admin() admin: string): Promise<GuardAnswer> {
     return this.audit.of(admin, 'guard', {}, () => this.reports.guard());
+  }
+
+  @Get('address')
+  @ApiOperation({
+    operationId: 'adminAddress',
+    summary: 'Who asks, as the limits see it',
+    description: 'Ask through the load balancer: `address` must be yours, and not its own.',
+  })
+  @ApiOkResponse({ type: AddressAnswer, description: 'What arrived, and which address counts' })
+  @ApiProblems('unauthenticated', 'payload_too_large', 'internal_error')
+  async address(@Admin() admin: string, @Req() request: FastifyRequest): Promise<AddressAnswer> {
+    const header = request.headers['x-forwarded-for'];
+    return this.audit.of(admin, 'address', {}, () =>
+      Promise.resolve({
+        peer: this.clientAddress.find(request.socket.remoteAddress ?? '', undefined).address,
+        forwarded: header === undefined ? null : String(header).slice(0, LONGEST_FORWARDED),
+        address: this.clientAddress.of(request),
+      }),
+    );
   }
 
   @Post('numbers/block')

@@ -3,6 +3,7 @@ import { GuardModule } from '../guard/guard.module';
 import { LedgerModule } from '../ledger/ledger.module';
 import { OtpModule } from '../otp/otp.module';
 import { SessionsModule } from '../sessions/sessions.module';
+import { ThrottlingModule } from '../throttling/throttling.module';
 import { AdminController } from './admin.controller';
 import { AdminGuard } from './admin.guard';
 import { Audit } from './audit';
@@ -10,7 +11,7 @@ import { Reports } from './reports';
 
 /** What operators may see and do. Not part of an application without ADMIN_TOKENS: its routes are not found. */
 @Module({
-  imports: [GuardModule, LedgerModule, OtpModule, SessionsModule],
+  imports: [GuardModule, LedgerModule, OtpModule, SessionsModule, ThrottlingModule],
   providers: [AdminGuard, Audit, Reports],
   controllers: [AdminController],
 })

@@ -70,6 +70,13 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  readonly checkFailed = new Gauge({
+    name: 'otp_login_check_failed',
+    help: '1 for each check of Redis that found something to mend when it was last reached, 0 for the others',
+    labelNames: ['check'] as const,
+    registers: [this.registry],
+  });
+
   constructor() {
     collectDefaultMetrics({ register: this.registry, prefix: 'otp_login_' });
   }

@@ -1,6 +1,7 @@
 import { ApiError } from '../errors/api-error';
 import type { Logger } from '../logging/logger';
 import type { RedisClient } from './connection';
+import { primariesOf, type Primary } from './primaries';
 import type { Script } from './script';
 
 /** The one prefix of every key. */
@@ -46,6 +47,17 @@ export class Store {
   /** True while a command could be sent. */
   get available(): boolean {
     return this.client.status === 'ready';
+  }
+
+  /** Every server that is written to, to be asked about itself, off every request's path. */
+  get primaries(): Primary[] {
+    return primariesOf(this.client);
+  }
+
+  /** Tells of every connection that is made from now on, and of the one that there is. */
+  onReached(listener: () => void): void {
+    this.client.on('ready', listener);
+    if (this.available) setImmediate(listener);
   }
 
   /** Starts connecting, and goes on trying in the background: a service that starts before its Redis is no fault. */

@@ -32,10 +32,13 @@ function tenThousandths(rupees: unknown): number | undefined {
 }
 
 /**
- * Says what the answer to a look-up of the message `id` means. Like `classify`, by `error.code` before the status;
- * but what a code says of a phone number or of a send cannot be about a look-up.
+ * Says what the answer to a look-up means, of the message `id` if one is named. Like `classify`, by `error.code` before
+ * the status; but what a code says of a phone number or of a send cannot be about a look-up.
  */
-export function classifyLookUp(id: string, { status, body }: Answer): 'accepted' | StartMessagingReason {
+export function classifyLookUp(
+  id: string | undefined,
+  { status, body }: Answer,
+): 'accepted' | StartMessagingReason {
   if (status >= 300 && status < 400) return 'contract_mismatch';
   if (status === 429) return 'throttled';
   if (status === 404) return routeOrMessageMissing(body);
@@ -56,8 +59,10 @@ export function classifyLookUp(id: string, { status, body }: Answer): 'accepted'
   }
 }
 
-function bySuccess(id: string, body: unknown): 'accepted' | 'failed' {
-  return !saysFailure(body) && hasData(body) && !namesAnother(id, body) ? 'accepted' : 'failed';
+function bySuccess(id: string | undefined, body: unknown): 'accepted' | 'failed' {
+  return !saysFailure(body) && hasData(body) && (id === undefined || !namesAnother(id, body))
+    ? 'accepted'
+    : 'failed';
 }
 
 // What became of somebody else's SMS, out of a proxy's cache for one, must not be taken for what became of ours. One of the

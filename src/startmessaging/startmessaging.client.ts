@@ -9,13 +9,14 @@ import { redact } from './redact';
 import { withRetries } from './retries';
 import { readRetryAfter } from './retry-after';
 import { StartMessagingError, type StartMessagingReason } from './startmessaging.error';
+import { readBalance, type Wallet } from './wallet';
 
 export type { SentOtp } from './answers';
 export type { MessageState } from './message-state';
 
 /** One HTTP call, as told to `onCall`. */
 export interface UpstreamCall {
-  operation: 'send' | 'verify' | 'message';
+  operation: 'send' | 'verify' | 'message' | 'wallet';
   outcome: 'accepted' | 'verified' | 'not_verified' | StartMessagingReason;
   seconds: number;
   correlationId?: string;
@@ -134,19 +135,24 @@ export class StartMessagingClient {
   async readMessage(id: string): Promise<MessageState> {
     // No encoding keeps "." and ".." from naming another route, and half a surrogate pair has none.
     if (/^\.{0,2}$|\p{Cs}/u.test(id)) throw new StartMessagingError('failed');
-    const call: Call = {
-      operation: 'message',
-      path: `/messages/${encodeURIComponent(id)}`,
-      secrets: [],
-      meaning: (answer) => classifyLookUp(id, answer),
-    };
-    const { answer } = await this.call(call, Math.min(this.options.timeoutMs, this.options.deadlineMs));
-    return readMessageState(answer.body);
+    return readMessageState(await this.lookUp('message', `/messages/${encodeURIComponent(id)}`, id));
+  }
+
+  /** What is left to pay with. Otherwise as `readMessage`; for operators, and never on a request's path. */
+  async readWallet(): Promise<Wallet> {
+    return readBalance(await this.lookUp('wallet', '/wallet'));
   }
 
   /** Ends idle connections. Calls in flight run to their end. */
   close(): void {
     closeIdleSockets(this.agent);
+  }
+
+  private async lookUp(operation: 'message' | 'wallet', path: string, id?: string): Promise<unknown> {
+    const meaning = (answer: Answer): Verdict => classifyLookUp(id, answer);
+    const timeoutMs = Math.min(this.options.timeoutMs, this.options.deadlineMs);
+    const { answer } = await this.call({ operation, path, secrets: [], meaning }, timeoutMs);
+    return answer.body;
   }
 
   private async send(

@@ -15,6 +15,12 @@ const PRIVATE = blockList([
   'fc00::/7',
 ]);
 
+/** The client's address, and what decided it. */
+export interface FoundAddress {
+  readonly address: string;
+  readonly because: 'no_header' | 'peer_not_trusted' | 'no_address' | 'only_proxies' | 'named_by_proxy';
+}
+
 /**
  * Finds the client's address. Only hops that TRUSTED_PROXIES names are believed, from the right: everything left of
  * the first stranger in X-Forwarded-For was written by that stranger, who would mint an address for every request.
@@ -33,21 +39,28 @@ export class ClientAddress {
 
   /** IPv6 as eight groups of four hex digits; an IPv4 address that came mapped into IPv6 is an IPv4 address. */
   of(request: FastifyRequest): string {
-    let address = canonical(request.socket.remoteAddress ?? '') ?? '0.0.0.0';
-    const header = request.headers['x-forwarded-for'];
-    if (header === undefined) return address;
-    if (!includes(this.trusted, address)) {
-      this.warnOnce(address);
-      return address;
-    }
-    const hops = String(header).split(',');
+    const forwarded = request.headers['x-forwarded-for'];
+    const { address, because } = this.find(
+      request.socket.remoteAddress ?? '',
+      forwarded && String(forwarded),
+    );
+    if (because === 'peer_not_trusted') this.warnOnce(address);
+    return address;
+  }
+
+  /** The same for a peer and a header that are given, and why it is that one. */
+  find(peer: string, forwarded: string | undefined): FoundAddress {
+    let address = canonical(peer) ?? '0.0.0.0';
+    if (forwarded === undefined) return { address, because: 'no_header' };
+    if (!includes(this.trusted, address)) return { address, because: 'peer_not_trusted' };
+    const hops = forwarded.split(',');
     while (hops.length > 0 && includes(this.trusted, address)) {
       const hop = canonical(hops.pop()?.trim() ?? '');
       // Garbage ends the walk: what stands further left cannot be vouched for by it.
-      if (hop === undefined) break;
+      if (hop === undefined) return { address, because: 'no_address' };
       address = hop;
     }
-    return address;
+    return { address, because: includes(this.trusted, address) ? 'only_proxies' : 'named_by_proxy' };
   }
 
   private warnOnce(address: string): void {

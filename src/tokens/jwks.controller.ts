@@ -2,7 +2,7 @@ import { Controller, Get, Header } from '@nestjs/common';
 import { ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import type { JWK } from 'jose';
 import { ApiProblems } from '../errors/api-problems';
-import { SigningKeys } from './signing-keys';
+import { JWKS_CACHE_SECONDS, SigningKeys } from './signing-keys';
 
 @ApiTags('Verify tokens')
 @Controller('.well-known')
@@ -10,7 +10,7 @@ export class JwksController {
   constructor(private readonly keys: SigningKeys) {}
 
   @Get('jwks.json')
-  @Header('Cache-Control', 'public, max-age=300')
+  @Header('Cache-Control', `public, max-age=${JWKS_CACHE_SECONDS}`)
   @ApiOperation({
     operationId: 'jwks',
     summary: 'The public keys that verify access tokens',

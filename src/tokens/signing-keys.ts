@@ -24,6 +24,9 @@ export interface SigningKey {
 
 const FILE_NAME = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)Z-[\w.-]+\.pem$/;
 
+/** For how long the public keys may be kept by who fetched them: a key must be published this long before it signs. */
+export const JWKS_CACHE_SECONDS = 300;
+
 /** How soon a new or removed key counts. Looked at, not watched: Kubernetes swaps a symlink that watchers lose sight of. */
 const LOOK_EVERY_MS = 2_000;
 
@@ -81,10 +84,7 @@ export class SigningKeys implements OnModuleDestroy {
 
   /** The key that signs now. While every key is still to come, the first of them. */
   current(now = Date.now()): SigningKey {
-    const active = this.keys.filter((key) => key.activeFrom <= now);
-    const key = active.at(-1) ?? this.keys[0];
-    if (key === undefined) throw new Error('There is no signing key');
-    return key;
+    return signingKey(this.keys, now);
   }
 
   find(kid: unknown): SigningKey | undefined {
@@ -99,6 +99,19 @@ export class SigningKeys implements OnModuleDestroy {
     });
     return { keys: await Promise.all(keys) };
   }
+}
+
+/** Of keys in the order of activation, the one that signs at this time. */
+export function signingKey(keys: readonly SigningKey[], now: number): SigningKey {
+  const active = keys.filter((key) => key.activeFrom <= now);
+  const key = active.at(-1) ?? keys[0];
+  if (key === undefined) throw new Error('There is no signing key');
+  return key;
+}
+
+/** The keys of a folder in the order of activation. Throws, naming the file at most, where the service would not start. */
+export function readSigningKeys(folder: string): readonly SigningKey[] {
+  return parse(readFolder(folder));
 }
 
 type Files = readonly { name: string; pem: Buffer }[];

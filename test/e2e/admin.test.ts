@@ -23,6 +23,7 @@ const TOKENS: Variables = {
 const ROUTES = [
   ['GET', '/admin/usage'],
   ['GET', '/admin/guard'],
+  ['GET', '/admin/address'],
   ['POST', '/admin/numbers/block'],
   ['POST', '/admin/numbers/unblock'],
 ] as const;
@@ -173,7 +174,7 @@ describe('the audit', () => {
         return `${audit} ${admin ?? `${method} ${route}`} ${outcome}`;
       });
       expect(lines).toEqual([
-        ...['usage', 'guard', 'block', 'unblock'].flatMap((action, i) => [
+        ...['usage', 'guard', 'address', 'block', 'unblock'].flatMap((action, i) => [
           'admin.called night.shift undefined',
           ...(action.endsWith('block') ? [`admin.${action} night.shift begun`] : []),
           `admin.${action} night.shift done`,
@@ -219,6 +220,38 @@ describe('the audit', () => {
     const others = instance.logs.filter((line) => !line.includes('"msg":"audit"'));
     expect(others.filter((line) => line.includes('"msg":"request"'))).toHaveLength(2);
     for (const line of others) expect(line).not.toMatch(/"audit"|"admin"|"outcome"|DoT order/);
+  });
+});
+
+describe('GET /admin/address', () => {
+  const address = async (url: string, headers: Record<string, string> = {}): Promise<Answer> =>
+    call('GET', `${url}/admin/address`, undefined, { ...bearer(ADMIN_TOKEN), ...headers });
+
+  it('tells who asks, as the limits see it', async () => {
+    const { status, body } = await address(world.url);
+    expect([status, body]).toEqual([200, { peer: '127.0.0.1', forwarded: null, address: '127.0.0.1' }]);
+  });
+
+  it('tells a header that is not believed, and that it is not', async () => {
+    const { body } = await address(world.url, { 'x-forwarded-for': '203.0.113.9' });
+    expect(body).toEqual({ peer: '127.0.0.1', forwarded: '203.0.113.9', address: '127.0.0.1' });
+  });
+
+  it('tells whom a trusted proxy names', async () => {
+    const { url } = await another({ ...TOKENS, TRUSTED_PROXIES: '127.0.0.1,10.0.0.0/8' });
+    const { body } = await address(url, { 'x-forwarded-for': '198.51.100.1, 203.0.113.9, 10.0.1.2' });
+    expect(body).toEqual({
+      peer: '127.0.0.1',
+      forwarded: '198.51.100.1, 203.0.113.9, 10.0.1.2',
+      address: '203.0.113.9',
+    });
+  });
+
+  it('answers 500 characters of the header at most, and none of it goes into the log', async () => {
+    const instance = await another(TOKENS);
+    const { body } = await address(instance.url, { 'x-forwarded-for': `canary${'x'.repeat(5_000)}` });
+    expect(body.forwarded).toBe(`canary${'x'.repeat(494)}`);
+    expect(instance.logs.join('')).not.toContain('canary');
   });
 });
 

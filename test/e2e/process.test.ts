@@ -1,6 +1,6 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -22,6 +22,7 @@ import {
 
 const SERVICE = 'main.js';
 const EMULATOR = 'emulator/main.js';
+const DOCTOR = 'doctor/main.js';
 
 let build: Build;
 let folder: string;
@@ -31,7 +32,8 @@ let upstream: Emulator;
 beforeAll(async () => {
   build = Build.make();
   folder = build.folder;
-  [redis, upstream] = await Promise.all([startRedis(), startEmulator()]);
+  // As production has it: there is nothing to warn of.
+  [redis, upstream] = await Promise.all([startRedis({ args: ['--appendonly', 'yes'] }), startEmulator()]);
 }, 180_000);
 afterEach(async () => {
   await build.killAll();
@@ -402,6 +404,43 @@ describe('SIGINT', () => {
     await until(() => service.stdout.includes('"Ending"'));
     service.signal('SIGINT');
     expect(await service.ended).toEqual({ code: 130, signal: null });
+  });
+});
+
+describe('the doctor', () => {
+  it('reads the environment and .env as the service does, prints a line each, and exits 0 without a fault', async () => {
+    const env = join(folder, '.env');
+    writeFileSync(
+      env,
+      `SECRET=${SECRET}\nSUBJECT_SECRET=${SUBJECT_SECRET}\nADMIN_TOKENS=ops:${'t'.repeat(32)}\n`,
+    );
+    try {
+      const doctor = build.run(DOCTOR, settings());
+      expect(await doctor.ended).toEqual({ code: 0, signal: null });
+      const lines = doctor.stdout.trimEnd().split('\n');
+      for (const line of lines) expect(line).toMatch(/^(ok {6}|warning ) \w+: \S/);
+      // It stands in .env only.
+      expect(doctor.stdout).toMatch(/^warning +secret: .*written by hand/m);
+      expect(doctor.stdout).toMatch(/^ok +startmessaging_contract: /m);
+      expect(doctor.stdout).toMatch(/^ok +redis_scripts: /m);
+      for (const secret of [SECRET, SUBJECT_SECRET, API_KEY]) expect(doctor.stdout).not.toContain(secret);
+      expect(doctor.stderr).toBe('');
+    } finally {
+      rmSync(env);
+    }
+  });
+
+  it('exits 1 with a fault, and takes arguments and a token', async () => {
+    const { url } = await start({ ADMIN_TOKENS: `ops:${'t'.repeat(32)}` });
+    const variables = { ...settings(), ADMIN_TOKEN: 't'.repeat(32) };
+    const asked = build.run(DOCTOR, variables, '--url', url, '--peer', '10.0.3.7');
+    expect(await asked.ended).toEqual({ code: 0, signal: null });
+    expect(asked.stdout).toMatch(/^ok +service_address: Asked from here, 127\.0\.0\.1 counts/m);
+    expect(asked.stdout).toMatch(/^ok +client_address: 10\.0\.3\.7 counts/m);
+    const faulty = build.run(DOCTOR, { ...settings(), PORT: 'canary' });
+    expect(await faulty.ended).toEqual({ code: 1, signal: null });
+    expect(faulty.stdout).toMatch(/^FAULT +configuration: PORT must be [^\n]*\n$/);
+    expect(faulty.stdout).not.toContain('canary');
   });
 });
 

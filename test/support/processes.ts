@@ -46,8 +46,8 @@ export class Build {
   }
 
   /** Starts a file of the build, such as `main.js`, with these variables and no others. */
-  run(file: string, variables: Variables): Run {
-    const run = new Run(this.folder, file, variables);
+  run(file: string, variables: Variables, ...args: string[]): Run {
+    const run = new Run(this.folder, file, variables, args);
     this.running.add(run);
     void run.ended.then(() => this.running.delete(run));
     return run;
@@ -86,8 +86,8 @@ export class Run {
   readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
   private readonly child: ChildProcessByStdio<null, Readable, Readable>;
 
-  constructor(folder: string, file: string, variables: Variables) {
-    this.child = spawn(process.execPath, [join(folder, 'dist', file)], {
+  constructor(folder: string, file: string, variables: Variables, args: string[]) {
+    this.child = spawn(process.execPath, [join(folder, 'dist', file), ...args], {
       // Not in the checkout: a developer's .env would be read there.
       cwd: folder,
       env: { PATH: process.env.PATH, ...variables },

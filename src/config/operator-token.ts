@@ -1,0 +1,11 @@
+import type { Environment } from './settings';
+
+/**
+ * The token that an operator's tool calls a running service with, of the variable ADMIN_TOKEN: as an argument it would
+ * stand in the list of processes. No setting of the service, which knows ADMIN_TOKENS.
+ */
+export function operatorToken(environment: Environment = process.env): string | undefined {
+  // What could not stand in a header would be repeated by the error that says so.
+  const token = environment.ADMIN_TOKEN?.trim() ?? '';
+  return /^[!-~]+$/.test(token) ? token : undefined;
+}

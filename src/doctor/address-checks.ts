@@ -1,0 +1,53 @@
+import { isIP } from 'node:net';
+import type { Config } from '../config/config';
+import type { Logger } from '../logging/logger';
+import { ClientAddress, type FoundAddress } from '../throttling/client-address';
+import { fault, ok, warning, type Finding } from './finding';
+
+const CHECK = 'client_address';
+
+/** How TRUSTED_PROXIES is understood, and whom it makes of a peer and its X-Forwarded-For. */
+export function checkAddresses(
+  config: Config,
+  logger: Logger,
+  { peer, forwarded }: { peer?: string | undefined; forwarded?: string | undefined },
+): Finding[] {
+  const { trustedProxies } = config;
+  const findings = [
+    trustedProxies.length === 0
+      ? ok('trusted_proxies', 'TRUSTED_PROXIES is not set: nobody’s X-Forwarded-For is believed')
+      : ok('trusted_proxies', `X-Forwarded-For is believed from ${trustedProxies.join(', ')}`),
+  ];
+  if (peer === undefined && forwarded === undefined) return findings;
+  if (peer === undefined || isIP(peer) === 0) {
+    return [...findings, fault(CHECK, '--peer must be the IP address of who connects, such as 10.0.3.7.')];
+  }
+  return [...findings, found(new ClientAddress(config, logger).find(peer, forwarded))];
+}
+
+function found({ address, because }: FoundAddress): Finding {
+  switch (because) {
+    case 'no_header':
+      return ok(CHECK, `${address} counts: it is the peer, and there is no X-Forwarded-For`);
+    case 'named_by_proxy':
+      return ok(CHECK, `${address} counts: a trusted proxy names it, and it is none itself`);
+    case 'peer_not_trusted':
+      return ok(
+        CHECK,
+        `${address} counts: it is the peer, and its X-Forwarded-For is not believed. If it is a proxy of yours, ` +
+          'name it in TRUSTED_PROXIES',
+      );
+    case 'no_address':
+      return warning(
+        CHECK,
+        `${address} counts: it is a proxy, and what it says in X-Forwarded-For is no plain IP address. All clients ` +
+          'behind it share its limits.',
+      );
+    case 'only_proxies':
+      return warning(
+        CHECK,
+        `${address} counts: everybody in X-Forwarded-For is in TRUSTED_PROXIES. It should name proxies only, or a ` +
+          'client can choose its address.',
+      );
+  }
+}

@@ -1,0 +1,34 @@
+import type { Config } from '../config/config';
+import { ok, warning, type Finding } from './finding';
+
+const FEWEST_DISTINCT = 8;
+/** What people type where something random belongs, and what documentation shows there. */
+const WRITTEN = /secret|passw|change|replace|example|default|qwerty|letmein|123456|abcdef|otp.?login/i;
+
+/** What a secret must be beyond its length, which the configuration judges. Says nothing of its value. */
+export function checkSecrets({ secrets, subjectSecret }: Config): Finding[] {
+  const named: [string, string, string][] = [
+    ...secrets.map((secret, i): [string, string, string] => [
+      'secret',
+      secrets.length > 1 ? `SECRET, the ${i + 1}. of its list,` : 'SECRET',
+      secret,
+    ]),
+    ['subject_secret', 'SUBJECT_SECRET', subjectSecret],
+  ];
+  return named.map(([check, name, secret]) => {
+    const weakness = weaknessOf(secret);
+    if (weakness === undefined) return ok(check, `${name} looks random`);
+    const remedy =
+      check === 'secret'
+        ? 'Put a random one in front of it: openssl rand -base64 32.'
+        : 'Take a random one before people log in (openssl rand -base64 32): changed later, everyone is someone else.';
+    return warning(check, `${name} ${weakness}: who has a dump of Redis may guess it. ${remedy}`);
+  });
+}
+
+function weaknessOf(secret: string): string | undefined {
+  if (/^(.{1,16})\1+.{0,15}$/.test(secret)) return 'repeats itself';
+  if (new Set(secret).size < FEWEST_DISTINCT) return 'is made of few different characters';
+  if (WRITTEN.test(secret)) return 'looks written by hand, or copied from a page';
+  return undefined;
+}
