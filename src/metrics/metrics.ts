@@ -33,6 +33,11 @@ export class Metrics {
     labelNames: ['outcome'] as const,
     registers: [this.registry],
   });
+  readonly unconfirmedRevocations = new Counter({
+    name: 'otp_login_unconfirmed_revocations_total',
+    help: 'Sessions that were ended, and no replica of Redis said in time that it knows',
+    registers: [this.registry],
+  });
   readonly limitsHit = new Counter({
     name: 'otp_login_limits_hit_total',
     help: 'Requests refused by a limit, by its kind',

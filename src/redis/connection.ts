@@ -1,23 +1,26 @@
-import { Cluster, Redis, type ClusterOptions, type RedisOptions } from 'ioredis';
+import { type Cluster, Redis, type RedisOptions } from 'ioredis';
 import { parseRedisUrl } from '../config/redis-url';
+import { clusterClient } from './cluster';
+import { retryDelay, stopSocketTimer } from './reconnecting';
 
 export type RedisClient = Redis | Cluster;
 
 /**
  * A command is answered, or its caller is told 503: nothing waits in a queue while Redis is away and runs later, when
- * nobody wants it any more. (A cluster's nodes may run one up to `connectTimeout` later: each script bears that.)
+ * nobody wants it any more, and nothing is sent a second time that may have run. What remains: a command that was written
+ * to a peer which then stalls may run when the peer wakes up. Each script bears that.
  */
 const COMMON: RedisOptions = {
   enableOfflineQueue: false,
   autoResendUnfulfilledCommands: false,
   maxRetriesPerRequest: 0,
-  enableAutoPipelining: true,
   connectTimeout: 2_000,
   // A peer that went silent (paused, cut off) is left for a new connection.
-  socketTimeout: 5_000,
+  socketTimeout: 3_000,
+  disconnectTimeout: 500,
   keepAlive: 10_000,
-  // Back within two seconds of its return, and not all replicas at once.
-  retryStrategy: (attempt) => Math.min(100 * attempt, 1_500) + Math.random() * 100,
+  maxLoadingRetryTime: 1_000,
+  retryStrategy: retryDelay,
   // A demoted primary answers READONLY: look for the new one.
   reconnectOnError: (error) => error.message.startsWith('READONLY'),
   lazyConnect: true,
@@ -37,28 +40,34 @@ export function redisClient(redisUrl: string): RedisClient {
     ...(password ? { password } : {}),
     ...(tls ? { tls: {} } : {}),
   };
+  if (kind === 'cluster') return clusterClient(nodes, options);
 
-  if (kind === 'cluster') {
-    const clusterOptions: ClusterOptions = {
-      redisOptions: options,
-      enableOfflineQueue: false,
-      enableAutoPipelining: true,
-      lazyConnect: true,
-      clusterRetryStrategy: (attempt) => Math.min(100 * attempt, 1_500),
-      // Managed clusters over TLS announce names that their certificate holds: looked up addresses would not match.
-      dnsLookup: (address, callback) => {
-        callback(null, address);
-      },
-    };
-    return new Cluster([...nodes], clusterOptions);
-  }
-  if (kind === 'sentinel') {
-    return new Redis({
-      ...options,
-      sentinels: [...nodes],
-      name: masterName ?? '',
-      ...(tls ? { enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
+  const client = new Redis({
+    ...options,
+    // One write for what is asked at once. Not in a cluster, where ioredis would repeat such a batch by its own rules.
+    enableAutoPipelining: true,
+    ...(kind === 'sentinel'
+      ? {
+          sentinels: [...nodes],
+          name: masterName ?? '',
+          // One that accepts and never answers (paused, cut off) must not keep us from the next one.
+          sentinelCommandTimeout: 1_000,
+          sentinelRetryStrategy: retryDelay,
+          ...(tls ? { enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
+        }
+      : { ...nodes[0], db }),
+  });
+  // ioredis leaves the timer of `socketTimeout` running when a socket closes under a command, and it would destroy the
+  // next, healthy socket.
+  client.on('close', () => {
+    stopSocketTimer(client);
+  });
+  if (kind === 'sentinel' && password) {
+    // The password is the store's. Most sentinels want none, and are not shown it; those that ask are given the same.
+    client.on('sentinelError', ({ message }: Error) => {
+      if (message.includes('NOAUTH'))
+        Object.assign(client.options, { sentinelUsername: username, sentinelPassword: password });
     });
   }
-  return new Redis({ ...options, ...nodes[0], db });
+  return client;
 }

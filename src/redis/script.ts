@@ -2,6 +2,13 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+/** A script with what it is run on. */
+export interface Step {
+  script: Script;
+  keys: string[];
+  args: (string | number)[];
+}
+
 const PRELUDE = readFileSync(join(__dirname, 'prelude.lua'), 'utf8');
 
 /** A Lua script: one atomic step over keys of one slot. Its head says what its keys, arguments and answer are. */

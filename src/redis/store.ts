@@ -1,41 +1,53 @@
+import { Cluster } from 'ioredis';
 import { ApiError } from '../errors/api-error';
 import type { Logger } from '../logging/logger';
+import { isComplete, settled } from './cluster';
 import type { RedisClient } from './connection';
 import { primariesOf, type Primary } from './primaries';
-import type { Script } from './script';
+import { Replication } from './replication';
+import type { Script, Step } from './script';
 
 /** The one prefix of every key. */
 export const KEY_PREFIX = 'otp-login:';
 
 /** A step over Redis takes a millisecond; after this long the caller is told 503, within the second that was promised. */
 const COMMAND_TIMEOUT_MS = 750;
-const RETRY_AFTER_SECONDS = 2;
+export const RETRY_AFTER_SECONDS = 2;
+/** A node that is away fails several times a second. */
+const NODE_WARNING_EVERY_MS = 5_000;
 
 /** Redis as the rest of the house sees it: an answer, or an {@link ApiError} `store_unavailable`. Never anything else. */
 export class Store {
   #reached = false;
+  readonly #listeners: (() => void)[] = [];
+  readonly #replication: Replication;
 
   constructor(
     private readonly client: RedisClient,
     private readonly logger: Logger,
   ) {
+    this.#replication = new Replication(client, logger);
     client.on('ready', () => {
-      this.#reached = true;
-      logger.info('Redis is reached');
+      // A cluster is ready when its map is read; who comes before its nodes are connected would be refused.
+      const connected = client instanceof Cluster ? settled(client) : Promise.resolve();
+      void connected.then(() => {
+        this.#reached = true;
+        logger.info('Redis is reached');
+        for (const listener of this.#listeners) listener();
+      });
     });
     // Without a listener an error event would end the process.
     client.on('error', (error: Error) => {
       logger.warn('Redis connection failed', { error });
     });
-    // ioredis leaves the timer of `socketTimeout` running when a socket closes under a command, and it would destroy the
-    // next, healthy socket.
-    client.on('close', () => {
-      const timed = client as unknown as { socketTimeoutTimer?: NodeJS.Timeout | undefined };
-      clearTimeout(timed.socketTimeoutTimer);
-      timed.socketTimeoutTimer = undefined;
-    });
     client.on('end', () => {
       logger.warn('The connection to Redis has ended');
+    });
+    const warned = new Map<string, number>();
+    client.on('node error', (error: Error, node: string) => {
+      if (Date.now() - (warned.get(node) ?? 0) < NODE_WARNING_EVERY_MS) return;
+      warned.set(node, Date.now());
+      logger.warn('A node of the Redis Cluster failed', { node, error });
     });
   }
 
@@ -44,9 +56,9 @@ export class Store {
     return this.#reached;
   }
 
-  /** True while a command could be sent. */
+  /** True while any command could be sent: of a cluster, to the primary of every slot. */
   get available(): boolean {
-    return this.client.status === 'ready';
+    return this.client instanceof Cluster ? isComplete(this.client) : this.client.status === 'ready';
   }
 
   /** Every server that is written to, to be asked about itself, off every request's path. */
@@ -56,8 +68,8 @@ export class Store {
 
   /** Tells of every connection that is made from now on, and of the one that there is. */
   onReached(listener: () => void): void {
-    this.client.on('ready', listener);
-    if (this.available) setImmediate(listener);
+    this.#listeners.push(listener);
+    if (this.#reached && this.available) setImmediate(listener);
   }
 
   /** Starts connecting, and goes on trying in the background: a service that starts before its Redis is no fault. */
@@ -72,39 +84,50 @@ export class Store {
    * or SCRIPT FLUSH. A step that timed out may still run: each script bears that.
    */
   async run(script: Script, keys: string[], args: (string | number)[]): Promise<unknown> {
-    return this.#answer(
+    return this.#answer(script.name, (givenUp) =>
       this.client.evalsha(script.sha1, keys.length, ...keys, ...args).catch((error: unknown) => {
-        if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
+        if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT') || givenUp()) throw error;
         return this.client.eval(script.source, keys.length, ...keys, ...args);
       }),
-      script.name,
     );
   }
 
   /** Runs one plain command. */
   async command<Answer>(name: string, send: (client: RedisClient) => Promise<Answer>): Promise<Answer> {
-    return this.#answer(send(this.client), name);
+    return this.#answer(name, () => send(this.client));
+  }
+
+  /**
+   * Whether a replica has what these steps wrote, so that a failover cannot undo it; true also where there is none.
+   * See {@link Replication}.
+   */
+  async replicated(...steps: Step[]): Promise<boolean> {
+    const answers = await Promise.all(steps.map((step) => this.#replication.confirm(step)));
+    return answers.every(Boolean);
   }
 
   /** Ends the connection at once: what is under way was answered, or its caller is gone. */
   close(): void {
+    this.#replication.close();
     this.client.disconnect();
   }
 
-  async #answer<Answer>(sent: Promise<Answer>, name: string): Promise<Answer> {
+  async #answer<Answer>(name: string, send: (givenUp: () => boolean) => Promise<Answer>): Promise<Answer> {
     let timer: NodeJS.Timeout | undefined;
+    let givenUp = false;
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
         // After a stall of this process the timer fires before the sockets are read: the answer may be there already.
         setImmediate(() =>
           setImmediate(() => {
+            givenUp = true;
             reject(new Error(`Redis did not answer ${name} in time`));
           }),
         );
       }, COMMAND_TIMEOUT_MS);
     });
     try {
-      return await Promise.race([sent, late]);
+      return await Promise.race([send(() => givenUp), late]);
     } catch (cause) {
       this.logger.error('A step over Redis failed', { step: name, error: cause });
       throw new ApiError('store_unavailable', { cause, retryAfterSeconds: RETRY_AFTER_SECONDS });

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { Config } from '../config/config';
-import { Script } from '../redis/script';
+import { Script, type Step } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
 
 const REVOKE = Script.load(__dirname, 'revoke');
@@ -29,7 +29,14 @@ export class Revocations {
 
   /** Publishes sessions *before* they end: a crash in between must not end one that nobody hears of. */
   async publish(sessionIds: readonly string[]): Promise<void> {
-    if (sessionIds.length > 0) await this.store.run(REVOKE, [KEY], [this.keepMs, ...sessionIds]);
+    if (sessionIds.length === 0) return;
+    const { script, keys, args } = this.publication(sessionIds);
+    await this.store.run(script, keys, args);
+  }
+
+  /** The step that publishes them, to be taken once more while a replica is waited for. */
+  publication(sessionIds: readonly string[]): Step {
+    return { script: REVOKE, keys: [KEY], args: [this.keepMs, ...sessionIds] };
   }
 
   /** What was published at `sinceMs` (milliseconds of the store's clock) or later, and the time of this look. */

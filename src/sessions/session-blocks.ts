@@ -22,7 +22,8 @@ export class SessionBlocks {
     const subject = this.subjects.of(phone);
     // First: a session that is being opened right now is refused, or there to be ended.
     await this.store.run(BLOCK, [blockedKey(subject)], [forMs]);
-    await this.endings.endAll(subject);
+    // Also without a session: the block itself shall outlive the primary.
+    await this.endings.confirm(subject, await this.endings.endAll(subject));
   }
 
   /** Sessions may be opened again; those that ended stay ended. */

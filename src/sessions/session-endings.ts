@@ -1,7 +1,9 @@
 import { Injectable } from '@nestjs/common';
 import { Config } from '../config/config';
-import { Script } from '../redis/script';
-import { Store } from '../redis/store';
+import { ApiError } from '../errors/api-error';
+import { Metrics } from '../metrics/metrics';
+import { Script, type Step } from '../redis/script';
+import { RETRY_AFTER_SECONDS, Store } from '../redis/store';
 import { Revocations } from './revocations';
 import { indexKey, sessionKey } from './session-keys';
 
@@ -14,6 +16,7 @@ export class SessionEndings {
     private readonly config: Config,
     private readonly store: Store,
     private readonly revocations: Revocations,
+    private readonly metrics: Metrics,
   ) {}
 
   /** Ends these sessions of this user. The ids must be found ones: what is published is believed by others. */
@@ -23,8 +26,8 @@ export class SessionEndings {
     await this.run(subject, 'these', ids);
   }
 
-  /** Ends every session of this user, but for the one that is kept. */
-  async endAll(subject: string, kept?: string): Promise<void> {
+  /** Ends every session of this user, but for the one that is kept. Returns those that it ended. */
+  async endAll(subject: string, kept?: string): Promise<string[]> {
     const ids = await this.store.command('list sessions', (client) =>
       client.zrange(indexKey(subject), 0, -1),
     );
@@ -32,15 +35,37 @@ export class SessionEndings {
     await this.revocations.publish(published);
     const ended = await this.run(subject, 'all but', kept === undefined ? [] : [kept]);
     // One that was opened after the look has ended all the same, and is told of late rather than never.
-    await this.revocations.publish(ended.filter((id) => !published.includes(id)));
+    const late = ended.filter((id) => !published.includes(id));
+    await this.revocations.publish(late);
+    return [...published, ...late];
+  }
+
+  /**
+   * Whether a failover from here on cannot bring these sessions back: a replica knows of their end, or there is none. Asked
+   * also where a repeat found nothing left to end, for what was ended before it.
+   */
+  async areGone(subject: string, ids: readonly string[]): Promise<boolean> {
+    const gone = await this.store.replicated(
+      this.ending(subject, 'these', ids),
+      this.revocations.publication(ids),
+    );
+    if (!gone) this.metrics.unconfirmedRevocations.inc();
+    return gone;
+  }
+
+  /** As {@link areGone}. They have ended, but who is told so must be able to rely on it: throws `store_unavailable`. */
+  async confirm(subject: string, ids: readonly string[]): Promise<void> {
+    if (await this.areGone(subject, ids)) return;
+    throw new ApiError('store_unavailable', { retryAfterSeconds: RETRY_AFTER_SECONDS });
   }
 
   private async run(subject: string, mode: 'these' | 'all but', ids: readonly string[]): Promise<string[]> {
+    const { script, keys, args } = this.ending(subject, mode, ids);
+    return (await this.store.run(script, keys, args)) as string[];
+  }
+
+  private ending(subject: string, mode: 'these' | 'all but', ids: readonly string[]): Step {
     const tellMs = this.config.accessTokenTtlSeconds * 1_000;
-    return (await this.store.run(
-      END,
-      [indexKey(subject)],
-      [sessionKey(subject, ''), tellMs, mode, ...ids],
-    )) as string[];
+    return { script: END, keys: [indexKey(subject)], args: [sessionKey(subject, ''), tellMs, mode, ...ids] };
   }
 }

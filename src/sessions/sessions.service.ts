@@ -126,6 +126,8 @@ export class SessionsService {
       ['live', number, number, string, number, string] | ['reused'] | ['revoked'] | ['expired'] | ['unknown'];
     if (answer[0] === 'reused') {
       await this.endings.endThese(subject, [id]);
+      // The answer is the same either way: it has ended, and nobody would come again to make it sure.
+      await this.endings.areGone(subject, [id]);
       throw new ApiError('refresh_token_reused');
     }
     if (answer[0] === 'revoked') throw new ApiError('session_revoked');
@@ -168,17 +170,23 @@ export class SessionsService {
     }));
   }
 
-  /** Ends one session of this user. False when there is no such living session of this user's. */
+  /**
+   * Ends one session of this user. False when there is no such living session of this user's. Throws `store_unavailable`
+   * where it has ended and a failover might bring it back; a repeat makes that sure.
+   */
   async end(subject: string, id: string): Promise<boolean> {
+    if (!SESSION_ID.test(id)) return false;
+    const found = await this.find(subject, id);
     // Found first: what is published is believed by others, and must not be an id that a stranger made up.
-    if (!SESSION_ID.test(id) || typeof (await this.find(subject, id)) === 'string') return false;
-    await this.endings.endThese(subject, [id]);
-    return true;
+    if (found === 'expired') return false;
+    if (found !== 'revoked') await this.endings.endThese(subject, [id]);
+    await this.endings.confirm(subject, [id]);
+    return found !== 'revoked';
   }
 
-  /** Ends every session of this user, but for the one that is kept. */
+  /** Ends every session of this user, but for the one that is kept. Throws as {@link end} does. */
   async endAll(subject: string, kept?: string): Promise<void> {
-    await this.endings.endAll(subject, kept);
+    await this.endings.confirm(subject, await this.endings.endAll(subject, kept));
   }
 
   private restore(

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { type Environment, readConfig } from '../../src/config/config';
 import { Logger } from '../../src/logging/logger';
+import { Metrics } from '../../src/metrics/metrics';
 import { OtpService, type VerifiedPhone } from '../../src/otp/otp.service';
 import { isPhoneNumber, type PhoneNumber } from '../../src/phone-number/phone-number';
 import { redisClient } from '../../src/redis/connection';
@@ -48,7 +49,7 @@ function replica(variables: Environment = {}, connection = 0): SessionsService {
     config,
     store,
     new Subjects(config),
-    new SessionEndings(config, store, new Revocations(config, store)),
+    new SessionEndings(config, store, new Revocations(config, store), new Metrics()),
   );
 }
 

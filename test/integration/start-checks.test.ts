@@ -1,8 +1,9 @@
 import { rmSync } from 'node:fs';
-import { Redis } from 'ioredis';
+import { Cluster, Redis } from 'ioredis';
 import type { Finding } from '../../src/doctor/finding';
 import { examineRedis } from '../../src/doctor/examine-redis';
 import { REDIS_CHECKS, type RedisKind } from '../../src/doctor/redis-checks';
+import { settled } from '../../src/redis/cluster';
 import { redisClient } from '../../src/redis/connection';
 import { primariesOf } from '../../src/redis/primaries';
 import { RedisProxy } from '../support/redis-proxy';
@@ -35,6 +36,7 @@ async function examine(url: string, kind: RedisKind = 'standalone', now?: () => 
   client.on('error', () => undefined);
   try {
     await client.connect();
+    if (client instanceof Cluster) await settled(client);
     return await examineRedis(kind, primariesOf(client), now);
   } finally {
     client.disconnect();

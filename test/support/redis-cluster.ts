@@ -14,6 +14,8 @@ const NODE_ARGS = [
   // However long it was cut off, a replica may stand for election.
   ['--cluster-replica-validity-factor', '0'],
   ['--repl-diskless-sync-delay', '0'],
+  // CLUSTER SLOTS does not name a replica that has heard nothing yet.
+  ['--repl-ping-replica-period', '1'],
 ].flat();
 
 /** A primary and its replicas as a node of the cluster sees them now. */
@@ -52,8 +54,13 @@ export class RedisCluster {
   }
 
   private async form(): Promise<void> {
-    const [first, ...others] = this.nodes as [RedisServer, ...RedisServer[]];
-    for (const { port } of others) await this.command(first, 'CLUSTER', 'MEET', '127.0.0.1', String(port));
+    const [first] = this.nodes as [RedisServer];
+    for (const [i, node] of this.nodes.entries()) {
+      await this.command(node, 'CLUSTER', 'SET-CONFIG-EPOCH', String(i + 1));
+      // All to all: that they hear of each other by the way would take seconds.
+      for (const { port } of this.nodes.slice(i + 1))
+        await this.command(node, 'CLUSTER', 'MEET', '127.0.0.1', String(port));
+    }
     const primaries = this.nodes.slice(0, SHARDS);
     for (const [i, primary] of primaries.entries()) {
       const from = Math.floor((i * SLOTS) / SHARDS);
@@ -204,6 +211,8 @@ export function clientOf({ port }: { port: number }): Redis {
     commandTimeout: 2_000,
     connectTimeout: 1_000,
     retryStrategy: () => 100,
+    // It would keep Jest waiting for two seconds where the node is gone.
+    disconnectTimeout: 100,
   });
   client.on('error', () => undefined);
   return client;

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { Redis } from 'ioredis';
 import { freePort } from './free-port';
 import { clientOf } from './redis-cluster';
-import { startRedis, type RedisServer } from './redis-server';
+import { startRedis, unref, watch, type RedisServer } from './redis-server';
 import { until } from './world';
 
 const NAME = 'otp';
@@ -15,7 +15,8 @@ export const DOWN_AFTER_MS = 1_000;
 
 /** A primary, a replica and three sentinels, all real and on loopback. */
 export class RedisSentinels {
-  private readonly processes: ChildProcess[] = [];
+  /** Each with what stops its watch. */
+  private readonly processes = new Map<ChildProcess, () => void>();
   private readonly clients = new Map<number, Redis>();
   private readonly folder = mkdtempSync(join(tmpdir(), 'otp-login-sentinel-'));
   private readonly ports: number[] = [];
@@ -23,6 +24,7 @@ export class RedisSentinels {
   private constructor(
     readonly nodes: readonly [RedisServer, RedisServer],
     private readonly password: string,
+    private readonly sentinelsAsk: boolean,
   ) {}
 
   get url(): string {
@@ -30,14 +32,14 @@ export class RedisSentinels {
     return `redis+sentinel://${userinfo}${this.ports.map((port) => `127.0.0.1:${port}`).join(',')}/${NAME}`;
   }
 
-  /** With a password the nodes ask for it, and the sentinels do not. */
-  static async start({ password = '' }: { password?: string } = {}): Promise<RedisSentinels> {
+  /** With a password the nodes ask for it, and the sentinels only if they are told to. */
+  static async start({ password = '', sentinelsAsk = false } = {}): Promise<RedisSentinels> {
     const args = password === '' ? [] : ['--requirepass', password, '--masterauth', password];
     const first = await startRedis({ args: [...args, '--repl-diskless-sync-delay', '0'] });
     const second = await startRedis({
       args: [...args, '--repl-diskless-sync-delay', '0', '--replicaof', `127.0.0.1 ${first.port}`],
     });
-    const sentinels = new RedisSentinels([first, second], password);
+    const sentinels = new RedisSentinels([first, second], password, sentinelsAsk);
     try {
       for (let i = 0; i < 3; i++) await sentinels.startSentinel(first.port);
       await sentinels.settled();
@@ -59,12 +61,16 @@ export class RedisSentinels {
       `sentinel down-after-milliseconds ${NAME} ${DOWN_AFTER_MS}`,
       `sentinel failover-timeout ${NAME} 5000`,
       ...(this.password === '' ? [] : [`sentinel auth-pass ${NAME} ${this.password}`]),
+      ...(this.sentinelsAsk
+        ? [`requirepass ${this.password}`, `sentinel sentinel-pass ${this.password}`]
+        : []),
     ];
     writeFileSync(file, lines.join('\n'));
     const child = spawn(process.env.REDIS_SERVER_BIN ?? 'redis-server', [file, '--sentinel'], {
       stdio: 'ignore',
     });
-    this.processes.push(child);
+    unref(child);
+    this.processes.set(child, watch(child, this.folder));
     this.ports.push(port);
   }
 
@@ -73,7 +79,8 @@ export class RedisSentinels {
     let client = this.clients.get(port);
     if (client === undefined) {
       client = clientOf({ port });
-      if (this.password !== '' && !this.ports.includes(port)) client.options.password = this.password;
+      const asks = this.sentinelsAsk || !this.ports.includes(port);
+      if (this.password !== '' && asks) client.options.password = this.password;
       this.clients.set(port, client);
     }
     return client.call(name, ...args);
@@ -123,7 +130,8 @@ export class RedisSentinels {
 
   async stop(): Promise<void> {
     for (const client of this.clients.values()) client.disconnect();
-    for (const child of this.processes) {
+    for (const [child, stopWatching] of this.processes) {
+      stopWatching();
       if (child.exitCode !== null || child.signalCode !== null) continue;
       const exit = once(child, 'exit');
       child.kill('SIGKILL');

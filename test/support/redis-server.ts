@@ -1,4 +1,4 @@
-import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -142,7 +142,8 @@ function ready(child: RedisProcess): Promise<void> {
   });
 }
 
-function watch(child: RedisProcess, folder: string): () => void {
+/** Ends a process and removes its folder when this one ends, however it does. Returns how to stop watching. */
+export function watch(child: ChildProcess, folder: string): () => void {
   // In a process group of its own, so that a Ctrl-C in the terminal does not end the watch first.
   const watcher = spawn('sh', ['-c', WATCH, 'watch', String(child.pid), folder], {
     stdio: ['pipe', 'ignore', 'ignore'],
@@ -153,6 +154,6 @@ function watch(child: RedisProcess, folder: string): () => void {
 }
 
 /** A server that a test forgot to stop does not keep the test process running. */
-function unref(...handles: readonly object[]): void {
+export function unref(...handles: readonly object[]): void {
   for (const handle of handles) (handle as { unref(): void }).unref();
 }

@@ -1,0 +1,72 @@
+import { once } from 'node:events';
+import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+
+/** A name for a Redis, or the wire to it: it may lead elsewhere, be slow, or swallow all that is sent. */
+export class TcpLink {
+  /** Milliseconds that each packet is under way; what is under way when the link is cut is lost. */
+  delayMs = 0;
+  /** True while nothing comes through and nobody is told, as by a firewall that drops. */
+  dropping = false;
+  /** True while what is asked comes through and no answer does. */
+  losingAnswers = false;
+  /** How many connections were ever made. */
+  connections = 0;
+  private readonly sockets = new Set<Socket>();
+  private readonly server: Server;
+
+  private constructor(private target: number) {
+    this.server = createServer((client) => {
+      this.connections += 1;
+      this.join(client, connect(this.target, '127.0.0.1'));
+    });
+  }
+
+  static async to({ port }: { port: number }, at = 0): Promise<TcpLink> {
+    const link = new TcpLink(port);
+    await once(link.server.listen(at, '127.0.0.1'), 'listening');
+    return link;
+  }
+
+  get port(): number {
+    return (this.server.address() as AddressInfo).port;
+  }
+
+  /** Ends every connection; what was under way is lost. */
+  cut(): void {
+    for (const socket of this.sockets) socket.destroy();
+  }
+
+  /** From now on it leads there. */
+  leadTo({ port }: { port: number }): void {
+    this.target = port;
+    this.cut();
+  }
+
+  async close(): Promise<void> {
+    this.server.close();
+    this.cut();
+    await once(this.server, 'close');
+  }
+
+  private join(client: Socket, server: Socket): void {
+    for (const [from, to] of [
+      [client, server],
+      [server, client],
+    ] as const) {
+      this.sockets.add(from.setNoDelay());
+      from.on('data', (bytes) => {
+        if (this.dropping || (this.losingAnswers && from === server)) return;
+        const pass = (): void => {
+          if (!this.dropping && !to.destroyed && !from.destroyed) to.write(bytes);
+        };
+        if (this.delayMs === 0) pass();
+        else setTimeout(pass, this.delayMs);
+      });
+      from.on('error', () => undefined);
+      from.on('close', () => {
+        this.sockets.delete(from);
+        to.destroy();
+      });
+    }
+  }
+}
