@@ -28,7 +28,8 @@ export function fields(value: unknown): Fields {
   return isFields(value) ? value : {};
 }
 
-function isFields(value: unknown): value is Fields {
+/** Whether it is an object with fields, and no list. */
+export function isFields(value: unknown): value is Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
@@ -68,6 +69,12 @@ export function readSentOtp(body: unknown): SentOtp {
   return sent;
 }
 
+/** Whether a send is named by one of the secrets. */
+export function namesRepeat(body: unknown, secrets: readonly string[]): boolean {
+  const { id, messageId } = readSentOtp(body);
+  return secrets.some((secret) => [id, messageId].some((name) => name?.includes(secret)));
+}
+
 /** `data.verified` when it is a boolean. A string `"true"`, a 1, or a `verified` anywhere else is not. */
 export function readVerified(body: unknown): boolean | undefined {
   const verified = fields(fields(body).data).verified;
@@ -76,8 +83,15 @@ export function readVerified(body: unknown): boolean | undefined {
 
 /** Whether the envelope itself speaks of a failure, whatever the status says. */
 export function saysFailure(body: unknown): boolean {
-  const envelope = fields(body);
-  return envelope.success === false || Boolean(envelope.error);
+  const { success, error, statusCode } = fields(body);
+  return (success ?? true) !== true || Boolean(error) || !isSuccess(Number(statusCode ?? 200));
+}
+
+/** Whether a verification says beside `data.verified` that it was none. */
+export function takesBack(body: unknown): boolean {
+  const { verified, data } = fields(body);
+  const { success, error } = fields(data);
+  return (verified ?? true) !== true || (success ?? true) !== true || Boolean(error);
 }
 
 /** `error.code`, if there is one. */
@@ -107,5 +121,7 @@ function list(value: unknown): unknown[] {
 export function readCorrelationId(body: unknown, secrets: readonly string[]): string | undefined {
   const id = fields(body).requestId;
   if (typeof id !== 'string' || !/^[A-Za-z0-9_-]{1,64}$/.test(id)) return undefined;
+  // A verification and a look-up do not know the number that upstream may repeat.
+  if (/(?<!\d)(?:91)?[6-9]\d{9}(?!\d)/.test(id)) return undefined;
   return secrets.some((secret) => secret !== '' && id.includes(secret)) ? undefined : id;
 }

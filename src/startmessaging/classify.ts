@@ -1,12 +1,14 @@
 import {
   type Answer,
   hasData,
+  isFields,
   isSuccess,
   readErrorCode,
   readMessages,
   readSentOtp,
   readVerified,
   saysFailure,
+  takesBack,
 } from './answers';
 import type { StartMessagingReason } from './startmessaging.error';
 
@@ -29,7 +31,7 @@ export function isFailure(verdict: Verdict): verdict is StartMessagingReason {
 export function classify(operation: Operation, answer: Answer): Verdict {
   return (
     byStatusAlone(operation, answer) ??
-    byCode(operation, answer.body) ??
+    byCode(operation, answer) ??
     (isSuccess(answer.status) ? bySuccess(operation, answer.body) : byStatus(operation, answer))
   );
 }
@@ -51,10 +53,13 @@ function byStatusAlone(operation: Operation, { status, body }: Answer): Verdict 
   }
 }
 
-function byCode(operation: Operation, body: unknown): Verdict | undefined {
+function byCode(operation: Operation, { status, body }: Answer): Verdict | undefined {
+  // An acceptance and a refusal in one: what it says of a refused send or a wrong code is not certain.
+  if (isSuccess(status) && hasData(body)) return undefined;
   switch (readErrorCode(body)) {
     case 'VALIDATION_ERROR':
-      return byMessages(operation, body);
+      // A person is not told "bad number" or "wrong code" by an answer about our key, our wallet or upstream's trouble.
+      return status >= 401 && status !== 422 ? undefined : byMessages(operation, body);
     case 'INSUFFICIENT_BALANCE':
       return 'wallet_empty';
     case 'RATE_LIMIT_EXCEEDED':
@@ -76,7 +81,7 @@ function bySuccess(operation: Operation, body: unknown): Verdict {
   if (operation === 'verifyOtp') {
     const verified = readVerified(body);
     if (verified === false) return 'not_verified';
-    return verified === true && !saysFailure(body) ? 'verified' : 'failed';
+    return verified === true && !saysFailure(body) && !takesBack(body) ? 'verified' : 'failed';
   }
   if (saysFailure(body) || !hasData(body)) return 'failed';
   // Without upstream's id nobody could ever verify this code.
@@ -86,8 +91,8 @@ function bySuccess(operation: Operation, body: unknown): Verdict {
 function byStatus(operation: Operation, { status, body }: Answer): Verdict {
   switch (status) {
     case 400:
-      // A proxy's page says nothing of a number or a code, and a person must not be told that it did.
-      if (typeof body !== 'object' || body === null) return 'contract_mismatch';
+      // A proxy's page says nothing of a number or a code, and a person must not be told that it did. Nor does a list.
+      if (!isFields(body)) return 'contract_mismatch';
       // A code that we do not know, or none, is how a wrong OTP is told, whatever else the text names.
       return operation === 'verifyOtp' && (readErrorCode(body) !== undefined || !namesOtherContract(body))
         ? 'not_verified'

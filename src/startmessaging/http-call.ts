@@ -1,9 +1,10 @@
-import type { Agent } from 'node:http';
+import type { Agent, ClientRequest } from 'node:http';
 import type { Readable } from 'node:stream';
 import type { HttpService } from '@nestjs/axios';
 import { firstValueFrom } from 'rxjs';
 import { type Answer, isSuccess } from './answers';
-import { neverConnected } from './connection';
+import { neverConnected, wasFlooded } from './connection';
+import { readJson } from './read-json';
 
 const LARGEST_ANSWER = 65_536;
 const LARGEST_REQUEST = 8_192;
@@ -47,7 +48,10 @@ export async function callOnce(
       http.request<Readable>({
         method,
         url,
-        headers,
+        // Unpacked, little becomes much: zstd may ask for 128 MB before the first byte, and an upstream that packs its answer
+        // all the same is not read.
+        headers: { ...headers, 'Accept-Encoding': 'identity' },
+        decompress: false,
         data: body,
         adapter: 'http', // the only one that uses the agent, which tells us what never left
         httpAgent: agent,
@@ -65,8 +69,12 @@ export async function callOnce(
     );
     const { status } = response;
     try {
-      return { status, retryAfter: response.headers['retry-after'], body: await readBody(response.data) };
+      const answer = await readBody(response.data, response.headers['content-encoding']);
+      if (wasFlooded(response.request)) throw new Error('answer too large');
+      return { status, retryAfter: response.headers['retry-after'], body: answer };
     } catch (error) {
+      // What nobody reads would keep its connection.
+      (response.request as ClientRequest).destroy();
       // Where the body decides, half of one decides nothing.
       if (isSuccess(status) || status === 400) return { failure: failureOf(error), status };
       return { status, retryAfter: response.headers['retry-after'], body: undefined };
@@ -78,13 +86,10 @@ export async function callOnce(
   }
 }
 
-async function readBody(stream: Readable): Promise<unknown> {
+async function readBody(stream: Readable, encoding: unknown): Promise<unknown> {
+  const plain = encoding === undefined || (typeof encoding === 'string' && /^identity$/i.test(encoding));
+  if (!plain) throw new Error('answer is packed');
   const chunks: Buffer[] = [];
   for await (const chunk of stream as AsyncIterable<Buffer>) chunks.push(chunk);
-  const text = new TextDecoder().decode(Buffer.concat(chunks));
-  try {
-    return JSON.parse(text) as unknown;
-  } catch {
-    return text;
-  }
+  return readJson(new TextDecoder().decode(Buffer.concat(chunks)));
 }

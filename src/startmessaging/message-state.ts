@@ -1,4 +1,13 @@
-import { type Answer, fields, hasData, isSuccess, readErrorCode, saysFailure, shortText } from './answers';
+import {
+  type Answer,
+  fields,
+  hasData,
+  isFields,
+  isSuccess,
+  readErrorCode,
+  saysFailure,
+  shortText,
+} from './answers';
 import { saysRouteMissing } from './classify';
 import type { StartMessagingReason } from './startmessaging.error';
 
@@ -77,7 +86,7 @@ function byStatus(status: number, body: unknown): StartMessagingReason {
   switch (status) {
     case 400:
       // A proxy's page says nothing of our id.
-      return typeof body === 'object' && body !== null ? 'request_malformed' : 'contract_mismatch';
+      return isFields(body) ? 'request_malformed' : 'contract_mismatch';
     case 401:
     case 403:
       return 'credentials_refused';

@@ -1,6 +1,13 @@
 import type { Agent } from 'node:http';
 import type { HttpService } from '@nestjs/axios';
-import { type Answer, readCorrelationId, readMessages, readSentOtp, type SentOtp } from './answers';
+import {
+  type Answer,
+  namesRepeat,
+  readCorrelationId,
+  readMessages,
+  readSentOtp,
+  type SentOtp,
+} from './answers';
 import { classify, isFailure, type Verdict } from './classify';
 import { closeIdleSockets, createAgent } from './connection';
 import { callOnce } from './http-call';
@@ -53,7 +60,7 @@ interface Call {
   body?: object;
   /** What must never be read back out of an answer, beside the API key. */
   secrets: readonly string[];
-  meaning: (answer: Answer) => Verdict;
+  meaning: (answer: Answer, never: readonly string[]) => Verdict;
 }
 
 const NUMBER_LIMIT_SECONDS = 300;
@@ -166,7 +173,8 @@ export class StartMessagingClient {
       path: '/otp/send',
       body,
       secrets,
-      meaning: (answer) => classify(operation, answer),
+      // Its names are kept, so one that repeats the number or the code is none to go on with.
+      meaning: (answer, never) => (namesRepeat(answer.body, never) ? 'failed' : classify(operation, answer)),
     };
     const { answer, correlationId } = await withRetries(this.options, retried, (timeoutMs) =>
       this.call(call, timeoutMs),
@@ -190,7 +198,7 @@ export class StartMessagingClient {
 
     const never = [this.options.apiKey, ...secrets.map((secret) => secret.replace(/^\+91/, ''))];
     const lost = 'failure' in answer;
-    const outcome = lost ? answer.failure : meaning(answer);
+    const outcome = lost ? answer.failure : meaning(answer, never);
     const correlationId = lost ? undefined : readCorrelationId(answer.body, never);
     const seconds = (performance.now() - started) / 1000;
     this.options.onCall?.({ operation, outcome, seconds, ...(correlationId && { correlationId }) });

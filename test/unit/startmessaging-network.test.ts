@@ -275,7 +275,7 @@ describe('what may have arrived is unknown, and a paid send never repeats it', (
     expect(seen.requests).toBe(3);
   });
 
-  test('a kept-alive connection that dies under a request is not taken for one that never connected', async () => {
+  test('a connection that dies under a later request is not taken for one that never connected', async () => {
     const { url, seen } = await httpServer((req, res) => {
       if (seen.requests === 1) res.end(GOOD);
       else req.socket.resetAndDestroy();
@@ -283,17 +283,17 @@ describe('what may have arrived is unknown, and a paid send never repeats it', (
     const { client } = clientOf(url);
     await sendCode(client);
     expect(await failure(sendCode(client))).toMatchObject({ reason: 'failed', accepted: 'unknown' });
-    expect(seen).toEqual({ requests: 2, connections: 1 });
+    expect(seen).toEqual({ requests: 2, connections: 2 });
   });
 
-  test('a timeout on a kept-alive connection is not taken for one that never connected', async () => {
+  test('a timeout of a later request is not taken for one that never connected', async () => {
     const { url, seen } = await httpServer((_req, res) => {
       if (seen.requests === 1) res.end(GOOD);
     });
     const { client } = clientOf(url, { timeoutMs: 250 });
     await sendCode(client);
     expect(await failure(sendCode(client))).toMatchObject({ reason: 'timed_out', accepted: 'unknown' });
-    expect(seen).toEqual({ requests: 2, connections: 1 });
+    expect(seen).toEqual({ requests: 2, connections: 2 });
   });
 
   test('a send that timed out stays unknown when its repeat is refused at the door', async () => {
@@ -312,13 +312,6 @@ describe('bounds', () => {
     await expect(sendCode(clientOf(url, { connectTimeoutMs: 300 }).client)).resolves.toEqual({
       id: 'a',
     });
-  });
-
-  test('a compressed answer is read', async () => {
-    const { url } = await httpServer((_req, res) => {
-      res.writeHead(201, { 'Content-Encoding': 'gzip' }).end(gzipSync(GOOD));
-    });
-    await expect(sendOtp(clientOf(url).client)).resolves.toEqual({ id: 'a' });
   });
 
   test('all calls together end at the deadline, the last one cut to what remains', async () => {

@@ -170,16 +170,6 @@ describe('what is sent', () => {
     await run(clientOf(`${url}/sandbox/`).client, 'sendOtp');
     expect(received[0]!.path).toBe('/sandbox/otp/send');
   });
-
-  test('calls one after the other share a connection', async () => {
-    const { url } = await upstream({ status: 200, body: envelope({ verified: true }) });
-    let connections = 0;
-    servers[0]!.on('connection', () => (connections += 1));
-    const { client } = clientOf(url);
-    await run(client, 'verifyOtp');
-    await run(client, 'verifyOtp');
-    expect(connections).toBe(1);
-  });
 });
 
 describe('reading a send', () => {
