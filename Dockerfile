@@ -25,6 +25,8 @@ WORKDIR /app
 COPY package.json LICENSE ./
 COPY --from=packages /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
+# Makes signing keys, in a folder or in a Secret of Kubernetes.
+COPY scripts/keys.mjs scripts/key-into-secret.mjs scripts/signing-key.mjs ./scripts/
 # `node` by its number: Kubernetes' runAsNonRoot cannot tell that a name is not root.
 USER 1000:1000
 EXPOSE 3000

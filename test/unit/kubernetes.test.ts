@@ -1,0 +1,514 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { BlockList, isIPv4 } from 'node:net';
+import { tmpdir } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { parseAllDocuments } from 'yaml';
+import { type Config, readConfig, SETTING_NAMES } from '../../src/config/config';
+import { type KubernetesObject, readObjects, referencesOf, render } from '../support/kustomize';
+import { type Instance, startInstance } from '../support/world';
+
+const ROOT = join(__dirname, '../..');
+const FOLDER = join(ROOT, 'deploy/kubernetes');
+const OVERLAYS = ['overlays/small', 'overlays/production'];
+/** What is applied; base is not. */
+const APPLIED = [...OVERLAYS, 'first-key', 'next-key'];
+const EXPOSED = ['/.well-known', '/auth', '/oauth'];
+const SECRETS = ['SECRET', 'SUBJECT_SECRET', 'STARTMESSAGING_API_KEY', 'REDIS_URL', 'ADMIN_TOKENS'];
+const SECRET_SETTINGS = new Set([...SECRETS, 'INTROSPECTION_CLIENTS', 'TEST_NUMBERS']);
+
+const read = (name: string): string => readFileSync(join(ROOT, name), 'utf8');
+const files = readdirSync(FOLDER, { recursive: true, withFileTypes: true })
+  .filter((entry) => entry.isFile())
+  .map((entry) => join(entry.parentPath, entry.name));
+const rendered = Object.fromEntries(APPLIED.map((name) => [name, render(join(FOLDER, name))]));
+
+/** The objects of one kind, or the only one of it. */
+const all = (name: string, kind: string) => rendered[name]!.filter((object) => object.kind === kind);
+function one(name: string, kind: string): KubernetesObject {
+  const [found, ...more] = all(name, kind);
+  if (found === undefined || more.length > 0) throw new Error(`${name} has ${more.length} ${kind}s too many`);
+  return found;
+}
+const podOf = (object: KubernetesObject) => object.spec.template as KubernetesObject;
+const containerOf = (object: KubernetesObject) => podOf(object).spec.containers[0] as KubernetesObject;
+const matches = (selector: Record<string, string>, labels: Record<string, string>): boolean =>
+  Object.keys(selector).length > 0 && Object.entries(selector).every(([key, value]) => labels[key] === value);
+
+/** What the API would say of each object; it drops a key that it does not know, and here that is a fault. */
+function faultsOf(objects: KubernetesObject[]): string[][] {
+  const program = join(ROOT, 'test/support/kubernetes-schemas.mjs');
+  const output = execFileSync(process.execPath, [program], {
+    input: JSON.stringify(objects),
+    encoding: 'utf8',
+  });
+  return JSON.parse(output) as string[][];
+}
+
+describe('the files', () => {
+  test('are each named by a kustomization, and every name is a file or a folder', () => {
+    const folders = files.filter((file) => basename(file) === 'kustomization.yaml').map(dirname);
+    expect(folders.map((folder) => folder.slice(FOLDER.length + 1)).sort()).toEqual(
+      ['base', ...APPLIED].sort(),
+    );
+    const named = folders.flatMap(referencesOf);
+    expect(named.filter((path) => !existsSync(path))).toEqual([]);
+    const unnamed = files.filter((file) => basename(file) !== 'kustomization.yaml' && !named.includes(file));
+    expect(unnamed).toEqual([]);
+  });
+
+  test('hold no Secret and nothing that looks like one', () => {
+    const objects = files
+      .filter((file) => file.endsWith('.yaml') && basename(file) !== 'kustomization.yaml')
+      .flatMap(readObjects);
+    expect(objects.filter(({ kind }) => kind === 'Secret')).toEqual([]);
+    for (const file of files)
+      expect(readFileSync(file, 'utf8')).not.toMatch(
+        /sm_live_\w|rediss?(\+\w+)?:\/\/|PRIVATE KEY|[0-9a-f]{32}/,
+      );
+  });
+
+  test.each(APPLIED)('of %s hold what the schemas of Kubernetes know, and nothing else', (name) => {
+    const known = rendered[name]!.filter(({ kind }) => kind !== 'ServiceMonitor');
+    const faults = faultsOf(known).map((found, i) => [known[i]!.kind, known[i]!.metadata.name, ...found]);
+    expect(faults).toEqual(known.map(({ kind, metadata }) => [kind, metadata.name]));
+  });
+
+  test('would not pass with a misspelt key, a wrong type or an unknown kind', () => {
+    const misspelt = structuredClone(one('overlays/small', 'Deployment'));
+    containerOf(misspelt).securityContext = { readOnlyRootFileSystem: true };
+    const wrong = structuredClone(one('overlays/small', 'Deployment'));
+    wrong.spec.replicas = '2';
+    expect(faultsOf([misspelt, wrong, { apiVersion: 'v1', kind: 'Pot' }])).toEqual([
+      ['/spec/template/spec/containers/0/securityContext/readOnlyRootFileSystem is unknown'],
+      [expect.stringContaining('/spec/replicas must be integer')],
+      ['no schema is known for v1 Pot'],
+    ]);
+  });
+
+  test('whose patches match nothing would not render', () => {
+    const copy = mkdtempSync(join(tmpdir(), 'otp-login-kustomize-'));
+    try {
+      cpSync(FOLDER, copy, { recursive: true });
+      const deployment = join(copy, 'base/deployment.yaml');
+      writeFileSync(deployment, readFileSync(deployment, 'utf8').replace('requests:', 'request:'));
+      expect(() => render(join(copy, 'overlays/production'))).toThrow('requests/cpu does not apply');
+      expect(render(join(copy, 'overlays/small'))).not.toEqual([]);
+      writeFileSync(join(copy, 'base/ingress.yaml'), read('deploy/kubernetes/base/service.yaml'));
+      expect(() => render(join(copy, 'overlays/small'))).toThrow('patches 0 objects');
+    } finally {
+      rmSync(copy, { recursive: true, force: true });
+    }
+  });
+
+  const kubectl = spawnSync('kubectl', ['kustomize', '--help']).status === 0;
+  (kubectl ? test.each(APPLIED) : test.skip.each(APPLIED))(
+    'of %s are rendered by `kubectl kustomize` as by this test (where kubectl is present)',
+    (name) => {
+      const { stdout, stderr } = spawnSync('kubectl', ['kustomize', join(FOLDER, name)], {
+        encoding: 'utf8',
+      });
+      expect(stderr).toBe('');
+      // The hash that is the name of a generated ConfigMap's content.
+      const text = stdout.replace(/(otp-login-settings)-[a-z0-9]{10}\b/g, '$1');
+      const theirs = parseAllDocuments(text).map((document) => document.toJS() as KubernetesObject);
+      const id = ({ kind, metadata }: KubernetesObject) => `${kind} ${metadata.name}`;
+      const sorted = (objects: KubernetesObject[]) => [...objects].sort((a, b) => (id(a) < id(b) ? -1 : 1));
+      expect(sorted(rendered[name]!)).toEqual(sorted(theirs));
+    },
+  );
+});
+
+describe.each(OVERLAYS)('the settings of %s', (name) => {
+  const { data } = one(name, 'ConfigMap') as { data: Record<string, string> };
+  const container = containerOf(one(name, 'Deployment'));
+  const env = Object.fromEntries(
+    (container.env as { name: string; value: string }[]).map((variable) => [variable.name, variable.value]),
+  );
+  let folder: string;
+  let config: Config;
+
+  /** The environment of the pod, with its mounted folders where this test can write. */
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'otp-login-mounts-'));
+    const mounts = container.volumeMounts as { mountPath: string }[];
+    for (const { mountPath } of mounts) mkdirSync(join(folder, mountPath), { recursive: true });
+    const contents: Record<string, string> = {
+      SECRET: '5e'.repeat(32),
+      SUBJECT_SECRET: 'a7'.repeat(32),
+      STARTMESSAGING_API_KEY: `sm_live_${'5e'.repeat(20)}`,
+      REDIS_URL: 'rediss+cluster://login:password@cache.example.com:6379',
+      ADMIN_TOKENS: '',
+      INTROSPECTION_CLIENTS: '',
+    };
+    for (const [file, text] of Object.entries(contents))
+      writeFileSync(join(folder, '/etc/otp-login/secrets', file), text);
+    const mounted = Object.entries(env).map(([key, path]) => [key, join(folder, path)]);
+    config = readConfig({ ...data, ...(Object.fromEntries(mounted) as typeof env) });
+  });
+  afterAll(() => {
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  test('are all that production asks for, without a warning', () => {
+    expect([config.production, config.warnings]).toEqual([true, []]);
+    expect(config.swagger).toBe(false);
+  });
+
+  test('are settings of the service, each given once', () => {
+    const given = [
+      ...Object.keys(data),
+      ...Object.keys(env).map((variable) => variable.replace(/_FILE$/, '')),
+    ];
+    const names: readonly string[] = SETTING_NAMES;
+    expect(given.filter((setting) => !names.includes(setting))).toEqual([]);
+    expect(new Set(given).size).toBe(given.length);
+    expect(container.envFrom).toEqual([{ configMapRef: { name: 'otp-login-settings' } }]);
+  });
+
+  test('that are secret come from mounted files, and docs/operations.md makes exactly these', () => {
+    expect(Object.keys(data).filter((setting) => SECRET_SETTINGS.has(setting))).toEqual([]);
+    const { volumes } = podOf(one(name, 'Deployment')).spec as { volumes: KubernetesObject[] };
+    const mounts = container.volumeMounts as { name: string; mountPath: string; readOnly: boolean }[];
+    const folderOf = (secretName: string) => {
+      const volume = volumes.find(({ secret }) => secret?.secretName === secretName);
+      // Readable by the group that the pod runs as, and by nobody else.
+      expect(volume?.secret).toEqual({ secretName, defaultMode: 0o440 });
+      const mount = mounts.find((each) => each.name === volume?.name);
+      expect(mount).toEqual({ name: volume?.name, mountPath: mount?.mountPath, readOnly: true });
+      return mount?.mountPath;
+    };
+    const paths = Object.entries(env).filter(([variable]) => variable.endsWith('_FILE'));
+    const secrets = folderOf('otp-login');
+    for (const [variable, path] of paths) expect(path).toBe(`${secrets}/${variable.replace(/_FILE$/, '')}`);
+    expect(env.JWT_KEYS_DIR).toBe(folderOf('otp-login-signing-keys'));
+    expect(volumes).toHaveLength(2);
+
+    const wanted = paths.map(([, path]) => basename(path)).sort();
+    for (const text of [read('docs/operations.md'), read('deploy/kubernetes/base/kustomization.yaml')]) {
+      const command = /create secret generic otp-login (?:.*\\\n)+.*/.exec(text)?.[0] ?? '';
+      const made = [...command.matchAll(/--from-(?:literal|file)=([A-Z_]+)=/g)].map((match) => match[1]);
+      expect(made.sort()).toEqual(wanted);
+    }
+  });
+
+  test('leave the whole end its time, and a send that is under way too', () => {
+    const endWithinMs = Number(
+      /END_WITHIN_MS = ([\d_]+);/.exec(read('src/main.ts'))?.[1]?.replaceAll('_', ''),
+    );
+    const drainMs = Number(
+      /upstreamDeadlineMs \+ ([\d_]+)/.exec(read('src/main.ts'))?.[1]?.replaceAll('_', ''),
+    );
+    const { spec } = podOf(one(name, 'Deployment'));
+    expect(spec.terminationGracePeriodSeconds).toBeGreaterThan(config.shutdownDelaySeconds + 30);
+    expect(config.shutdownDelaySeconds * 1_000 + config.upstreamDeadlineMs + drainMs).toBeLessThanOrEqual(
+      endWithinMs,
+    );
+    const { periodSeconds, failureThreshold } = container.readinessProbe;
+    expect(periodSeconds * failureThreshold).toBeLessThan(config.shutdownDelaySeconds);
+  });
+
+  test('name the port of the container, and the host of the Ingress', () => {
+    expect(container.ports).toEqual([{ name: 'http', containerPort: config.port, protocol: 'TCP' }]);
+    const { host } = new URL(config.issuer);
+    const { spec } = one(name, 'Ingress');
+    expect(spec.rules.map((rule: KubernetesObject) => rule.host)).toEqual([host]);
+    expect(spec.tls).toEqual([{ hosts: [host], secretName: expect.any(String) }]);
+  });
+});
+
+describe('the service', () => {
+  let instance: Instance;
+  beforeAll(async () => {
+    // With everything on that can be: what the Ingress keeps inside is there to be reached.
+    instance = await startInstance({ ADMIN_TOKENS: `ops:${'x'.repeat(32)}`, SWAGGER: 'true' });
+  });
+  afterAll(() => instance.close());
+
+  test('answers what the probes and Prometheus ask for', async () => {
+    const container = containerOf(one('overlays/production', 'Deployment'));
+    const probes = ['startupProbe', 'readinessProbe', 'livenessProbe'].map(
+      (probe) => container[probe].httpGet,
+    );
+    expect(probes).toEqual(
+      ['startup', 'ready', 'live'].map((probe) => ({ path: `/health/${probe}`, port: 'http' })),
+    );
+    const { endpoints } = one('overlays/production', 'ServiceMonitor').spec;
+    for (const { path } of [...probes, ...endpoints])
+      expect([path, (await fetch(`${instance.url}${path as string}`)).status]).toEqual([path, 200]);
+  });
+
+  test.each(OVERLAYS)(
+    'is exposed by the Ingress of %s where it is meant for everybody, and nowhere else',
+    async (name) => {
+      const { paths } = one(name, 'Ingress').spec.rules[0].http as { paths: KubernetesObject[] };
+      expect(paths.map(({ path }) => path).sort()).toEqual(EXPOSED);
+      const service = one(name, 'Service');
+      for (const { pathType, backend } of paths) {
+        expect(pathType).toBe('Prefix');
+        expect(backend.service).toEqual({
+          name: service.metadata.name,
+          port: { name: service.spec.ports[0].name },
+        });
+      }
+      const { defaultBackend } = one(name, 'Ingress').spec;
+      expect(defaultBackend).toBeUndefined();
+      const document = (await (await fetch(`${instance.url}/docs-json`)).json()) as { paths: object };
+      const routes = [...Object.keys(document.paths), '/metrics', '/docs', '/docs-json'];
+      const inside = routes.filter((route) => !EXPOSED.some((prefix) => route.startsWith(`${prefix}/`)));
+      expect(new Set(inside.map((route) => route.split('/')[1]))).toEqual(
+        new Set(['admin', 'docs', 'docs-json', 'health', 'metrics']),
+      );
+      expect(routes.length - inside.length).toBeGreaterThan(10);
+    },
+  );
+});
+
+describe.each(OVERLAYS)('the objects of %s', (name) => {
+  const deployment = one(name, 'Deployment');
+  const pod = podOf(deployment);
+
+  test('find each other by their labels', () => {
+    const service = one(name, 'Service');
+    const { labels } = pod.metadata;
+    expect(matches(deployment.spec.selector.matchLabels, labels)).toBe(true);
+    expect(matches(service.spec.selector, labels)).toBe(true);
+    expect(service.spec.ports).toEqual([{ name: 'http', port: 80, targetPort: 'http', protocol: 'TCP' }]);
+    for (const { labelSelector } of pod.spec.topologySpreadConstraints)
+      expect(matches(labelSelector.matchLabels, labels)).toBe(true);
+    const policies = all(name, 'NetworkPolicy');
+    expect(policies).toHaveLength(3);
+    for (const { spec } of policies) expect(matches(spec.podSelector.matchLabels, labels)).toBe(true);
+    for (const { spec } of all(name, 'PodDisruptionBudget'))
+      expect(matches(spec.selector.matchLabels, labels)).toBe(true);
+    for (const { spec } of all(name, 'ServiceMonitor')) {
+      expect(matches(spec.selector.matchLabels, service.metadata.labels)).toBe(true);
+      expect(spec.endpoints.map(({ port }: KubernetesObject) => port)).toEqual(['http']);
+    }
+    for (const { spec } of all(name, 'HorizontalPodAutoscaler'))
+      expect(spec.scaleTargetRef).toEqual({
+        apiVersion: 'apps/v1',
+        kind: 'Deployment',
+        name: deployment.metadata.name,
+      });
+    // The pods of the Job are none of the Service's.
+    expect(matches(service.spec.selector, podOf(one('first-key', 'Job')).metadata.labels)).toBe(false);
+  });
+
+  test('are in one namespace, that of the Job too, and run one image with a tag', () => {
+    const namespaces = [...rendered[name]!, ...rendered['first-key']!].map(
+      ({ metadata }) => metadata.namespace,
+    );
+    expect(new Set(namespaces)).toEqual(new Set(['otp-login']));
+    expect(containerOf(one('first-key', 'Job')).image).toBe(containerOf(deployment).image);
+  });
+
+  test('are a rolling update over zones and nodes that takes no replica away', () => {
+    expect(deployment.spec.strategy).toEqual({
+      type: 'RollingUpdate',
+      rollingUpdate: { maxUnavailable: 0, maxSurge: 1 },
+    });
+    const spread = pod.spec.topologySpreadConstraints.map(({ topologyKey }: KubernetesObject) => topologyKey);
+    expect(spread).toEqual(['topology.kubernetes.io/zone', 'kubernetes.io/hostname']);
+  });
+
+  test('let the pods reach names, Redis and public https, and nothing of the cloud or the private network', () => {
+    const rules = all(name, 'NetworkPolicy').flatMap(({ spec }) => (spec.egress ?? []) as KubernetesObject[]);
+    const reaches = (address: string, port: number): boolean =>
+      rules.some(
+        ({ to, ports }) =>
+          ports.some((each: KubernetesObject) => each.port === port) &&
+          to.some(
+            ({ ipBlock }: KubernetesObject) =>
+              ipBlock &&
+              within(ipBlock.cidr, address) &&
+              !(ipBlock.except ?? []).some((cidr: string) => within(cidr, address)),
+          ),
+      );
+    for (const address of [
+      '10.1.2.3',
+      '172.31.0.1',
+      '192.168.0.1',
+      '169.254.169.254',
+      '100.100.100.200',
+      '127.0.0.1',
+    ])
+      expect([address, reaches(address, 443)]).toEqual([address, false]);
+    for (const address of ['fd00:ec2::254', 'fe80::1']) expect(reaches(address, 443)).toBe(false);
+    expect([reaches('13.234.0.1', 443), reaches('2a05:d018::1', 443)]).toEqual([true, true]);
+    expect([reaches('10.1.2.3', 6379), reaches('13.234.0.1', 6379)]).toEqual([true, false]);
+    expect(reaches('169.254.169.254', 53)).toBe(false);
+    const ports = rules.flatMap((rule) => rule.ports.map(({ port }: KubernetesObject) => port as number));
+    expect([...new Set(ports)].sort((a, b) => a - b)).toEqual([53, 443, 6379]);
+  });
+
+  test('let in the ingress controller and Prometheus, and deny what nothing allows', () => {
+    const policies = all(name, 'NetworkPolicy').map(({ spec }) => spec as KubernetesObject);
+    const deny = policies.filter(({ ingress, egress }) => ingress === undefined && egress === undefined);
+    expect(deny.map(({ policyTypes }) => policyTypes)).toEqual([['Ingress', 'Egress']]);
+    const ingress = policies.flatMap((spec) => (spec.ingress ?? []) as KubernetesObject[]);
+    const sources = ingress.map(({ from, ports }) => [
+      from.map(
+        (source: KubernetesObject) => source.namespaceSelector.matchLabels['kubernetes.io/metadata.name'],
+      ),
+      from.map((source: KubernetesObject) => source.podSelector.matchLabels['app.kubernetes.io/name']),
+      ports,
+    ]);
+    const port = [{ port: 'http', protocol: 'TCP' }];
+    expect(sources).toEqual([
+      [['ingress-nginx'], ['ingress-nginx'], port],
+      [['monitoring'], ['prometheus'], port],
+    ]);
+  });
+});
+
+describe('every pod', () => {
+  const workloads = APPLIED.flatMap((name) => [...all(name, 'Deployment'), ...all(name, 'Job')]);
+
+  test('runs as the user of the image, without rights, on a file system that it cannot write', () => {
+    const [, user] = /^USER (\d+):\d+$/m.exec(read('Dockerfile')) ?? [];
+    expect(Number(user)).toBeGreaterThan(0);
+    expect(workloads).toHaveLength(4);
+    for (const workload of workloads) {
+      const { spec } = podOf(workload);
+      expect(spec.securityContext).toMatchObject({
+        runAsNonRoot: true,
+        runAsUser: Number(user),
+        seccompProfile: { type: 'RuntimeDefault' },
+      });
+      expect(spec.containers).toHaveLength(1);
+      expect(spec.initContainers).toBeUndefined();
+      expect(containerOf(workload).securityContext).toEqual({
+        allowPrivilegeEscalation: false,
+        privileged: false,
+        readOnlyRootFilesystem: true,
+        capabilities: { drop: ['ALL'] },
+      });
+      const { requests, limits } = containerOf(workload).resources;
+      expect([requests, limits]).toEqual([
+        { cpu: expect.any(String), memory: expect.any(String) },
+        { memory: expect.any(String) },
+      ]);
+      expect(spec.enableServiceLinks).toBe(false);
+      for (const field of ['hostNetwork', 'hostPID', 'hostIPC']) expect(spec[field]).toBeUndefined();
+    }
+  });
+
+  test('holds a token of the Kubernetes API only if it is the Job', () => {
+    const holds = workloads.map(({ kind, spec }) => [kind, spec.template.spec.automountServiceAccountToken]);
+    expect(holds).toEqual([
+      ['Deployment', false],
+      ['Deployment', false],
+      ['Job', true],
+      ['Job', true],
+    ]);
+    for (const account of APPLIED.flatMap((name) => all(name, 'ServiceAccount')))
+      expect(account.automountServiceAccountToken).toBe(false);
+  });
+
+  test('runs an image with a tag that stays what it is', () => {
+    const images = workloads.map((workload) => containerOf(workload).image as string);
+    const bases = [...read('Dockerfile').matchAll(/^FROM (\S+)/gm)].map((match) => match[1]!);
+    // Also where an overlay names another one: a file that is copied brings its own along.
+    const written = files.flatMap((file) =>
+      [...readFileSync(file, 'utf8').matchAll(/^ +image: (.*)$/gm)].map((match) => match[1]!),
+    );
+    expect(written).toHaveLength(2);
+    for (const image of [...images, ...bases, ...written])
+      expect(image).toMatch(/^[\w./-]+:(?!latest)[\w.-]+$/);
+    for (const file of files) expect(readFileSync(file, 'utf8')).not.toMatch(/\blatest\b/i);
+  });
+
+  test('is named as Kubernetes recommends, and so is every other object', () => {
+    const names = ['name', 'part-of', 'managed-by'].map((label) => `app.kubernetes.io/${label}`);
+    for (const { metadata } of [...Object.values(rendered).flat(), ...workloads.map(podOf)])
+      expect(Object.keys(metadata.labels as object)).toEqual(expect.arrayContaining(names));
+  });
+});
+
+describe('the sizes', () => {
+  test('small is one or two replicas, and says so itself', () => {
+    expect([1, 2]).toContain(one('overlays/small', 'Deployment').spec.replicas);
+    expect(all('overlays/small', 'HorizontalPodAutoscaler')).toEqual([]);
+  });
+
+  test('production is three or more by its autoscaler, which no apply overrules, and may lose one at a time', () => {
+    expect(one('overlays/production', 'Deployment').spec).not.toHaveProperty('replicas');
+    const { minReplicas, maxReplicas } = one('overlays/production', 'HorizontalPodAutoscaler').spec;
+    expect(minReplicas).toBeGreaterThanOrEqual(3);
+    expect(maxReplicas).toBeGreaterThan(minReplicas as number);
+    expect(one('overlays/production', 'PodDisruptionBudget').spec).toMatchObject({ maxUnavailable: 1 });
+  });
+
+  test('the ServiceMonitor holds the keys that its operator knows', () => {
+    const { apiVersion, spec, ...rest } = one('overlays/production', 'ServiceMonitor');
+    expect(apiVersion).toBe('monitoring.coreos.com/v1');
+    expect(Object.keys(rest).sort()).toEqual(['kind', 'metadata']);
+    expect(Object.keys(spec as object).sort()).toEqual(['endpoints', 'selector']);
+    expect(spec.endpoints).toEqual([
+      { port: 'http', path: '/metrics', interval: '30s', scrapeTimeout: '10s' },
+    ]);
+  });
+});
+
+describe.each(['first-key', 'next-key'])('the Job of %s', (name) => {
+  test('may read and write the one Secret that the service mounts, and make none', () => {
+    const [mode, secret] = containerOf(one(name, 'Job')).args as string[];
+    expect(mode).toBe(name.replace('-key', ''));
+    expect(one(name, 'Role').rules).toEqual([
+      { apiGroups: [''], resources: ['secrets'], resourceNames: [secret], verbs: ['get', 'update'] },
+    ]);
+    const account = podOf(one(name, 'Job')).spec.serviceAccountName as string;
+    expect(one(name, 'ServiceAccount').metadata.name).toBe(account);
+    expect(one(name, 'RoleBinding').subjects).toEqual([
+      { kind: 'ServiceAccount', name: account, namespace: 'otp-login' },
+    ]);
+    expect(one(name, 'RoleBinding').roleRef.name).toBe(one(name, 'Role').metadata.name);
+    const { volumes } = podOf(one('overlays/production', 'Deployment')).spec as {
+      volumes: KubernetesObject[];
+    };
+    expect(volumes.map((volume) => volume.secret?.secretName as string)).toContain(secret);
+  });
+
+  test('runs a script that the image holds, with everything that it imports', () => {
+    const { command } = containerOf(one(name, 'Job')) as { command: string[] };
+    const copied = /^COPY (scripts\/.*) \.\/scripts\/$/m.exec(read('Dockerfile'))?.[1]?.split(' ') ?? [];
+    expect(copied).toContain(command[1]);
+    const imported = copied.flatMap((script) =>
+      [...read(script).matchAll(/from '\.\/(.*)'/g)].map((match) => `scripts/${match[1]}`),
+    );
+    expect(imported.filter((script) => !copied.includes(script))).toEqual([]);
+    const kept = read('.dockerignore').split('\n');
+    expect(copied.filter((script) => !kept.includes(`!${script}`))).toEqual([]);
+  });
+});
+
+test('the image holds neither tests nor the emulator nor tools of development', () => {
+  const image = read('Dockerfile').split(/^FROM .*\n/m);
+  const last = image.at(-1) ?? '';
+  const copied = [...last.matchAll(/^COPY (.*)$/gm)].map((match) => match[1]);
+  expect(copied).toEqual([
+    'package.json LICENSE ./',
+    '--from=packages /app/node_modules ./node_modules',
+    '--from=build /app/dist ./dist',
+    expect.stringMatching(/^scripts\/[\w. /-]+$/),
+  ]);
+  expect(image.join()).toMatch(/npm run build && rm -rf dist\/emulator/);
+  expect(image.join()).toMatch(/npm ci --omit=dev/);
+});
+
+function within(cidr: string, address: string): boolean {
+  const [network = '', bits] = cidr.split('/');
+  const list = new BlockList();
+  list.addSubnet(network, Number(bits), isIPv4(network) ? 'ipv4' : 'ipv6');
+  return isIPv4(network) === isIPv4(address) && list.check(address, isIPv4(address) ? 'ipv4' : 'ipv6');
+}
