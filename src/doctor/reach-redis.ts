@@ -1,9 +1,7 @@
-import { Cluster } from 'ioredis';
 import { parseRedisUrl } from '../config/redis-url';
 import { redact } from '../logging/redact';
-import { settled } from '../redis/cluster';
 import { redisClient, type RedisClient } from '../redis/connection';
-import { primariesOf } from '../redis/primaries';
+import { connectedPrimaries } from '../redis/primaries';
 import { examineRedis } from './examine-redis';
 import { fault, ok, type Finding } from './finding';
 
@@ -20,11 +18,7 @@ export async function reachRedis(redisUrl: string | undefined): Promise<Finding[
   const client = redisClient(redisUrl);
   try {
     const trouble = await connect(client);
-    if (trouble === undefined) {
-      // A cluster is ready when its map is read, before its nodes are connected.
-      if (client instanceof Cluster) await settled(client);
-      return await examineRedis(target.kind, primariesOf(client));
-    }
+    if (trouble === undefined) return await examineRedis(target.kind, await connectedPrimaries(client));
     const nodes = target.nodes.map(({ host, port }) => `${host}:${port}`).join(', ');
     const message = `Redis is not reached at ${nodes} (${redact(trouble)}): nothing that the service does works.`;
     return [fault('redis_reached', message)];

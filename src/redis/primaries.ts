@@ -1,4 +1,5 @@
 import { Cluster, type Redis } from 'ioredis';
+import { settled } from './cluster';
 import type { RedisClient } from './connection';
 
 /** One server that holds keys and takes writes. */
@@ -15,4 +16,10 @@ export function primariesOf(client: RedisClient): Primary[] {
     const { host = '', port = 0 } = node.options;
     return { name: `Redis ${host.includes(':') ? `[${host}]` : host}:${port}`, client: node };
   });
+}
+
+/** The same, once none of them is still being connected: a cluster is ready when its map is read, before its nodes are. */
+export async function connectedPrimaries(client: RedisClient): Promise<Primary[]> {
+  if (client instanceof Cluster) await settled(client);
+  return primariesOf(client);
 }

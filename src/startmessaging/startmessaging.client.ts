@@ -1,13 +1,7 @@
 import type { Agent } from 'node:http';
 import type { HttpService } from '@nestjs/axios';
-import {
-  type Answer,
-  namesRepeat,
-  readCorrelationId,
-  readMessages,
-  readSentOtp,
-  type SentOtp,
-} from './answers';
+import type { Answer, SentOtp } from './answers';
+import { namesRepeat, readCorrelationId, readMessages, readSentOtp } from './answers';
 import { classify, isFailure, type Verdict } from './classify';
 import { closeIdleSockets, createAgent } from './connection';
 import { callOnce } from './http-call';

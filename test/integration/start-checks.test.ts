@@ -1,11 +1,10 @@
 import { rmSync } from 'node:fs';
-import { Cluster, Redis } from 'ioredis';
+import { Redis } from 'ioredis';
 import type { Finding } from '../../src/doctor/finding';
 import { examineRedis } from '../../src/doctor/examine-redis';
 import { REDIS_CHECKS, type RedisKind } from '../../src/doctor/redis-checks';
-import { settled } from '../../src/redis/cluster';
 import { redisClient } from '../../src/redis/connection';
-import { primariesOf } from '../../src/redis/primaries';
+import { connectedPrimaries, primariesOf } from '../../src/redis/primaries';
 import { RedisProxy } from '../support/redis-proxy';
 import { type RedisServer, startRedis } from '../support/redis-server';
 import { call, sendOtp, startInstance, until, type Instance } from '../support/world';
@@ -36,8 +35,7 @@ async function examine(url: string, kind: RedisKind = 'standalone', now?: () => 
   client.on('error', () => undefined);
   try {
     await client.connect();
-    if (client instanceof Cluster) await settled(client);
-    return await examineRedis(kind, primariesOf(client), now);
+    return await examineRedis(kind, await connectedPrimaries(client), now);
   } finally {
     client.disconnect();
   }
