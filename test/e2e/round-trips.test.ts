@@ -109,9 +109,11 @@ it('what does not hold is one command: the address is counted, nothing else', as
 
 it('what became of SMS and codes is written for many at once, and no answer waits for it', async () => {
   batches = [];
+  const logins = 20;
   await commandsOf(async () => {
-    await Promise.all(Array.from({ length: 20 }, () => login(world)));
+    await Promise.all(Array.from({ length: logins }, () => login(world)));
     await until(() => batches.length > 0);
   });
-  expect(batches.length).toBeLessThan(10);
+  // Each would be two by itself: that its SMS was sent, and that its code came back.
+  expect(batches.length).toBeLessThan(logins);
 });

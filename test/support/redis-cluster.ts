@@ -55,8 +55,10 @@ export class RedisCluster {
 
   private async form(): Promise<void> {
     const [first] = this.nodes as [RedisServer];
-    for (const [i, node] of this.nodes.entries()) {
+    // Of all before any has met another: then it is refused.
+    for (const [i, node] of this.nodes.entries())
       await this.command(node, 'CLUSTER', 'SET-CONFIG-EPOCH', String(i + 1));
+    for (const [i, node] of this.nodes.entries()) {
       // All to all: that they hear of each other by the way would take seconds.
       for (const { port } of this.nodes.slice(i + 1))
         await this.command(node, 'CLUSTER', 'MEET', '127.0.0.1', String(port));
