@@ -1,4 +1,5 @@
-// `npm test`: installs what is missing, then runs Jest with the arguments that it was given.
+// `npm test`: installs what is missing, then runs Jest with the arguments that it was given. With `--full` tests of many
+// runs make all of them, and take as long as that takes.
 import { spawn, spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
@@ -26,7 +27,8 @@ const chromium = program({
   help: 'Chromium or Google Chrome is needed for the browser tests: install one, or set CHROMIUM_PATH to its path.',
 });
 
-const given = process.argv.slice(2);
+const given = process.argv.slice(2).filter((argument) => argument !== '--full');
+const full = process.argv.includes('--full');
 // Jest refuses both at once.
 const workers = given.some((argument) => /^(-i|--runInBand|-w|--maxWorkers)\b/.test(argument))
   ? []
@@ -38,7 +40,13 @@ const jest = spawn(
   {
     cwd: ROOT,
     stdio: 'inherit',
-    env: { ...process.env, NODE_ENV: 'test', REDIS_SERVER_BIN: redis, CHROMIUM_PATH: chromium },
+    env: {
+      ...process.env,
+      NODE_ENV: 'test',
+      REDIS_SERVER_BIN: redis,
+      CHROMIUM_PATH: chromium,
+      ...(full && { SCALE: 'full' }),
+    },
   },
 );
 // The terminal sends Ctrl-C to Jest as well: wait for it to end.
