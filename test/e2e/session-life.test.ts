@@ -226,12 +226,13 @@ describe('the sessions of a user', () => {
   it('are never more than SESSIONS_PER_USER, over logins that race at two instances', async () => {
     const [one, two] = [await another({ SESSIONS_PER_USER: '3' }), await another({ SESSIONS_PER_USER: '3' })];
     const phoneNumber = freshNumber();
-    // A newer code voids the one before it, so racing logins try again until they are in.
+    // A newer code voids the one before it, so racing logins try again until they are in: each time after a longer
+    // and random wait, or on a slow machine none would ever come through.
     const logIn = async (url: string): Promise<Answer> => {
       for (let tries = 0; tries < 60; tries++) {
         const answer = await login(world, phoneNumber, url);
         if (answer.status === 200) return answer;
-        await sleep(Math.random() * 30);
+        await sleep(Math.random() * 50 * (tries + 1));
       }
       throw new Error('A login never came through');
     };
