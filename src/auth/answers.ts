@@ -1,5 +1,5 @@
 import { ApiProperty, OmitType } from '@nestjs/swagger';
-import type { OtpState } from '../otp/challenges';
+import type { OtpState } from '../otp/otp-request';
 import type { Delivery } from '../otp/otp-provider';
 import { TokensAnswer } from './session-bodies';
 

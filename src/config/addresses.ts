@@ -1,5 +1,6 @@
 import { BlockList, isIP } from 'node:net';
 import type { Rule } from './rules';
+import type { SettingName, Settings } from './settings';
 
 /**
  * An http or https URL without credentials, query or fragment (what RFC 8414, section 2 wants of an issuer), kept
@@ -48,4 +49,15 @@ export function isEverywhere(cidr: string): boolean {
 /** Whether the host of a URL is this machine, so that what is sent to it crosses no wire. */
 export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host);
+}
+
+/** The address of a provider, without a slash at its end. Its key and people's codes would be readable on the way. */
+export function upstreamAddress(settings: Settings, name: SettingName, byDefault: string): string {
+  const address = settings.withDefault(name, webAddress, byDefault);
+  settings.demand(
+    !settings.production || address.startsWith('https:') || isLoopback(new URL(address).hostname),
+    name,
+    'must be https in production, except to a loopback address',
+  );
+  return address.replace(/\/+$/, '');
 }

@@ -3,6 +3,8 @@ import type { AdminToken } from './admin-token';
 import { type IntrospectionClient, readAccess } from './read-access';
 import { type GuardMode, type Limit, readLimits } from './read-limits';
 import { readLogin } from './read-login';
+import { type ProviderName, readProviders } from './read-providers';
+import { readSendWithSes, type SendWithSesSettings } from './read-sendwithses';
 import { type LogLevel, readService } from './read-service';
 import { readKeys } from './read-keys';
 import { readStartMessaging, type StartMessagingContract } from './read-startmessaging';
@@ -18,6 +20,8 @@ export type {
   Limit,
   LogLevel,
   NodeEnv,
+  ProviderName,
+  SendWithSesSettings,
   StartMessagingContract,
   TestNumber,
 };
@@ -47,13 +51,18 @@ export class Config {
   /** How long serving goes on after SIGTERM, so that a load balancer can look away. */
   readonly shutdownDelaySeconds!: number;
 
-  readonly startMessagingApiKey!: string;
+  /** Who sends, the preferred one first. */
+  readonly providers!: readonly ProviderName[];
+  /** Undefined only where it is none of the providers. */
+  readonly startMessagingApiKey!: string | undefined;
   /** Without a slash at its end. */
   readonly startMessagingBaseUrl!: string;
   /** Who makes and checks the code: `caller` is this service, `provider` is StartMessaging. */
   readonly startMessagingContract!: StartMessagingContract;
   readonly startMessagingTemplateId!: string | undefined;
   readonly startMessagingAppName!: string;
+  /** Undefined without its settings. */
+  readonly sendWithSes!: SendWithSesSettings | undefined;
   /** One call, its connection included. */
   readonly upstreamTimeoutMs!: number;
   readonly upstreamConnectTimeoutMs!: number;
@@ -148,12 +157,16 @@ export class Config {
 export function readConfig(environment: Environment): Config {
   const settings = new Settings(environment);
   const service = readService(settings);
-  const startMessaging = readStartMessaging(settings);
+  const upstream = readProviders(settings);
+  const listed = upstream.providers.includes('startmessaging');
+  const startMessaging = readStartMessaging(settings, listed);
   const values = {
     ...service,
+    ...upstream,
     ...startMessaging,
+    sendWithSes: readSendWithSes(settings, upstream.providers.includes('sendwithses')),
     ...readKeys(settings),
-    ...readLogin(settings, startMessaging.startMessagingContract),
+    ...readLogin(settings, listed ? startMessaging.startMessagingContract : undefined),
     ...readLimits(settings),
     ...readAccess(settings),
   };

@@ -5,8 +5,8 @@ import { readTestNumbers } from './test-number';
 
 const DAY = 86_400;
 
-/** The code, its attempts, and how long what it opens lives. */
-export function readLogin(settings: Settings, contract: StartMessagingContract) {
+/** The code, its attempts, and how long what it opens lives. `contract`: the one that codes are sent under, if any. */
+export function readLogin(settings: Settings, contract: StartMessagingContract | undefined) {
   const otpTtlSeconds = settings.withDefault('OTP_TTL_SECONDS', wholeNumber(1, 600), 300);
   const otpLength = settings.withDefault('OTP_LENGTH', wholeNumber(4, 8), 6);
   if (contract === 'caller') {

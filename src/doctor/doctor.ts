@@ -90,9 +90,10 @@ function secretsOf(config: Config, token: string | undefined): string[] {
   return [
     ...config.secrets,
     config.subjectSecret,
-    config.startMessagingApiKey,
     ...config.introspectionClients.map(({ secret }) => secret),
-    ...[password, token].filter((value) => value !== undefined),
+    ...[password, token, config.startMessagingApiKey, config.sendWithSes?.templateKey].filter(
+      (value) => value !== undefined,
+    ),
   ]
     .filter((secret) => secret.length >= 6)
     .sort((a, b) => b.length - a.length);

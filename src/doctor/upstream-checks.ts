@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Config } from '../config/config';
 import { standaloneClient } from '../startmessaging/standalone';
 import type { StartMessagingClient } from '../startmessaging/startmessaging.client';
-import { StartMessagingError } from '../startmessaging/startmessaging.error';
+import { UpstreamError } from '../upstream/upstream.error';
 import type { Wallet } from '../startmessaging/wallet';
 import { fault, ok, warning, type Finding } from './finding';
 
@@ -11,7 +11,7 @@ const WALLET = 'startmessaging_wallet';
 
 /** Asks StartMessaging what it speaks and what is left to pay with. Sends no SMS, and so costs nothing. */
 export async function checkUpstream(config: Config): Promise<Finding[]> {
-  if (config.startMessagingApiKey === '') {
+  if (!config.startMessagingApiKey) {
     return [ok(CONTRACT, 'STARTMESSAGING_API_KEY is not set: nobody is asked')];
   }
   const client = standaloneClient({
@@ -25,12 +25,8 @@ export async function checkUpstream(config: Config): Promise<Finding[]> {
     maxAttempts: 1,
     deadlineMs: config.upstreamDeadlineMs,
   });
-  try {
-    const { finding, missing } = await wallet(client);
-    return [await contract(client, config, missing), finding];
-  } finally {
-    client.close();
-  }
+  const { finding, missing } = await wallet(client);
+  return [await contract(client, config, missing), finding];
 }
 
 /** A code under an id that nobody issued: only the `provider` contract has a route for it, which does not know the id. */
@@ -46,7 +42,7 @@ async function contract(client: StartMessagingClient, config: Config, noWallet: 
       );
     }
   } catch (error) {
-    if (!(error instanceof StartMessagingError)) throw error;
+    if (!(error instanceof UpstreamError)) throw error;
     switch (error.reason) {
       // It knows the route, and not the request.
       case 'request_expired':
@@ -80,7 +76,7 @@ async function wallet(client: StartMessagingClient): Promise<{ finding: Finding;
   try {
     return { finding: filled(await client.readWallet()), missing: false };
   } catch (error) {
-    if (!(error instanceof StartMessagingError)) throw error;
+    if (!(error instanceof UpstreamError)) throw error;
     const refused = error.reason === 'credentials_refused';
     return {
       finding: (refused ? fault : warning)(WALLET, `GET /wallet ${words(error)}`),
@@ -97,7 +93,7 @@ function filled({ balance, currency }: Wallet): Finding {
 }
 
 /** Never upstream's own text: a terminal obeys what it reads. */
-function words({ reason, status }: StartMessagingError): string {
+function words({ reason, status }: UpstreamError): string {
   switch (reason) {
     case 'credentials_refused':
       return `is refused (${status}): STARTMESSAGING_API_KEY is wrong or suspended, or not allowed from this address.`;

@@ -26,7 +26,7 @@ export interface SentMessage {
   readonly phoneNumber: string;
   readonly code: string;
   readonly text: string;
-  readonly contract: 'caller' | 'provider';
+  readonly contract: 'caller' | 'provider' | 'sendwithses';
   readonly idempotencyKey: string | undefined;
   readonly createdAt: string;
   /** `initiated`, `sent`, `delivered` as time goes by, or what a fault made of it. */
@@ -34,7 +34,7 @@ export interface SentMessage {
   readonly failureReason: string | undefined;
 }
 
-/** An OTP of the `provider` contract. Each keeps its own code, so an older one can still be checked. */
+/** An OTP that was made here. Under the `provider` contract each keeps its own code, so an older one can still be checked. */
 export interface OtpRequest {
   readonly phoneNumber: string;
   readonly code: string;
@@ -61,6 +61,8 @@ const REMEMBERED = 20_000;
 export class Account {
   readonly messages: SentMessage[] = [];
   readonly otpRequests = new Map<string, OtpRequest>();
+  /** The live codes of Send With SES. */
+  readonly codesByNumber = new Map<string, OtpRequest>();
   /** The answers of the `provider` contract by idempotency key. */
   readonly replays = new Map<string, { phoneNumber: string; data: Record<string, unknown>; at: number }>();
   private readonly fates = new Map<string, Fate>();
@@ -80,11 +82,13 @@ export class Account {
   limits(phoneNumber: string): boolean {
     if (!this.settings.perNumberLimit) return false;
     const since = new Date(Date.now() - LIMIT_MS).toISOString();
-    const recent = this.messages.filter((sent) => sent.phoneNumber === phoneNumber && sent.createdAt > since);
+    const recent = this.messages.filter(
+      (sent) => sent.phoneNumber === phoneNumber && sent.contract !== 'sendwithses' && sent.createdAt > since,
+    );
     return recent.length >= LIMIT;
   }
 
-  /** Accepts an SMS, and charges for it. */
+  /** Accepts an SMS, and charges for it; Send With SES is another account, whose wallet is never empty by itself. */
   accept(
     sms: Pick<SentMessage, 'phoneNumber' | 'code' | 'text' | 'contract' | 'idempotencyKey'>,
   ): SentMessage {
@@ -105,7 +109,7 @@ export class Account {
         return fates.get(id)?.failureReason;
       },
     };
-    settings.balance -= PRICE;
+    if (sms.contract !== 'sendwithses') settings.balance -= PRICE;
     this.messages.push(message);
     this.byId.set(id, message);
     if (this.messages.length > REMEMBERED) this.forget(this.messages.shift());
@@ -114,15 +118,14 @@ export class Account {
 
   /** Makes a code for a request of the `provider` contract. */
   openOtp(message: SentMessage): OtpRequest {
-    const otp: OtpRequest = {
-      phoneNumber: message.phoneNumber,
-      code: message.code,
-      expiresAt: Date.parse(message.createdAt) + this.settings.otpTtlSeconds * 1000,
-      attemptsLeft: this.settings.otpAttempts,
-      used: false,
-    };
+    const otp = this.otpOf(message);
     this.otpRequests.set(message.requestId, otp);
     return otp;
+  }
+
+  /** Makes the number's one live code at Send With SES. */
+  openCodeOf(message: SentMessage): void {
+    this.codesByNumber.set(message.phoneNumber, this.otpOf(message));
   }
 
   decide(id: string, fate: Fate): void {
@@ -131,7 +134,14 @@ export class Account {
 
   reset(): void {
     this.messages.length = 0;
-    for (const memory of [this.otpRequests, this.replays, this.fates, this.byId]) memory.clear();
+    for (const memory of [this.otpRequests, this.codesByNumber, this.replays, this.fates, this.byId]) {
+      memory.clear();
+    }
+  }
+
+  private otpOf({ phoneNumber, code, createdAt }: SentMessage): OtpRequest {
+    const expiresAt = Date.parse(createdAt) + this.settings.otpTtlSeconds * 1000;
+    return { phoneNumber, code, expiresAt, attemptsLeft: this.settings.otpAttempts, used: false };
   }
 
   private forget(message: SentMessage | undefined): void {
@@ -139,6 +149,9 @@ export class Account {
     this.byId.delete(message.id);
     this.fates.delete(message.id);
     this.otpRequests.delete(message.requestId);
+    if (this.codesByNumber.get(message.phoneNumber)?.code === message.code) {
+      this.codesByNumber.delete(message.phoneNumber);
+    }
     if (message.idempotencyKey !== undefined) this.replays.delete(message.idempotencyKey);
   }
 }

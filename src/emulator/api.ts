@@ -2,16 +2,17 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:
 import type { Account } from './account';
 import { failure, noSuchRoute } from './answers';
 import { type Outcome, refused, send, showMessage, showWallet, verify } from './contracts';
-import type { Operation } from './fault';
+import type { Operation, Provider } from './fault';
 import type { Faults } from './faults';
 import { misbehave, takesEffect, write } from './misbehave';
 import { readBody } from './requests';
+import { no, sendBySes, verifyBySes } from './sendwithses';
 
 /** One call of the API, as it came in. */
 export interface Call {
   method: string;
   path: string;
-  /** As received; the API key is masked. */
+  /** As received; the API key and the template key are masked. */
   headers: IncomingHttpHeaders;
   apiKeyValid: boolean;
   /** The JSON of the body, its text when it is none, or `undefined` when it is empty. */
@@ -42,7 +43,7 @@ export class Api {
   async serve(request: IncomingMessage, response: ServerResponse, path: string): Promise<void> {
     const call = await this.record(request, path);
     const operation = operationOf(call);
-    const fault = this.faults.take(operation, this.phoneNumberOf(call));
+    const fault = this.faults.take(providerOf(call), operation, this.phoneNumberOf(call));
     let outcome = fault && !takesEffect(fault) ? NOTHING_DONE : this.call(call, operation);
     if (fault?.kind === 'delivery' && outcome.message) {
       this.account.decide(outcome.message.id, fault);
@@ -60,7 +61,10 @@ export class Api {
     const key = request.headers['x-api-key'];
     const headers = { ...request.headers };
     if (typeof key === 'string') headers['x-api-key'] = key.startsWith('sm_live_') ? 'sm_live_***' : '***';
-    const apiKeyValid = typeof key === 'string' && API_KEY.test(key);
+    const templateKey = request.headers['template-key'];
+    if (templateKey !== undefined) headers['template-key'] = '***';
+    const ofSes = providerOf({ path }) === 'sendwithses';
+    const apiKeyValid = ofSes ? Boolean(templateKey) : typeof key === 'string' && API_KEY.test(key);
     const method = request.method ?? '';
     const call: Call = { method, path, headers, apiKeyValid, body, accepted: false, status: undefined, at };
     this.calls.push(call);
@@ -69,6 +73,7 @@ export class Api {
   }
 
   private call(call: Call, operation: Operation | undefined): Outcome {
+    if (operation && providerOf(call) === 'sendwithses') return this.callSes(call, operation);
     // The `caller` contract's server does not have the verify route at all.
     const missing = operation === 'verify' && this.account.settings.contract === 'caller';
     if (!operation || missing) return refused(noSuchRoute(call.method, call.path));
@@ -80,9 +85,16 @@ export class Api {
     return operation === 'send' ? send(this.account, body) : verify(this.account, body);
   }
 
+  private callSes({ apiKeyValid, body = {} }: Call, operation: Operation): Outcome {
+    if (!apiKeyValid) return refused(no(401, 'There is no template-key'));
+    if (!isObject(body)) return refused(no(400, 'The body must be a JSON object'));
+    return operation === 'send' ? sendBySes(this.account, body) : verifyBySes(this.account, body);
+  }
+
   private phoneNumberOf({ path, body }: Call): string | undefined {
     if (path.startsWith('/messages/')) return this.account.message(idIn(path))?.phoneNumber;
     if (!isObject(body)) return undefined;
+    if (typeof body.mobile === 'string') return body.mobile;
     if (typeof body.phoneNumber === 'string') return body.phoneNumber;
     return this.account.otpRequests.get(String(body.requestId))?.phoneNumber;
   }
@@ -92,11 +104,15 @@ export class Api {
 const NOTHING_DONE = refused(failure(500, 'INTERNAL_ERROR', 'Internal server error'));
 
 function operationOf({ method, path }: Call): Operation | undefined {
-  if (method === 'POST' && path === '/otp/send') return 'send';
-  if (method === 'POST' && path === '/otp/verify') return 'verify';
+  if (method === 'POST' && (path === '/otp/send' || path === '/send-otp')) return 'send';
+  if (method === 'POST' && (path === '/otp/verify' || path === '/verify-otp')) return 'verify';
   if (method === 'GET' && path === '/wallet') return 'wallet';
   if (method === 'GET' && /^\/messages\/[^/]+$/.test(path)) return 'message';
   return undefined;
+}
+
+function providerOf({ path }: Pick<Call, 'path'>): Provider {
+  return path === '/send-otp' || path === '/verify-otp' ? 'sendwithses' : 'startmessaging';
 }
 
 function idIn(path: string): string {

@@ -15,6 +15,7 @@ const WHOLE_NUMBERS = ['otpTtlSeconds', 'otpAttempts', 'sentAfterMs', 'delivered
 export function readFaultScript(value: unknown): FaultScript {
   const script = fields(value, 'the script');
   oneOf(script.on, ['send', 'verify', 'message', 'wallet', 'any'], 'on');
+  if (script.provider !== undefined) oneOf(script.provider, ['startmessaging', 'sendwithses'], 'provider');
   optional(script.phoneNumber, 'string', 'phoneNumber');
   if (script.times !== undefined) wholeNumber(script.times, 0, 1e9, 'times');
   if (typeof script.fault === 'string') {

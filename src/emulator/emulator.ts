@@ -39,7 +39,8 @@ export interface Emulator {
 }
 
 /**
- * Starts StartMessaging on your desk: both contracts over real HTTP, faults on demand, and a phone inbox at `/`.
+ * Starts StartMessaging on your desk: both contracts over real HTTP, faults on demand, and a phone inbox at `/`; and Send
+ * With SES beside it.
  * It shows codes, so it is never part of the service.
  *
  * @param options `port` 0, the default, takes a free one

@@ -40,3 +40,6 @@ export type Fault =
   | { kind: 'delivery'; status: string; failureReason?: string };
 
 export type Operation = 'send' | 'verify' | 'message' | 'wallet';
+
+/** Whose API a call belongs to. */
+export type Provider = 'startmessaging' | 'sendwithses';

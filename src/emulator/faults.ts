@@ -1,9 +1,11 @@
-import type { Fault, Operation } from './fault';
+import type { Fault, Operation, Provider } from './fault';
 import { type PresetName, presetFault } from './presets';
 
 /** A fault, and the calls that it befalls. */
 export interface FaultScript {
   on: Operation | 'any';
+  /** Only calls of this provider's API. */
+  provider?: Provider;
   /** Only calls about this number. */
   phoneNumber?: string;
   /** How many calls; 1 unless given, and 0 is all of them until the reset. */
@@ -25,9 +27,14 @@ export class Faults {
     this.pending.push({ ...script, times: script.times ?? 1 });
   }
 
-  take(operation: Operation | undefined, phoneNumber: string | undefined): Fault | undefined {
+  take(
+    provider: Provider,
+    operation: Operation | undefined,
+    phoneNumber: string | undefined,
+  ): Fault | undefined {
     const found = this.pending.find(
       (script) =>
+        (script.provider === undefined || script.provider === provider) &&
         (script.on === 'any' || script.on === operation) &&
         (script.phoneNumber === undefined || script.phoneNumber === phoneNumber),
     );

@@ -23,9 +23,10 @@ const LARGEST_BATCH = 500;
 /** While Redis is away; what is older is dropped, and told. */
 const MOST_WAITING = 20_000;
 
-/** What became of an SMS, or of a code. */
+/** What became of an SMS, or of a code. `handed over`: to this provider, by which it was sent if it was. */
 export type Outcome =
   | { what: 'verified'; sms: string; at: number; scopes: string[]; tried: string[] }
+  | { what: 'handed over'; sms: string; provider: string }
   | { what: 'wrong'; quiet: number; tried: string[] }
   | { what: 'delivery'; sms: string; at: number; delivery: 'delivered' | 'failed' | 'unknown'; cost: number };
 

@@ -3,6 +3,7 @@
 -- ARGV the events as a JSON array. Each has `what`:
 --      verified: sms, at, scopes (of the send), tried (scopes of the verification)
 --      wrong: tried, quiet (ms since the number's last wrong code, or -1)
+--      handed over: sms, provider
 --      delivery: sms, at, delivery, cost (ten-thousandths of a rupee, what it is more than was charged)
 -- Returns how many they were, or 0 when they were written before.
 -- One script, because a replica that dies between an event and its totals would leave a ledger that does not add up.
@@ -27,6 +28,8 @@ for _, event in ipairs(events) do
       if first_of(900000) then guard_count(guard, scope, 'w', now, 'm') end
       if first_of(86400000) then guard_count(guard, scope, 'w', now, 'q') end
     end
+  elseif event.what == 'handed over' then
+    ledger_append(ledger, now, 'event', 'handed-over', 'sms', event.sms, 'provider', event.provider)
   elseif event.what == 'delivery' then
     ledger_append(ledger, now, 'event', 'delivery', 'sms', event.sms, 'delivery', event.delivery, 'cost', text(event.cost))
     usage_add(ledger, event.at, event.delivery, 1)

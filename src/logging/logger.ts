@@ -7,6 +7,7 @@ type Fields = Record<string, unknown>;
 
 /** What operations must act on; each has a line in the README. */
 export type Alert =
+  | 'provider_down'
   | 'wallet_exhausted'
   | 'upstream_credentials'
   | 'contract_mismatch'

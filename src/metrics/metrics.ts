@@ -46,14 +46,21 @@ export class Metrics {
   });
   readonly upstreamCalls = new Histogram({
     name: 'otp_login_upstream_call_duration_seconds',
-    help: 'Calls of StartMessaging by operation and outcome, each retry by itself',
-    labelNames: ['operation', 'outcome'] as const,
+    help: 'Calls of a provider by operation and outcome, each retry by itself',
+    labelNames: ['provider', 'operation', 'outcome'] as const,
     buckets: SECONDS,
     registers: [this.registry],
   });
   readonly walletExhausted = new Gauge({
     name: 'otp_login_wallet_exhausted',
-    help: '1 from an answer that the wallet is empty until the next SMS is accepted',
+    help: '1 from an answer that the wallet of a provider is empty until it accepts an SMS again',
+    labelNames: ['provider'] as const,
+    registers: [this.registry],
+  });
+  readonly breakerOpen = new Gauge({
+    name: 'otp_login_breaker_open',
+    help: '1 while calls are kept from a provider that does not work',
+    labelNames: ['provider'] as const,
     registers: [this.registry],
   });
   readonly guardDecisions = new Counter({

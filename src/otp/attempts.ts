@@ -24,6 +24,8 @@ export interface Repeat {
 export interface Attempt {
   phone: PhoneNumber;
   nonce: string;
+  /** Who sent the code; empty in a challenge that an older version wrote. */
+  provider: string;
   upstreamId: string;
   attemptsLeft: number;
   /** The timestamp under which it stands among the number's failures, until it turns out right. */
@@ -75,17 +77,19 @@ export class Attempts {
         ...limitArguments(DEVICE_CODES),
       ],
     )) as
-      | ['taken', number, string, string, string, string, string, 'phone' | 'device', number]
+      | ['taken', number, string, string, string, string, string, 'phone' | 'device', number, string]
       | ['replay', string]
       | ['expired' | 'exhausted' | 'other body']
       | ['locked' | 'in progress' | 'incorrect', number];
     switch (answer[0]) {
       case 'taken': {
-        const [, attemptsLeft, failure, sealed, nonce, upstreamId, sms, allowance, quietMs] = answer;
+        const [, attemptsLeft, failure, sealed, nonce, upstreamId, sms, allowance, quietMs, provider] =
+          answer;
         const phone = await this.openTaken(requestId, sealed, repeat);
         return {
           phone,
           nonce,
+          provider,
           upstreamId,
           attemptsLeft,
           failure,
@@ -99,6 +103,7 @@ export class Attempts {
         return {
           phone: this.records.open(answer[1], requestId),
           nonce: '',
+          provider: '',
           upstreamId: '',
           attemptsLeft: 0,
           failure: '',

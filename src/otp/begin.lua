@@ -2,24 +2,25 @@
 -- person's login. A locked number is refused here, before an SMS is paid for.
 -- KEYS challenge, codes (hash: the live nonce and the next one), failed codes (list), cleared (time of a success), failed
 --      codes of devices (list), end of devices, blocked, known (it logged in within 30 days), and under an
---      Idempotency-Key its record (hash: state, until, request, answer, resend, sms); all in {pseudonym}
+--      Idempotency-Key its record (hash: state, until, request, answer, resend, sms, unsent); all in {pseudonym}
 -- ARGV fresh nonce, '1' when a code may be sent again, known secrets ',id,id,', time to live (ms), a code's whole
 --      life (ms), attempts, encrypted phone number, the challenge's own part of the request id, when the device's token
---      was issued (ms) or '', the device, how long a login counts (ms), limits of failed codes, those of devices
+--      was issued (ms) or '', the device, how long a login counts (ms), the provider that is asked first, limits of failed
+--      codes, those of devices
 -- Returns {'locked', ms}, {'blocked'}, or {'begun', nonce, life (ms), part of the request id, ms until a resend or -1: it
---      was admitted and may have been sent, its SMS, 1 by a device's token, 1 when the number logged in before}; for a key
---      that was used {'replay', part of the request id, answer} or {'in progress', ms}.
+--      was admitted and may have been sent, its SMS, 1 by a device's token, 1 when the number logged in before, provider (''
+--      for the only one of an older version), 1 when that may have sent it}; for a key that was used {'replay', part of the request id, answer} or {'in progress', ms}.
 -- One script, because two sends at once must agree on one code: the person would read the wrong one of two SMS. And of
 -- two requests under one key one must see the other.
 local fresh, resend, known = ARGV[1], ARGV[2] == '1', ARGV[3]
-local ttl, life, attempts, phone = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], ARGV[7]
+local ttl, life, attempts, phone, provider = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[12]
 local now = now_ms()
 
 local record, request = KEYS[9], ARGV[8]
-local state, taken_until, first, answer, resend_at, sms
+local state, taken_until, first, answer, resend_at, sms, unsent
 if record then
-  state, taken_until, first, answer, resend_at, sms =
-    unpack(redis.call('HMGET', record, 'state', 'until', 'request', 'answer', 'resend', 'sms'))
+  state, taken_until, first, answer, resend_at, sms, unsent =
+    unpack(redis.call('HMGET', record, 'state', 'until', 'request', 'answer', 'resend', 'sms', 'unsent'))
   if state == 'done' then return { 'replay', first, answer } end
   -- After a crash the place of the first stays taken for a minute.
   if state == 'flight' and now < tonumber(taken_until) then return { 'in progress', taken_until - now } end
@@ -27,16 +28,30 @@ end
 
 if redis.call('GET', KEYS[7]) == 'blocked' then return { 'blocked' } end
 local device = device_lives(KEYS[6], ARGV[9], ARGV[10])
-local wait = codes_wait({ failed = KEYS[3], cleared = KEYS[4], device_failed = KEYS[5] }, now, 12, device)
+local wait = codes_wait({ failed = KEYS[3], cleared = KEYS[4], device_failed = KEYS[5] }, now, 13, device)
 if wait > 0 then return { 'locked', wait } end
 -- The device's token says so too, when Redis was lost since.
 local returning = redis.call('EXISTS', KEYS[8]) == 1 or (device and now - tonumber(ARGV[9]) <= tonumber(ARGV[11]))
 
--- A repeat of one that failed resumes it: the same challenge, so the same code under the same key of upstream.
+local live_issued, used = unpack(redis.call('HMGET', KEYS[2], 'live:issued', 'used:issued'))
+-- A new code is younger than the one that was used, also within one millisecond: else it would be taken for void.
+local youngest = math.max(now, tonumber(used or -1) + 1)
+-- Whether this service makes the code of a nonce, and still can: one that a provider made names no secret.
+local function derives(nonce) return string.find(known, ',' .. string.match(nonce, '^[^.]+') .. ',', 1, true) end
+
+-- A repeat of one that failed resumes it: the same challenge, so the same code under the same key of upstream, by the
+-- provider that may have sent it.
 if state then
   local pending = string.sub(KEYS[1], 1, -#request - 1) .. first
-  local stage, nonce, issued, expires = unpack(redis.call('HMGET', pending, 'state', 'nonce', 'issued', 'expires'))
+  local stage, nonce, issued, expires, by =
+    unpack(redis.call('HMGET', pending, 'state', 'nonce', 'issued', 'expires', 'provider'))
   if stage == 'pending' and tonumber(expires) > now and not block_voids(KEYS[7], issued) then
+    local bound = not (state == 'released' and unsent == '1')
+    -- Certainly nothing was sent: it begins with the first provider again, under the same code where that was ours.
+    if not bound and not (by == provider and resend and derives(nonce)) then
+      by, nonce, issued = provider, fresh, youngest
+      redis.call('HSET', pending, 'provider', by, 'nonce', nonce, 'issued', text(issued))
+    end
     -- Counted anew, so its code gets a full life, as far as a code's whole life allows.
     if not resend_at then
       expires = math.min(now + ttl, tonumber(issued) + life)
@@ -48,15 +63,19 @@ if state then
     local resend_after = resend_at and math.max(0, resend_at - now) or -1
     return {
       'begun', nonce, expires - now, first, resend_after, sms or '', device and 1 or 0, returning and 1 or 0,
+      by or '', bound and 1 or 0,
     }
   end
 end
 
--- The code of `slot` again, while at least half of its life remains (SMS arrive out of order) and its secret is known.
+-- The code of `slot` again, while at least half of its life remains (SMS arrive out of order) and it can be derived.
 local function again(slot)
   local nonce, issued, expires = unpack(redis.call('HMGET', KEYS[2], slot, slot .. ':issued', slot .. ':expires'))
-  if not nonce or tonumber(expires) - now < ttl / 2 then return nil end
-  if not string.find(known, ',' .. string.match(nonce, '^[^.]+') .. ',', 1, true) then return nil end
+  if not nonce or tonumber(expires) - now < ttl / 2 or not derives(nonce) then return nil end
+  -- One that was never sent and is older than another provider's would be void when it arrives.
+  if slot == 'next' and tonumber(issued) < math.max(tonumber(live_issued or 0), tonumber(used or -1) + 1) then
+    return nil
+  end
   return nonce, tonumber(issued), slot
 end
 
@@ -65,23 +84,20 @@ if resend then
   nonce, issued, slot = again('live')
   if not nonce then nonce, issued, slot = again('next') end
 end
-if not nonce then
-  -- Younger than the one that was used, also within one millisecond: else it would be taken for void.
-  nonce, issued, slot = fresh, math.max(now, tonumber(redis.call('HGET', KEYS[2], 'used:issued') or -1) + 1), 'next'
-end
+if not nonce then nonce, issued, slot = fresh, youngest, 'next' end
 
 local expires = math.min(now + ttl, issued + life)
 redis.call('HSET', KEYS[1], 'state', 'pending', 'nonce', nonce, 'issued', text(issued), 'expires', text(expires),
-  'attempts', attempts, 'phone', phone)
+  'attempts', attempts, 'phone', phone, 'provider', provider)
 redis.call('PEXPIREAT', KEYS[1], text(expires))
--- The live code's life grows only when it is sent again.
-if slot == 'next' then
+-- The live code's life grows only when it is sent again. What a provider makes is never sent again.
+if slot == 'next' and resend then
   redis.call('HSET', KEYS[2], 'next', nonce, 'next:issued', text(issued), 'next:expires', text(expires))
 end
 redis.call('PEXPIRE', KEYS[2], text(life))
 if record then
   redis.call('HSET', record, 'state', 'flight', 'until', text(now + 60000), 'request', request)
-  redis.call('HDEL', record, 'resend', 'sms')
+  redis.call('HDEL', record, 'resend', 'sms', 'unsent')
   redis.call('PEXPIREAT', record, text(expires))
 end
-return { 'begun', nonce, expires - now, request, -1, '', device and 1 or 0, returning and 1 or 0 }
+return { 'begun', nonce, expires - now, request, -1, '', device and 1 or 0, returning and 1 or 0, provider, 0 }

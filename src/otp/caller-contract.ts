@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import type { PhoneNumber } from '../phone-number/phone-number';
 import { StartMessagingClient } from '../startmessaging/startmessaging.client';
-import { StartMessagingError } from '../startmessaging/startmessaging.error';
+import { UpstreamError } from '../upstream/upstream.error';
 import { Codes } from './codes';
 import type { Challenge, Delivery, OtpProvider, Sent } from './otp-provider';
 import { UpstreamFaults } from './upstream-faults';
@@ -19,6 +19,7 @@ const DELIVERIES = new Map<string | undefined, Delivery>([
 export class CallerContract implements OtpProvider {
   readonly name = 'startmessaging';
   readonly resendsCode = true;
+  readonly knowsRepeats = false;
 
   constructor(
     private readonly client: StartMessagingClient,
@@ -41,7 +42,7 @@ export class CallerContract implements OtpProvider {
       };
     } catch (error) {
       // The SMS may be on its way, and a repeat would be a second SMS and a second charge: the code works if it arrives.
-      if (error instanceof StartMessagingError && error.accepted === 'unknown') {
+      if (error instanceof UpstreamError && error.accepted === 'unknown') {
         this.faults.translate(error);
         return { delivery: 'unknown' };
       }

@@ -8,15 +8,25 @@ import { limitArguments } from '../throttling/redis-throttler-storage';
 import { ChallengeRecords, ownPart } from './challenge-records';
 import { Codes } from './codes';
 import { DEVICE_CODES, type Device } from './device-tokens';
-import type { Delivery, Sent } from './otp-provider';
+import type { Delivery, OtpProvider, Sent } from './otp-provider';
+import type { OtpRequest, OtpState } from './otp-request';
 
 /** What scripts of this room ask about a number: its devices, and whether it is blocked. */
 export const NUMBER_FUNCTIONS = Script.functions(__dirname);
 
 const BEGIN = Script.load(__dirname, 'begin', NUMBER_FUNCTIONS);
 const FINISH = Script.load(__dirname, 'finish');
-const RELEASE = Script.load(__dirname, 'release');
 const STATUS = Script.load(__dirname, 'status');
+
+/** An SMS that is to be looked up, and whose it is. */
+export interface Look {
+  sms: string;
+  provider: string;
+  nonce: string;
+}
+
+/** What a challenge needs to know of who sends its code. */
+export type Sender = Pick<OtpProvider, 'name' | 'resendsCode'>;
 
 /** A code's whole life, resends included. */
 export const CODE_LIFE_MS = 600_000;
@@ -29,6 +39,10 @@ export interface PendingChallenge {
   pseudonym: string;
   nonce: string;
   lifeSeconds: number;
+  /** Who is to send it, or was before. */
+  provider: string;
+  /** It may have been sent by that one: nobody else is asked. */
+  bound: boolean;
   /** Set when it was admitted before and may have been sent: a repeat under its key is not counted again. */
   resumed: { resendAfterMs: number; sms: string } | undefined;
   /** It was asked for with the token of a device of this number. */
@@ -36,17 +50,6 @@ export interface PendingChallenge {
   /** The number logged in within 30 days. */
   returning: boolean;
 }
-
-/** What the asker of a code is told. */
-export interface OtpRequest {
-  requestId: string;
-  expiresAt: Date;
-  attemptsLeft: number;
-  resendAt: Date;
-  delivery: Delivery;
-}
-
-export type OtpState = 'pending' | 'verified' | 'expired' | 'exhausted';
 
 /**
  * The sending half of challenges. In Redis they are one hash each, beside the number's live code and its failures, all on
@@ -66,16 +69,16 @@ export class Challenges {
    * finds the first answer, or resumes what failed. Throws `phone_locked`, `phone_number_rejected` when the number is
    * blocked, `idempotency_in_progress`.
    */
-  async begin(phone: PhoneNumber, resendsCode: boolean): Promise<PendingChallenge>;
+  async begin(phone: PhoneNumber, sender: Sender): Promise<PendingChallenge>;
   async begin(
     phone: PhoneNumber,
-    resendsCode: boolean,
+    sender: Sender,
     record: string | undefined,
     device?: Device,
   ): Promise<PendingChallenge | OtpRequest>;
   async begin(
     phone: PhoneNumber,
-    resendsCode: boolean,
+    sender: Sender,
     record?: string,
     device?: Device,
   ): Promise<PendingChallenge | OtpRequest> {
@@ -96,8 +99,8 @@ export class Challenges {
         ...this.records.sendRecord(freshId, record),
       ],
       [
-        this.codes.nonce(),
-        resendsCode ? 1 : 0,
+        this.codes.nonceFor(sender),
+        sender.resendsCode ? 1 : 0,
         `,${this.codes.knownSecrets},`,
         this.config.otpTtlSeconds * 1_000,
         CODE_LIFE_MS,
@@ -107,11 +110,12 @@ export class Challenges {
         device?.issuedAt ?? '',
         device?.id ?? '',
         KNOWN_MS,
+        sender.name,
         ...limitArguments(this.config.limitFailedCodes),
         ...limitArguments(DEVICE_CODES),
       ],
     )) as
-      | ['begun', string, number, string, number, string, number, number]
+      | ['begun', string, number, string, number, string, number, number, string, number]
       | ['blocked']
       | ['replay', string, string]
       | ['locked' | 'in progress', number];
@@ -133,12 +137,14 @@ export class Challenges {
         };
       }
       case 'begun': {
-        const [, nonce, lifeMs, own, resendAfterMs, sms, byDevice, returning] = answer;
+        const [, nonce, lifeMs, own, resendAfterMs, sms, byDevice, returning, provider, bound] = answer;
         return {
           requestId: pseudonym + own,
           pseudonym,
           nonce,
           lifeSeconds: lifeMs / 1_000,
+          provider,
+          bound: bound === 1,
           resumed: resendAfterMs < 0 ? undefined : { resendAfterMs, sms },
           byDevice: byDevice === 1,
           returning: returning === 1,
@@ -181,39 +187,25 @@ export class Challenges {
     };
   }
 
-  /** Releases an Idempotency-Key for a repeat, which resumes this challenge; admitted anew unless it may have been sent. */
-  async release(requestId: string, record: string, resendAfterMs?: number, sms = ''): Promise<void> {
-    await this.store.run(RELEASE, this.records.sendRecord(requestId, record), [
-      ownPart(requestId),
-      Math.floor(resendAfterMs ?? -1),
-      sms,
-    ]);
-  }
-
   /**
    * How a challenge stands; `look` is the SMS that this asker shall look up, one of many does. Throws `otp_expired` for an
    * id that is not ours, or no longer.
    */
-  async status(requestId: string): Promise<OtpRequest & { state: OtpState; look: string }> {
+  async status(requestId: string): Promise<OtpRequest & { state: OtpState; look: Look | undefined }> {
     if (!this.records.isRequestId(requestId)) throw new ApiError('otp_expired');
     const keys = this.records.keys(requestId);
     const answer = (await this.store.run(STATUS, [keys.challenge, keys.codes], [LOOK_EVERY_MS])) as
-      [OtpState, number, number, number, Delivery, string] | [];
+      [OtpState, number, number, number, Delivery, string, string, string] | [];
     if (answer.length === 0) throw new ApiError('otp_expired');
-    const [state, attemptsLeft, expiresAt, resendAt, delivery, look] = answer;
+    const [state, attemptsLeft, expiresAt, resendAt, delivery, sms, provider, nonce] = answer;
     return {
       requestId,
       state,
-      look,
+      look: sms === '' ? undefined : { sms, provider, nonce },
       attemptsLeft,
       expiresAt: new Date(expiresAt),
       resendAt: new Date(resendAt),
       delivery,
     };
-  }
-
-  /** Forgets a pending challenge whose SMS was not sent. */
-  async abandon(requestId: string): Promise<void> {
-    await this.store.command('abandon', (client) => client.del(this.records.keys(requestId).challenge));
   }
 }

@@ -4,6 +4,15 @@ import { Config } from '../config/config';
 import { Keyring } from '../config/derived-keys';
 import { ApiError } from '../errors/api-error';
 import type { PhoneNumber } from '../phone-number/phone-number';
+import type { OtpProvider } from './otp-provider';
+
+/** In the place of a secret's id, and longer than any: whoever derives from such a nonce gets nothing. */
+const UPSTREAM = 'upstream';
+
+/** Whether a provider made the code, and this service cannot derive it. */
+export function madeUpstream(nonce: string): boolean {
+  return nonce.startsWith(`${UPSTREAM}.`);
+}
 
 /**
  * Codes are derived, not stored: an HMAC of the phone number and a random nonce. Redis holds the nonce, so the same
@@ -21,10 +30,12 @@ export class Codes {
 
   /**
    * A nonce for a new code: `secret id.digits.128 random bits`. It says which secret it belongs to: trying them all
-   * would give a guesser one more code with every secret.
+   * would give a guesser one more code with every secret. One that a provider makes has a nonce, too, which tells it from
+   * others; to derive from that would give the number two live codes.
    */
-  nonce(): string {
-    return `${this.keys.current.id}.${this.length}.${randomBytes(16).toString('base64url')}`;
+  nonceFor({ resendsCode }: Pick<OtpProvider, 'resendsCode'>): string {
+    const maker = resendsCode ? `${this.keys.current.id}.${this.length}` : `${UPSTREAM}.0`;
+    return `${maker}.${randomBytes(16).toString('base64url')}`;
   }
 
   /** The ids of the secrets whose codes can be derived here. */

@@ -1,4 +1,4 @@
-import { Inject, Injectable } from '@nestjs/common';
+import { Injectable } from '@nestjs/common';
 import { Config } from '../config/config';
 import { Ledger } from '../ledger/ledger';
 import { readSms, type Sms } from '../ledger/sms';
@@ -8,7 +8,9 @@ import { Script } from '../redis/script';
 import { Store } from '../redis/store';
 import { Admission } from '../throttling/admission';
 import { ChallengeRecords, pseudonymIn } from './challenge-records';
-import { OTP_PROVIDER, type OtpProvider } from './otp-provider';
+import type { Look } from './challenges';
+import type { OtpProvider } from './otp-provider';
+import { Providers } from './providers';
 
 const DELIVER = Script.load(__dirname, 'deliver');
 
@@ -22,7 +24,7 @@ export class Deliveries {
   private toldOfPrice = false;
 
   constructor(
-    @Inject(OTP_PROVIDER) private readonly provider: OtpProvider,
+    private readonly providers: Providers,
     private readonly store: Store,
     private readonly records: ChallengeRecords,
     private readonly admission: Admission,
@@ -33,19 +35,19 @@ export class Deliveries {
   ) {}
 
   /** Looks in the background. A look that fails changes nothing: the next asker looks again. */
-  look(requestId: string, sms: string): void {
-    const known = readSms(sms);
-    if (known === undefined || this.provider.delivery === undefined || this.looks >= MOST_LOOKS) return;
+  look(requestId: string, look: Look): void {
+    const [sms, provider] = [readSms(look.sms), this.providers.of(look)];
+    if (sms === undefined || provider?.delivery === undefined || this.looks >= MOST_LOOKS) return;
     this.looks += 1;
-    void this.follow(requestId, known)
+    void this.follow(requestId, sms, provider)
       .catch((error: unknown) => {
         this.logger.warn('What became of an SMS is not known', { error });
       })
       .finally(() => (this.looks -= 1));
   }
 
-  private async follow(requestId: string, sms: Sms): Promise<void> {
-    const found = await this.provider.delivery?.(sms.message);
+  private async follow(requestId: string, sms: Sms, provider: OtpProvider): Promise<void> {
+    const found = await provider.delivery?.(sms.message);
     if (found === undefined || found.delivery === 'accepted') return;
     const { delivery, cost } = found;
     // First: the page that is told of the failure shall find that it may ask again.

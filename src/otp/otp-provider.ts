@@ -32,6 +32,8 @@ export class ProviderError extends Error {
     readonly refusal: ApiError,
     /** `no`: certainly nothing was sent and no code was looked at, so money and attempts are given back. */
     readonly accepted: 'no' | 'unknown',
+    /** Certainly nothing was sent, and that is the provider's fault and not the person's: another one may send it. */
+    readonly elsewhere = false,
   ) {
     super('The provider failed', { cause: refusal });
   }
@@ -39,10 +41,12 @@ export class ProviderError extends Error {
 
 /** Who sends an SMS and knows the right code. A right and a wrong code are values; a failure is an exception. */
 export interface OtpProvider {
-  /** Stands in the ledger. */
+  /** Stands in the ledger, and in the challenges whose codes it sent. */
   readonly name: string;
   /** True where this service makes the code, so that the same one can be sent again. */
   readonly resendsCode: boolean;
+  /** True where upstream knows a repeated send by its key, so that the repeat is no second SMS. */
+  readonly knowsRepeats: boolean;
   /** Sends one SMS. Throws {@link ProviderError}. */
   send(challenge: Challenge): Promise<Sent>;
   /** Looks at the code. Throws {@link ProviderError}. */
@@ -53,6 +57,3 @@ export interface OtpProvider {
   /** What became of an SMS, and what it cost in ten-thousandths of a rupee; where the provider can tell. Best effort. */
   delivery?(messageId: string): Promise<{ delivery: Delivery; cost?: number | undefined }>;
 }
-
-/** The provider that the configuration names. */
-export const OTP_PROVIDER = Symbol('OtpProvider');

@@ -3,7 +3,7 @@ import { Module } from '@nestjs/common';
 import { Config } from '../config/config';
 import { GuardModule } from '../guard/guard.module';
 import { LedgerModule } from '../ledger/ledger.module';
-import { Metrics } from '../metrics/metrics';
+import { SendWithSesClient } from '../sendwithses/sendwithses.client';
 import { StartMessagingClient } from '../startmessaging/startmessaging.client';
 import { ThrottlingModule } from '../throttling/throttling.module';
 import { Attempts } from './attempts';
@@ -13,42 +13,59 @@ import { Challenges } from './challenges';
 import { Codes } from './codes';
 import { Deliveries } from './deliveries';
 import { DeviceTokens } from './device-tokens';
+import { Failover } from './failover';
 import { Numbers } from './numbers';
-import { OTP_PROVIDER, type OtpProvider } from './otp-provider';
 import { OtpService } from './otp.service';
+import { PendingChallenges } from './pending-challenges';
 import { ProviderContract } from './provider-contract';
+import { Providers } from './providers';
+import { SendWithSes } from './send-with-ses';
 import { Sends } from './sends';
 import { TestNumbers } from './test-numbers';
 import { UpstreamFaults } from './upstream-faults';
 
-/** Request a code, verify a code. Wraps the StartMessaging client as a provider, under the contract that is configured. */
+const patience = (config: Config) => ({
+  timeoutMs: config.upstreamTimeoutMs,
+  connectTimeoutMs: config.upstreamConnectTimeoutMs,
+  retryDelayMs: config.upstreamRetryDelayMs,
+  maxAttempts: config.upstreamMaxAttempts,
+  deadlineMs: config.upstreamDeadlineMs,
+});
+
+/** Request a code, verify a code. Wraps the clients of StartMessaging and Send With SES as providers. */
 @Module({
   imports: [HttpModule, ThrottlingModule, GuardModule, LedgerModule],
   providers: [
     {
       provide: StartMessagingClient,
-      inject: [HttpService, Config, Metrics],
-      useFactory: (http: HttpService, config: Config, metrics: Metrics) =>
+      inject: [HttpService, Config, UpstreamFaults],
+      useFactory: (http: HttpService, config: Config, faults: UpstreamFaults) =>
         new StartMessagingClient(http, {
           baseUrl: config.startMessagingBaseUrl,
-          apiKey: config.startMessagingApiKey,
+          // Without a key it is none of the providers, and is not called.
+          apiKey: config.startMessagingApiKey ?? '',
           templateId: config.startMessagingTemplateId,
           appName: config.startMessagingAppName,
-          timeoutMs: config.upstreamTimeoutMs,
-          connectTimeoutMs: config.upstreamConnectTimeoutMs,
-          retryDelayMs: config.upstreamRetryDelayMs,
-          maxAttempts: config.upstreamMaxAttempts,
-          deadlineMs: config.upstreamDeadlineMs,
-          onCall: ({ operation, outcome, seconds }) => {
-            metrics.upstreamCalls.observe({ operation, outcome }, seconds);
-          },
+          ...patience(config),
+          ...faults.watch('startmessaging'),
         }),
     },
     {
-      provide: OTP_PROVIDER,
-      inject: [Config, CallerContract, ProviderContract],
-      useFactory: (config: Config, caller: CallerContract, provider: ProviderContract): OtpProvider =>
-        config.startMessagingContract === 'caller' ? caller : provider,
+      provide: Providers,
+      inject: [HttpService, Config, UpstreamFaults, CallerContract, ProviderContract, TestNumbers],
+      useFactory: (
+        http: HttpService,
+        config: Config,
+        faults: UpstreamFaults,
+        caller: CallerContract,
+        provider: ProviderContract,
+        testNumbers: TestNumbers,
+      ) => {
+        const settings = config.sendWithSes;
+        const options = settings && { ...settings, ...patience(config), ...faults.watch('sendwithses') };
+        const sendWithSes = options && new SendWithSes(new SendWithSesClient(http, options), faults);
+        return new Providers(config, { caller, provider, sendWithSes, testNumbers });
+      },
     },
     CallerContract,
     ProviderContract,
@@ -56,11 +73,13 @@ import { UpstreamFaults } from './upstream-faults';
     Codes,
     ChallengeRecords,
     Challenges,
+    PendingChallenges,
     Attempts,
     DeviceTokens,
     Numbers,
     Deliveries,
     TestNumbers,
+    Failover,
     Sends,
     OtpService,
   ],

@@ -1,5 +1,5 @@
 import { createHmac } from 'node:crypto';
-import { Inject, Injectable } from '@nestjs/common';
+import { Injectable } from '@nestjs/common';
 import { Config } from '../config/config';
 import { deriveKey } from '../config/derived-keys';
 import { ApiError } from '../errors/api-error';
@@ -11,13 +11,14 @@ import { isTestNumber, type PhoneNumber } from '../phone-number/phone-number';
 import { networkOf } from '../throttling/client-address';
 import { Attempts, type Attempt, type Repeat } from './attempts';
 import { pseudonymIn } from './challenge-records';
-import { Challenges, type OtpRequest, type OtpState } from './challenges';
+import { Challenges } from './challenges';
 import { Deliveries } from './deliveries';
 import { DeviceTokens } from './device-tokens';
 import { Numbers } from './numbers';
-import { OTP_PROVIDER, ProviderError, type OtpProvider } from './otp-provider';
+import { ProviderError } from './otp-provider';
+import type { OtpRequest, OtpState } from './otp-request';
+import { Providers } from './providers';
 import { Sends, type Asker } from './sends';
-import { TestNumbers } from './test-numbers';
 import { tidy } from './tidy';
 
 export type { Asker } from './sends';
@@ -57,8 +58,7 @@ export class OtpService {
     private readonly devices: DeviceTokens,
     private readonly deliveries: Deliveries,
     private readonly ledger: Ledger,
-    @Inject(OTP_PROVIDER) private readonly realProvider: OtpProvider,
-    private readonly testNumbers: TestNumbers,
+    private readonly providers: Providers,
     private readonly metrics: Metrics,
   ) {
     this.repeatKey = deriveKey(config.subjectSecret, 'idempotency of verify');
@@ -78,14 +78,14 @@ export class OtpService {
     }
     const { idempotencyKey } = asker;
     const record = idempotencyKey === undefined ? undefined : this.keyed(`send:${idempotencyKey}`);
-    const sent = this.sends.send(phone, asker, this.providerOf(phone), record);
+    const sent = this.sends.send(phone, asker, record);
     return counted(this.metrics.sends, sent, ({ delivery }) => delivery);
   }
 
   /** How a request stands; for the page that waits for its code. Throws `otp_expired` for an id that is not ours. */
   async status(requestId: string): Promise<OtpRequest & { state: OtpState }> {
     const { look, ...status } = await this.challenges.status(requestId);
-    if (look !== '') this.deliveries.look(requestId, look);
+    if (look) this.deliveries.look(requestId, look);
     return status;
   }
 
@@ -157,19 +157,16 @@ export class OtpService {
     }
   }
 
-  /** Test numbers stand above the provider, so that they never reach it. */
-  private providerOf(phone: PhoneNumber): OtpProvider {
-    return isTestNumber(phone) ? this.testNumbers : this.realProvider;
-  }
-
   /** Keyed: a bare hash of a body with a six-digit code in it is guessed in a second from a dump. */
   private keyed(text: string): string {
     return createHmac('sha256', this.repeatKey).update(text).digest('base64url').slice(0, 22);
   }
 
   private async look(requestId: string, attempt: Attempt, code: string): Promise<boolean> {
+    const provider = this.providers.of(attempt);
+    if (provider === undefined) throw new ApiError('otp_expired');
     try {
-      return await this.providerOf(attempt.phone).verify(attempt, code);
+      return await provider.verify(attempt, code);
     } catch (error) {
       if (!(error instanceof ProviderError)) throw error;
       if (error.accepted === 'no') await tidy(this.attempts.giveBack(requestId, attempt));

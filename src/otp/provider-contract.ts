@@ -1,24 +1,14 @@
 import { Injectable } from '@nestjs/common';
 import { StartMessagingClient } from '../startmessaging/startmessaging.client';
-import { StartMessagingError, type StartMessagingReason } from '../startmessaging/startmessaging.error';
-import { ProviderError, type Challenge, type OtpProvider, type Sent } from './otp-provider';
+import type { Challenge, OtpProvider, Sent } from './otp-provider';
 import { UpstreamFaults } from './upstream-faults';
-
-// After these upstream certainly did not look at the code. Any other fault costs the attempt: upstream may have looked,
-// and whoever can make it fail in between would guess for free.
-const NOT_LOOKED = new Set<StartMessagingReason>([
-  'unreachable',
-  'credentials_refused',
-  'wallet_empty',
-  'throttled',
-  'contract_mismatch',
-]);
 
 /** StartMessaging under the `provider` contract: upstream makes the code and checks it. Every send is a new code. */
 @Injectable()
 export class ProviderContract implements OtpProvider {
   readonly name = 'startmessaging';
   readonly resendsCode = false;
+  readonly knowsRepeats = true;
 
   constructor(
     private readonly client: StartMessagingClient,
@@ -44,11 +34,7 @@ export class ProviderContract implements OtpProvider {
     try {
       return (await this.client.verifyOtp({ requestId: upstreamId, code })).verified;
     } catch (error) {
-      const looked = !(error instanceof StartMessagingError && NOT_LOOKED.has(error.reason));
-      const failure = this.faults.translate(error);
-      throw failure instanceof ProviderError && looked
-        ? new ProviderError(failure.refusal, 'unknown')
-        : failure;
+      throw this.faults.translateLook(error);
     }
   }
 }

@@ -7,14 +7,17 @@ import { Guard } from '../guard/guard';
 import { ProofOfWork } from '../guard/proof-of-work';
 import { Ledger } from '../ledger/ledger';
 import { readSms, writeSms, type Sms } from '../ledger/sms';
-import { Metrics } from '../metrics/metrics';
 import { isTestNumber, type PhoneNumber } from '../phone-number/phone-number';
 import { Admission, type Admitted } from '../throttling/admission';
 import { networkOf, originOf } from '../throttling/client-address';
-import { Challenges, type OtpRequest, type PendingChallenge } from './challenges';
+import { Challenges, type PendingChallenge } from './challenges';
 import { DeviceTokens } from './device-tokens';
+import { Failover, type Turn } from './failover';
 import { Numbers } from './numbers';
-import { ProviderError, type OtpProvider, type Sent } from './otp-provider';
+import { ProviderError, type Sent } from './otp-provider';
+import type { OtpRequest } from './otp-request';
+import { PendingChallenges } from './pending-challenges';
+import { Providers } from './providers';
 import { tidy } from './tidy';
 
 /** Who asks, as far as limits and the guard want to know. */
@@ -36,37 +39,44 @@ export class Sends {
   constructor(
     config: Config,
     private readonly challenges: Challenges,
+    private readonly pending: PendingChallenges,
     private readonly admission: Admission,
     private readonly guard: Guard,
     private readonly proofOfWork: ProofOfWork,
     private readonly devices: DeviceTokens,
     private readonly numbers: Numbers,
     private readonly ledger: Ledger,
-    private readonly metrics: Metrics,
+    private readonly providers: Providers,
+    private readonly failover: Failover,
   ) {
     this.idempotencyKey = deriveKey(config.subjectSecret, 'upstream idempotency key');
   }
 
   /**
-   * Sends a code through this provider. `record` is where the answer is kept for repeats under an Idempotency-Key. Throws
-   * {@link ApiError}.
+   * Sends a code through the first provider that takes it. `record` is where the answer is kept for repeats under an
+   * Idempotency-Key. Throws {@link ApiError}.
    */
-  async send(phone: PhoneNumber, asker: Asker, provider: OtpProvider, record?: string): Promise<OtpRequest> {
+  async send(phone: PhoneNumber, asker: Asker, record?: string): Promise<OtpRequest> {
     const device = this.devices.read(asker.deviceToken, this.numbers.pseudonymOf(phone));
-    const begun = await this.challenges.begin(phone, provider.resendsCode, record, device);
+    const [first, ...others] = this.providers.inOrder(phone);
+    const begun = await this.challenges.begin(phone, first, record, device);
     if ('delivery' in begun) return begun;
-    const { requestId, pseudonym, nonce, lifeSeconds, resumed } = begun;
+    const { requestId, pseudonym, nonce, lifeSeconds, resumed, bound } = begun;
+    // Who may have sent it before is asked again, and nobody else.
+    const turn: Turn = { provider: first, nonce, lifeSeconds, others: bound ? [] : others };
     let fresh: Admitted | undefined;
     try {
+      if (bound) turn.provider = this.providers.of({ ...begun, phone }) ?? gone();
       // What may have been sent under this key was counted then.
-      if (resumed === undefined) fresh = await this.admit(phone, begun, asker, provider.name);
-      const sent = await provider.send({
+      if (resumed === undefined) fresh = await this.admit(phone, begun, asker, turn.provider.name);
+      const idempotencyKey = this.keyOf(requestId);
+      const sent = await this.failover.send(turn, {
         phone,
-        nonce,
-        lifeSeconds,
-        idempotencyKey: this.keyOf(requestId),
+        requestId,
+        idempotencyKey,
+        record,
+        sms: fresh?.sms,
       });
-      if (fresh && sent.delivery !== 'unknown') this.metrics.walletExhausted.set(0);
       const sms = fresh ? writeSms({ ...fresh.sms, message: sent.messageId ?? '' }) : (resumed?.sms ?? '');
       this.record(sent, sms);
       const resendAfterMs = await this.resendAfter(pseudonym, sent, resumed ?? fresh);
@@ -79,12 +89,12 @@ export class Sends {
       // A pending challenge verifies nothing. Under a key it waits for the repeat, else it is removed or expires.
       if (record) {
         // Where upstream ignores keys, a repeat is another SMS, and is counted as one.
-        const counts = !unsent && !provider.resendsCode;
         const sms = fresh ? writeSms(fresh.sms) : (resumed?.sms ?? '');
-        const resendAfterMs = counts ? admitted.resendAfterMs : undefined;
-        await tidy(this.challenges.release(requestId, record, resendAfterMs, counts ? sms : ''));
+        const counted =
+          !unsent && turn.provider.knowsRepeats ? { resendAfterMs: admitted.resendAfterMs, sms } : undefined;
+        await tidy(this.pending.release(requestId, record, { unsent: unsent && !bound, counted }));
       }
-      if (!record && admitted === undefined) await tidy(this.challenges.abandon(requestId));
+      if (!record && admitted === undefined) await tidy(this.pending.abandon(requestId));
       throw failure?.refusal ?? error;
     }
   }
@@ -138,4 +148,9 @@ export class Sends {
   private keyOf(requestId: string): string {
     return createHmac('sha256', this.idempotencyKey).update(requestId).digest('hex').slice(0, 32);
   }
+}
+
+/** The provider that may have sent it is configured no more: its code could never be checked. */
+function gone(): never {
+  throw new ApiError('upstream_unavailable');
 }

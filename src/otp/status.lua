@@ -1,11 +1,11 @@
 -- Tells how a challenge stands, and whether this asker shall look up what became of its SMS: one of many does.
 -- KEYS challenge, codes; both in {pseudonym}
 -- ARGV the shortest time between two looks (ms)
--- Returns {state, attempts left, expires at (ms), resend at (ms), delivery, the SMS to look up or ''}, or {} when it is
---      unknown.
+-- Returns {state, attempts left, expires at (ms), resend at (ms), delivery, the SMS to look up or '', its provider
+--      or '', nonce}, or {} when it is unknown.
 -- One script, because whether its code is the live one stands in another record, which a send may change in between.
-local state, nonce, attempts, expires, resend_at, delivery, sms, looked =
-  unpack(redis.call('HMGET', KEYS[1], 'state', 'nonce', 'attempts', 'expires', 'resend', 'delivery', 'sms', 'looked'))
+local state, nonce, attempts, expires, resend_at, delivery, sms, looked, provider = unpack(redis.call('HMGET', KEYS[1],
+  'state', 'nonce', 'attempts', 'expires', 'resend', 'delivery', 'sms', 'looked', 'provider'))
 if not state or state == 'pending' then return {} end
 local now = now_ms()
 if state == 'open' then
@@ -24,4 +24,4 @@ if message and delivery ~= 'delivered' and delivery ~= 'failed' and state ~= 've
     if type(noted) == 'number' then look = sms end
   end
 end
-return { state, tonumber(attempts), tonumber(expires), tonumber(resend_at), delivery, look }
+return { state, tonumber(attempts), tonumber(expires), tonumber(resend_at), delivery, look, provider or '', nonce }

@@ -4,11 +4,11 @@
 -- ARGV name of the Idempotency-Key's field in the challenge or '', fingerprint of the body, when the device's token was
 --      issued (ms) or '', the device, limits of failed codes, those of devices
 -- Returns {'taken', attempts left, failure (its timestamp), phone, nonce, upstream's id, its SMS, 'device' | 'phone': whose
---      failure it is counted as, ms since the number's last failure or -1}, or {'expired'}, {'exhausted'}, {'locked', ms};
+--      failure it is counted as, ms since the number's last failure or -1, provider or ''}, or {'expired'}, {'exhausted'}, {'locked', ms};
 --      for a key that was used {'replay', phone}, {'incorrect', attempts left}, {'other body'}, {'in progress', ms}.
 -- One script, because between a check and a count two replicas would both look with the last attempt.
-local state, nonce, attempts, phone, upstream, expires, sms, issued =
-  unpack(redis.call('HMGET', KEYS[1], 'state', 'nonce', 'attempts', 'phone', 'upstream', 'expires', 'sms', 'issued'))
+local state, nonce, attempts, phone, upstream, expires, sms, issued, provider = unpack(redis.call('HMGET', KEYS[1],
+  'state', 'nonce', 'attempts', 'phone', 'upstream', 'expires', 'sms', 'issued', 'provider'))
 local now = now_ms()
 
 -- A repeat gets the first answer. After a crash the place of the first stays taken for a minute.
@@ -55,5 +55,5 @@ attempts = redis.call('HINCRBY', KEYS[1], 'attempts', -1)
 if ARGV[1] ~= '' then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ':flight:' .. text(now + 60000)) end
 return {
   'taken', attempts, text(failure), phone, nonce, upstream, sms or '', by_device and 'device' or 'phone',
-  last and math.max(0, now - last) or -1,
+  last and math.max(0, now - last) or -1, provider or '',
 }

@@ -13,6 +13,7 @@ import type { OtpProvider, Sent } from './otp-provider';
 export class TestNumbers implements OtpProvider {
   readonly name = 'test';
   readonly resendsCode = true;
+  readonly knowsRepeats = false;
 
   constructor(private readonly config: Config) {}
 

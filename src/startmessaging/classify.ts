@@ -1,26 +1,9 @@
-import {
-  type Answer,
-  hasData,
-  isFields,
-  isSuccess,
-  readErrorCode,
-  readMessages,
-  readSentOtp,
-  readVerified,
-  saysFailure,
-  takesBack,
-} from './answers';
-import type { StartMessagingReason } from './startmessaging.error';
+import { type Answer, isFields, isSuccess, readMessages } from '../upstream/answers';
+import type { Verdict } from '../upstream/upstream.error';
+import { hasData, readErrorCode, readSentOtp, readVerified, saysFailure, takesBack } from './answers';
 
 /** `sendCode`: we made the code. `sendOtp`, `verifyOtp`: StartMessaging makes and checks it. */
 export type Operation = 'sendCode' | 'sendOtp' | 'verifyOtp';
-
-/** What a call came to. A wrong code is an answer, everything else beside a success is a failure. */
-export type Verdict = 'accepted' | 'verified' | 'not_verified' | StartMessagingReason;
-
-export function isFailure(verdict: Verdict): verdict is StartMessagingReason {
-  return verdict !== 'accepted' && verdict !== 'verified' && verdict !== 'not_verified';
-}
 
 /**
  * Says what an answer means.

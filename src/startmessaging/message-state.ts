@@ -1,15 +1,7 @@
-import {
-  type Answer,
-  fields,
-  hasData,
-  isFields,
-  isSuccess,
-  readErrorCode,
-  saysFailure,
-  shortText,
-} from './answers';
+import { type Answer, fields, isFields, isSuccess, shortText } from '../upstream/answers';
+import type { UpstreamReason } from '../upstream/upstream.error';
+import { hasData, readErrorCode, saysFailure } from './answers';
 import { saysRouteMissing } from './classify';
-import type { StartMessagingReason } from './startmessaging.error';
 
 /** What StartMessaging says of one SMS. Every field may be missing, and `status` is an open set. */
 export interface MessageState {
@@ -47,7 +39,7 @@ function tenThousandths(rupees: unknown): number | undefined {
 export function classifyLookUp(
   id: string | undefined,
   { status, body }: Answer,
-): 'accepted' | StartMessagingReason {
+): 'accepted' | UpstreamReason {
   if (status >= 300 && status < 400) return 'contract_mismatch';
   if (status === 429) return 'throttled';
   if (status === 404) return routeOrMessageMissing(body);
@@ -82,7 +74,7 @@ function namesAnother(id: string, body: unknown): boolean {
   return named.length > 0 && !named.includes(id);
 }
 
-function byStatus(status: number, body: unknown): StartMessagingReason {
+function byStatus(status: number, body: unknown): UpstreamReason {
   switch (status) {
     case 400:
       // A proxy's page says nothing of our id.

@@ -1,4 +1,4 @@
-import { fields, shortText } from './answers';
+import { fields, shortText } from '../upstream/answers';
 
 /** What StartMessaging says of the wallet. Either may be missing. */
 export interface Wallet {

@@ -184,6 +184,72 @@ describe('the provider contract', () => {
   });
 });
 
+describe('Send With SES, on the same port', () => {
+  const sesKey = { 'template-key': 'tk_0123456789' };
+  const sendBySes = (mobile: unknown, headers: Record<string, string> = sesKey) =>
+    post('/send-otp', { mobile }, headers);
+  const verifyBySes = (mobile: unknown, otp: unknown) => post('/verify-otp', { mobile, otp }, sesKey);
+
+  test('makes one live code per number, and verifies it once', async () => {
+    expect(await sendBySes(PHONE)).toMatchObject({
+      status: 200,
+      body: { success: true, data: { status: 'sent' } },
+    });
+    const old = emulator.lastMessageTo(PHONE)!.code;
+    await sendBySes(PHONE);
+    const message = emulator.lastMessageTo(PHONE)!;
+    expect(message).toMatchObject({ contract: 'sendwithses', phoneNumber: PHONE });
+    if (old !== message.code) expect((await verifyBySes(PHONE, old)).status).toBe(400);
+    expect(await verifyBySes(OTHER, message.code)).toMatchObject({ status: 400, body: { success: false } });
+    const right = await verifyBySes(PHONE, message.code);
+    expect(right).toMatchObject({ status: 200, body: { success: true, data: { verified: true } } });
+    expect((await verifyBySes(PHONE, message.code)).status).toBe(400);
+  });
+
+  test('refuses an expired code, after three wrong ones the right one, and other numbers', async () => {
+    await sendBySes(PHONE);
+    const { code } = emulator.lastMessageTo(PHONE)!;
+    for (let i = 0; i < 3; i += 1) expect((await verifyBySes(PHONE, wrong(code))).status).toBe(400);
+    expect((await verifyBySes(PHONE, code)).status).toBe(400);
+    emulator.settings.otpTtlSeconds = 0;
+    await sendBySes(OTHER);
+    expect((await verifyBySes(OTHER, emulator.lastMessageTo(OTHER)!.code)).status).toBe(410);
+    for (const mobile of ['9876543210', '+14155550123', 7, undefined]) {
+      expect((await sendBySes(mobile)).status).toBe(400);
+    }
+  });
+
+  test('has another wallet, wants its key, and shows it to nobody', async () => {
+    emulator.settings.balance = 0;
+    expect((await sendBySes(PHONE)).status).toBe(200);
+    expect(emulator.settings.balance).toBe(0);
+    expect((await sendBySes(PHONE, { 'X-API-Key': KEY })).status).toBe(401);
+    expect(emulator.calls.map(({ apiKeyValid, accepted }) => [apiKeyValid, accepted])).toEqual([
+      [true, true],
+      [false, false],
+    ]);
+    expect(JSON.stringify(emulator.calls)).not.toContain('tk_0123456789');
+    expect(emulator.calls[0]!.headers['template-key']).toBe('***');
+  });
+
+  test('has faults of its own, and those that befall either', async () => {
+    emulator.fault({ on: 'send', provider: 'startmessaging', fault: 'server-error' });
+    expect((await sendBySes(PHONE)).status).toBe(200);
+    expect((await sendOurs()).status).toBe(500);
+    emulator.fault({ on: 'send', provider: 'sendwithses', phoneNumber: PHONE, fault: 'server-error' });
+    expect((await sendOurs()).status).toBe(200);
+    expect((await sendBySes(OTHER)).status).toBe(200);
+    expect((await sendBySes(PHONE)).status).toBe(500);
+    emulator.fault({ on: 'verify', fault: 'bad-gateway', times: 2 });
+    expect((await verifyBySes(PHONE, '123456')).status).toBe(502);
+    expect((await verify('x', '123456')).status).toBe(502);
+    const nobody = { on: 'send', provider: 'nobody', fault: 'server-error' } as unknown;
+    expect(() => {
+      emulator.fault(nobody as Parameters<Emulator['fault']>[0]);
+    }).toThrow('provider must be one of startmessaging, sendwithses');
+  });
+});
+
 describe('the account', () => {
   test.each([
     ['no key', {}],

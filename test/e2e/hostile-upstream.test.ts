@@ -195,7 +195,7 @@ describe.each(['caller', 'provider'] as const)('what upstream repeats under the 
         redis: JSON.stringify(kept),
       };
       // What is looked for was there to be found.
-      expect([kept.length > 0, places.log.includes('StartMessaging')]).toEqual([true, true]);
+      expect([kept.length > 0, places.log.includes('A provider ')]).toEqual([true, true]);
       expect(new Set(secrets).size).toBeGreaterThan(4);
       for (const secret of secrets.filter((text) => text !== '000000'))
         for (const [place, text] of Object.entries(places))

@@ -83,6 +83,31 @@ it('a send that upstream refuses is four, the refund included', async () => {
   expect(await commandsOf(() => sendOtp(world.url, freshNumber()))).toEqual(Array(4).fill('evalsha'));
 });
 
+it('a send that is handed to another provider is five', async () => {
+  const both = await startWorld({
+    variables: {
+      PROVIDERS: 'startmessaging,sendwithses',
+      SENDWITHSES_TEMPLATE_KEY: 'tk',
+      SENDWITHSES_SENT_IF: 'success=true',
+      SENDWITHSES_VERIFIED_IF: 'data.verified=true',
+    },
+  });
+  const [kept, keptRedis] = [world, redis];
+  try {
+    const fault = { kind: 'error', status: 402, code: 'INSUFFICIENT_BALANCE' } as const;
+    both.upstream.fault({ on: 'send', provider: 'startmessaging', times: 2, fault });
+    await sendOtp(both.url, freshNumber());
+    [world, redis] = [both, new Redis(both.redis.url)];
+    const commands = await commandsOf(() => sendOtp(both.url, freshNumber()));
+    expect(commands).toEqual(Array(5).fill('evalsha'));
+    expect(both.upstream.messages.map(({ contract }) => contract)).toEqual(['sendwithses', 'sendwithses']);
+  } finally {
+    redis.disconnect();
+    [world, redis] = [kept, keptRedis];
+    await both.close();
+  }
+});
+
 it('a verification is four commands, and a wrong code two', async () => {
   const phoneNumber = freshNumber();
   const { body } = await sendOtp(world.url, phoneNumber);

@@ -6,13 +6,16 @@ import { ApiError } from '../../src/errors/api-error';
 import { Logger } from '../../src/logging/logger';
 import { type Attempt, Attempts } from '../../src/otp/attempts';
 import { ChallengeRecords } from '../../src/otp/challenge-records';
-import { Challenges, type OtpRequest } from '../../src/otp/challenges';
+import { Challenges } from '../../src/otp/challenges';
 import { Codes } from '../../src/otp/codes';
 import type { Sent } from '../../src/otp/otp-provider';
+import type { OtpRequest } from '../../src/otp/otp-request';
+import { PendingChallenges } from '../../src/otp/pending-challenges';
 import { isPhoneNumber, type PhoneNumber } from '../../src/phone-number/phone-number';
 import { redisClient } from '../../src/redis/connection';
 import { Store } from '../../src/redis/store';
 import { type RedisServer, startRedis } from '../support/redis-server';
+import { MADE_HERE, MADE_UPSTREAM } from '../support/senders';
 
 const CONNECTIONS = 3;
 const OLD_SECRET = 'challenges-old-secret-0123456789-abc';
@@ -33,6 +36,7 @@ const OTHER = phone('+919876501234');
 
 interface Replica {
   challenges: Challenges;
+  pending: PendingChallenges;
   tries: Attempts;
   codes: Codes;
 }
@@ -53,6 +57,7 @@ function replica(variables: Environment = {}, connection = 0): Replica {
   const records = new ChallengeRecords(config);
   return {
     challenges: new Challenges(config, store, codes, records),
+    pending: new PendingChallenges(config, store, codes, records),
     tries: new Attempts(config, store, records),
     codes,
   };
@@ -66,8 +71,8 @@ type Opened = OtpRequest & { requestId: string; nonce: string };
 const ACCEPTED: Sent = { delivery: 'accepted' };
 
 /** Begins and finishes, as a send does whose SMS is accepted at once. */
-async function open(on: Replica, number = PERSON, resendsCode = true, sent = ACCEPTED): Promise<Opened> {
-  const { requestId, nonce } = await on.challenges.begin(number, resendsCode);
+async function open(on: Replica, number = PERSON, sender = MADE_HERE, sent = ACCEPTED): Promise<Opened> {
+  const { requestId, nonce } = await on.challenges.begin(number, sender);
   return { nonce, ...(await on.challenges.finish(requestId, sent, 0)) };
 }
 
@@ -181,7 +186,7 @@ describe('a challenge', () => {
 
   it('answers what a caller is told', async () => {
     const service = replica({ OTP_TTL_SECONDS: '300', OTP_MAX_ATTEMPTS: '3' });
-    const { requestId } = await service.challenges.begin(PERSON, true);
+    const { requestId } = await service.challenges.begin(PERSON, MADE_HERE);
     const before = Date.now();
     const opened = await service.challenges.finish(requestId, ACCEPTED, 30_000);
     expect(opened.attemptsLeft).toBe(3);
@@ -193,7 +198,7 @@ describe('a challenge', () => {
 
   it('cannot be verified while it is pending, and loses no attempt by that', async () => {
     const service = replica();
-    const pending = await service.challenges.begin(PERSON, true);
+    const pending = await service.challenges.begin(PERSON, MADE_HERE);
     expect(await refusalOf(verify(service, pending.requestId, rightCode(service, pending)))).toBe(
       'otp_expired',
     );
@@ -205,15 +210,15 @@ describe('a challenge', () => {
   it('is gone when it was abandoned, and voids nothing', async () => {
     const service = replica();
     const first = await open(service);
-    const second = await service.challenges.begin(PERSON, true);
-    await service.challenges.abandon(second.requestId);
+    const second = await service.challenges.begin(PERSON, MADE_HERE);
+    await service.pending.abandon(second.requestId);
     expect(await refusalOf(service.tries.take(second.requestId))).toBe('otp_expired');
     expect(await verify(service, first.requestId, rightCode(service, first))).toBe(true);
   });
 
   it('is a fault of ours when the store lost it while the SMS was under way', async () => {
     const service = replica();
-    const { requestId } = await service.challenges.begin(PERSON, true);
+    const { requestId } = await service.challenges.begin(PERSON, MADE_HERE);
     await raw.flushall();
     expect(await refusalOf(service.challenges.finish(requestId, ACCEPTED, 0))).toBe('store_unavailable');
     expect(await raw.keys('*')).toEqual([]);
@@ -271,7 +276,9 @@ describe('a challenge', () => {
 
   it('is known by an id that nobody guesses, and by no other', async () => {
     const service = replica();
-    const ids = await Promise.all(Array.from({ length: 50 }, () => service.challenges.begin(PERSON, true)));
+    const ids = await Promise.all(
+      Array.from({ length: 50 }, () => service.challenges.begin(PERSON, MADE_HERE)),
+    );
     expect(new Set(ids.map(({ requestId }) => requestId.slice(22))).size).toBe(50);
     for (const { requestId } of ids) expect(requestId).toMatch(/^[\w-]{44}$/);
 
@@ -340,7 +347,7 @@ describe('a resend', () => {
     const service = replica({ OTP_TTL_SECONDS: '300' });
     const first = await open(service);
     await age(151_000);
-    const second = await service.challenges.begin(PERSON, true);
+    const second = await service.challenges.begin(PERSON, MADE_HERE);
     expect(second.nonce).not.toBe(first.nonce);
 
     expect((await service.tries.take(first.requestId)).attemptsLeft).toBe(2);
@@ -354,8 +361,8 @@ describe('a resend', () => {
     const first = await open(service);
     await age(151_000);
     for (let strangers = 0; strangers < 5; strangers += 1) {
-      const { requestId } = await service.challenges.begin(PERSON, true);
-      if (strangers % 2 === 0) await service.challenges.abandon(requestId);
+      const { requestId } = await service.challenges.begin(PERSON, MADE_HERE);
+      if (strangers % 2 === 0) await service.pending.abandon(requestId);
     }
     await age(140_000);
     expect(await verify(service, first.requestId, rightCode(service, first))).toBe(true);
@@ -366,7 +373,7 @@ describe('a resend', () => {
     // The second round finds a live code, past half of its life.
     for (let round = 0; round < 2; round += 1) {
       const pending = await Promise.all(
-        Array.from({ length: 30 }, (_, i) => all[i % CONNECTIONS]!.challenges.begin(PERSON, true)),
+        Array.from({ length: 30 }, (_, i) => all[i % CONNECTIONS]!.challenges.begin(PERSON, MADE_HERE)),
       );
       expect(new Set(pending.map(({ nonce }) => nonce)).size).toBe(1);
       await Promise.all(
@@ -381,7 +388,7 @@ describe('a resend', () => {
   it('stays used when its code was used while its SMS was under way', async () => {
     const service = replica();
     const first = await open(service);
-    const second = await service.challenges.begin(PERSON, true);
+    const second = await service.challenges.begin(PERSON, MADE_HERE);
     const code = rightCode(service, first);
     expect(await verify(service, first.requestId, code)).toBe(true);
     await service.challenges.finish(second.requestId, ACCEPTED, 0);
@@ -391,7 +398,7 @@ describe('a resend', () => {
   it('stays used also when yet another code was used meanwhile', async () => {
     const service = replica();
     const first = await open(service);
-    const slow = await service.challenges.begin(PERSON, true);
+    const slow = await service.challenges.begin(PERSON, MADE_HERE);
     const code = rightCode(service, first);
     expect(await verify(service, first.requestId, code)).toBe(true);
     const next = await open(service);
@@ -405,7 +412,7 @@ describe('a resend', () => {
     const service = replica({ OTP_TTL_SECONDS: '300' });
     const first = await open(service);
     await age(149_000);
-    const slow = await service.challenges.begin(PERSON, true);
+    const slow = await service.challenges.begin(PERSON, MADE_HERE);
     expect(slow.nonce).toBe(first.nonce);
     await age(155_000);
     const newer = await open(service);
@@ -418,9 +425,9 @@ describe('a resend', () => {
 
   it('does not turn an older code into the live one when its SMS is accepted last', async () => {
     const service = replica();
-    const older = await service.challenges.begin(PERSON, false);
+    const older = await service.challenges.begin(PERSON, MADE_UPSTREAM);
     await sleep(3);
-    const newer = await service.challenges.begin(PERSON, false);
+    const newer = await service.challenges.begin(PERSON, MADE_UPSTREAM);
     await service.challenges.finish(newer.requestId, ACCEPTED, 0);
     await service.challenges.finish(older.requestId, ACCEPTED, 0);
     expect(await refusalOf(service.tries.take(older.requestId))).toBe('otp_expired');
@@ -429,8 +436,8 @@ describe('a resend', () => {
 
   it('is a new code each time where the provider makes it, and voids the older one when it is accepted', async () => {
     const service = replica();
-    const first = await open(service, PERSON, false);
-    const second = await service.challenges.begin(PERSON, false);
+    const first = await open(service, PERSON, MADE_UPSTREAM);
+    const second = await service.challenges.begin(PERSON, MADE_UPSTREAM);
     expect(second.nonce).not.toBe(first.nonce);
     expect((await service.tries.take(first.requestId)).attemptsLeft).toBe(2);
     await service.challenges.finish(second.requestId, { delivery: 'accepted', upstreamId: 'theirs' }, 0);
@@ -464,7 +471,7 @@ describe('the life of a code', () => {
     const service = replica({ OTP_TTL_SECONDS: '600' });
     const first = await open(service);
     await age(290_000);
-    const pending = await service.challenges.begin(PERSON, true);
+    const pending = await service.challenges.begin(PERSON, MADE_HERE);
     expect(pending.nonce).toBe(first.nonce);
     expect(pending.lifeSeconds).toBeLessThanOrEqual(310);
     const second = { ...pending, ...(await service.challenges.finish(pending.requestId, ACCEPTED, 0)) };
@@ -476,7 +483,7 @@ describe('the life of a code', () => {
 
   it('counts from when the code was made, not from when its SMS was accepted', async () => {
     const service = replica({ OTP_TTL_SECONDS: '600' });
-    const { requestId } = await service.challenges.begin(PERSON, true);
+    const { requestId } = await service.challenges.begin(PERSON, MADE_HERE);
     await age(20_000);
     const opened = await service.challenges.finish(requestId, ACCEPTED, 0);
     expect(opened.expiresAt.getTime()).toBeLessThanOrEqual(Date.now() + LIFE_MS - 20_000);
@@ -485,7 +492,11 @@ describe('the life of a code', () => {
   it('follows upstream where upstream is stricter', async () => {
     const service = replica({ OTP_TTL_SECONDS: '300', OTP_MAX_ATTEMPTS: '3' });
     const expiresAt = new Date(Date.now() + 100_000);
-    const opened = await open(service, PERSON, false, { delivery: 'accepted', expiresAt, attemptsLeft: 1 });
+    const opened = await open(service, PERSON, MADE_UPSTREAM, {
+      delivery: 'accepted',
+      expiresAt,
+      attemptsLeft: 1,
+    });
     expect(opened.expiresAt).toEqual(expiresAt);
     expect(opened.attemptsLeft).toBe(1);
     await fail(service, opened.requestId, 1);
@@ -501,7 +512,11 @@ describe('the life of a code', () => {
     ['less than no attempts', undefined, -7],
   ])('is not moved by an upstream that is %s', async (_, expiresAt, attemptsLeft) => {
     const service = replica({ OTP_TTL_SECONDS: '300', OTP_MAX_ATTEMPTS: '3' });
-    const opened = await open(service, PERSON, false, { delivery: 'accepted', expiresAt, attemptsLeft });
+    const opened = await open(service, PERSON, MADE_UPSTREAM, {
+      delivery: 'accepted',
+      expiresAt,
+      attemptsLeft,
+    });
     expect(opened.attemptsLeft).toBe(3);
     expect(opened.expiresAt.getTime()).toBeLessThanOrEqual(Date.now() + 300_000);
     expect(opened.expiresAt.getTime()).toBeGreaterThan(Date.now() + 290_000);
@@ -528,7 +543,7 @@ describe('failed codes', () => {
     const service = replica({ LIMIT_FAILED_CODES: '3/3600' });
     await fail(service, (await open(service)).requestId, 3);
     const before = await contents();
-    const error = await refused(service.challenges.begin(PERSON, true));
+    const error = await refused(service.challenges.begin(PERSON, MADE_HERE));
     expect([error.code, error.status]).toEqual(['phone_locked', 429]);
     expect(error.retryAfterSeconds).toBeGreaterThan(3_500);
     expect(error.retryAfterSeconds).toBeLessThanOrEqual(3_601);
@@ -550,7 +565,7 @@ describe('failed codes', () => {
     const service = replica({ LIMIT_FAILED_CODES: '3/3600' });
     await fail(service, (await open(service)).requestId, 3);
     await age(3_590_000);
-    expect(await refusalOf(service.challenges.begin(PERSON, true))).toBe('phone_locked');
+    expect(await refusalOf(service.challenges.begin(PERSON, MADE_HERE))).toBe('phone_locked');
     await age(11_000);
     expect((await open(service)).attemptsLeft).toBe(3);
   });
@@ -564,9 +579,9 @@ describe('failed codes', () => {
     await sleep(3);
     // The hour counts these three; the day counts the two before them as well.
     await fail(service, (await open(service)).requestId, 3);
-    expect(await refusalOf(service.challenges.begin(PERSON, true))).toBe('phone_locked');
+    expect(await refusalOf(service.challenges.begin(PERSON, MADE_HERE))).toBe('phone_locked');
     await age(3_700_000);
-    const { code, retryAfterSeconds } = await refused(service.challenges.begin(PERSON, true));
+    const { code, retryAfterSeconds } = await refused(service.challenges.begin(PERSON, MADE_HERE));
     expect(code).toBe('phone_locked');
     expect(retryAfterSeconds).toBeGreaterThan(86_400 - 3_700 - 30);
   });
@@ -720,8 +735,7 @@ describe('the records of a person', () => {
       const live = await open(service, number);
       await fail(service, live.requestId, 1);
       codes.push(rightCode(service, live, number));
-      const pending = await service.challenges.begin(number, false);
-      codes.push(rightCode(service, pending, number));
+      await service.challenges.begin(number, MADE_UPSTREAM);
       ids.push(used.requestId);
     }
     for (const code of codes) expect(code).toMatch(/^\d{8}$/);
@@ -758,15 +772,15 @@ describe('the records of a person', () => {
     const everyKeyExpires = async (): Promise<void> => {
       for (const key of await raw.keys('*')) expect([key, await raw.pttl(key)]).not.toEqual([key, -1]);
     };
-    for (const resendsCode of [true, false]) {
+    for (const sender of [MADE_HERE, MADE_UPSTREAM]) {
       await raw.flushall();
-      const first = await service.challenges.begin(PERSON, resendsCode);
+      const first = await service.challenges.begin(PERSON, sender);
       await everyKeyExpires();
       await service.challenges.finish(first.requestId, ACCEPTED, 0);
       await everyKeyExpires();
       await service.tries.giveBack(first.requestId, await service.tries.take(first.requestId));
       await everyKeyExpires();
-      const late = await service.challenges.begin(PERSON, resendsCode);
+      const late = await service.challenges.begin(PERSON, sender);
       const attempt = await service.tries.take(first.requestId);
       await everyKeyExpires();
       expect(await service.tries.consume(first.requestId, attempt)).toBe(true);
@@ -782,13 +796,13 @@ describe('the records of a person', () => {
 
   it('get no nonce or ciphertext twice', async () => {
     const service = replica();
-    const one = await service.challenges.begin(PERSON, true);
-    const two = await service.challenges.begin(PERSON, true);
+    const one = await service.challenges.begin(PERSON, MADE_HERE);
+    const two = await service.challenges.begin(PERSON, MADE_HERE);
     const sealed = await Promise.all(
       [one, two].map(({ requestId }) => raw.hget(recordOf(requestId), 'phone')),
     );
     expect(sealed[0]).not.toBe(sealed[1]);
-    expect((await service.challenges.begin(OTHER, true)).nonce).not.toBe(one.nonce);
+    expect((await service.challenges.begin(OTHER, MADE_HERE)).nonce).not.toBe(one.nonce);
   });
 });
 
@@ -820,7 +834,7 @@ describe('the rotation of SECRET', () => {
 
   it('sends the live code again where its secret is known, and a new one where it is not', async () => {
     const old = await open(before());
-    expect((await moved().challenges.begin(PERSON, true)).nonce).toBe(old.nonce);
+    expect((await moved().challenges.begin(PERSON, MADE_HERE)).nonce).toBe(old.nonce);
     const fresh = await open(dropped());
     expect(fresh.nonce).not.toBe(old.nonce);
     expect(await verify(dropped(), fresh.requestId, rightCode(dropped(), fresh))).toBe(true);
@@ -843,7 +857,7 @@ describe('the rotation of SECRET', () => {
   it('gives a guesser one code an attempt, not one with every secret', async () => {
     const opened = await open(before());
     const { codes } = moved();
-    const id = moved().codes.nonce().split('.')[0]!;
+    const id = moved().codes.nonceFor(MADE_HERE).split('.')[0]!;
     const underTheOther = codes.derive(PERSON, opened.nonce.replace(/^[^.]+/, id));
     expect(underTheOther).not.toBe(rightCode(before(), opened));
     expect(await verify(moved(), opened.requestId, underTheOther)).toBe(false);
@@ -853,18 +867,18 @@ describe('the rotation of SECRET', () => {
 describe('a send under an Idempotency-Key', () => {
   it('that came to its end while its answer was lost is not released: the repeat finds the answer', async () => {
     const service = replica();
-    const begun = await service.challenges.begin(PERSON, true, 'key');
+    const begun = await service.challenges.begin(PERSON, MADE_HERE, 'key');
     const opened = await service.challenges.finish(begun.requestId, ACCEPTED, 0, 'key');
-    await service.challenges.release(begun.requestId, 'key');
-    expect(await service.challenges.begin(PERSON, true, 'key')).toEqual(opened);
+    await service.pending.release(begun.requestId, 'key', { unsent: true });
+    expect(await service.challenges.begin(PERSON, MADE_HERE, 'key')).toEqual(opened);
   });
 
   it('that was certainly not sent is resumed with a full life', async () => {
     const service = replica();
-    const begun = await service.challenges.begin(PERSON, true, 'key');
-    await service.challenges.release(begun.requestId, 'key');
+    const begun = await service.challenges.begin(PERSON, MADE_HERE, 'key');
+    await service.pending.release(begun.requestId, 'key', { unsent: true });
     await new Promise((resolve) => setTimeout(resolve, 1_100));
-    const resumed = await service.challenges.begin(PERSON, true, 'key');
+    const resumed = await service.challenges.begin(PERSON, MADE_HERE, 'key');
     expect(resumed).toMatchObject({ requestId: begun.requestId, resumed: undefined });
     expect('lifeSeconds' in resumed && resumed.lifeSeconds).toBe(300);
   });

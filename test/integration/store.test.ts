@@ -12,6 +12,7 @@ import { Attempts } from '../../src/otp/attempts';
 import { ChallengeRecords } from '../../src/otp/challenge-records';
 import { Challenges } from '../../src/otp/challenges';
 import { Codes } from '../../src/otp/codes';
+import { PendingChallenges } from '../../src/otp/pending-challenges';
 import { isPhoneNumber, type PhoneNumber } from '../../src/phone-number/phone-number';
 import { redisClient } from '../../src/redis/connection';
 import { Store } from '../../src/redis/store';
@@ -20,6 +21,7 @@ import { RedisThrottlerStorage } from '../../src/throttling/redis-throttler-stor
 import { freePort } from '../support/free-port';
 import { admissionOver, applicant } from '../support/applicant';
 import { type RedisServer, startRedis } from '../support/redis-server';
+import { MADE_HERE } from '../support/senders';
 
 const ADDRESS = '203.0.113.77';
 const PERSON = phone('+919876543210');
@@ -36,6 +38,7 @@ function phone(number: string): PhoneNumber {
 interface Replica {
   store: Store;
   challenges: Challenges;
+  pending: PendingChallenges;
   tries: Attempts;
   codes: Codes;
   admission: Admission;
@@ -65,6 +68,7 @@ function replica(url: string, variables: Environment = {}): Replica {
     codes,
     logs,
     challenges: new Challenges(config, store, codes, new ChallengeRecords(config)),
+    pending: new PendingChallenges(config, store, codes, new ChallengeRecords(config)),
     tries: new Attempts(config, store, new ChallengeRecords(config)),
     admission: admissionOver(config, store, new Metrics(), logger),
     addresses: new RedisThrottlerStorage(config, store),
@@ -75,7 +79,7 @@ const askAddress = ({ addresses }: Replica, address = ADDRESS, count = 100): Pro
   addresses.admit('send', address, [{ count, seconds: 60 }]);
 
 async function open({ challenges }: Replica): Promise<{ requestId: string; nonce: string }> {
-  const pending = await challenges.begin(PERSON, true);
+  const pending = await challenges.begin(PERSON, MADE_HERE);
   await challenges.finish(pending.requestId, { delivery: 'accepted' }, 0);
   return pending;
 }
@@ -159,7 +163,7 @@ describe('the store over Redis', () => {
         expect(await raw.llen('otp-login:{admission}:phone:person')).toBe(times);
       }
       await raw.script('FLUSH');
-      const { requestId } = await service.challenges.begin(PERSON, true);
+      const { requestId } = await service.challenges.begin(PERSON, MADE_HERE);
       await raw.script('FLUSH');
       await service.challenges.finish(requestId, { delivery: 'accepted' }, 0);
       await raw.script('FLUSH');
@@ -221,9 +225,9 @@ describe('the store over Redis', () => {
           askAddress(service),
           service.admission.admit(applicant('person')),
           service.admission.refund(admitted),
-          service.challenges.begin(PERSON, true),
+          service.challenges.begin(PERSON, MADE_HERE),
           service.challenges.finish(requestId, { delivery: 'accepted' }, 0),
-          service.challenges.abandon(requestId),
+          service.pending.abandon(requestId),
           service.tries.take(requestId),
           service.tries.consume(requestId, attempt),
           service.tries.giveBack(requestId, attempt),
@@ -358,7 +362,7 @@ describe('the store over Redis', () => {
     it('refuses each step and leaves no half of it behind', async () => {
       const [service, raw] = [await connected(), rawClient()];
       const { requestId } = await open(service);
-      const pending = await service.challenges.begin(PERSON, true);
+      const pending = await service.challenges.begin(PERSON, MADE_HERE);
       const attempt = await service.tries.take(requestId);
       const admitted = await service.admission.admit(applicant('person'));
       await askAddress(service);
@@ -372,7 +376,7 @@ describe('the store over Redis', () => {
         () => service.admission.admit(applicant('person')),
         () => service.admission.admit(applicant('another')),
         () => service.admission.refund(admitted),
-        () => service.challenges.begin(PERSON, true),
+        () => service.challenges.begin(PERSON, MADE_HERE),
         () => service.challenges.finish(pending.requestId, { delivery: 'accepted' }, 0),
         () => service.tries.take(requestId),
         () => service.tries.consume(requestId, attempt),
@@ -429,7 +433,7 @@ describe('the store over Redis', () => {
       for (const step of [
         () => askAddress(service),
         () => service.admission.admit(applicant('person')),
-        () => service.challenges.begin(PERSON, true),
+        () => service.challenges.begin(PERSON, MADE_HERE),
         () => service.tries.take(requestId),
       ]) {
         await expectUnavailable([step()]);
@@ -460,7 +464,7 @@ describe('the store over Redis', () => {
       closing.push(() => {
         service.store.close();
       });
-      await expectUnavailable([askAddress(service), service.challenges.begin(PERSON, true)]);
+      await expectUnavailable([askAddress(service), service.challenges.begin(PERSON, MADE_HERE)]);
       await sleep(1_500);
       await expectUnavailable([askAddress(service)]);
       expect([service.store.reached, service.store.available]).toEqual([false, false]);
@@ -494,7 +498,7 @@ describe('the store over Redis', () => {
       await raw.set(`otp-login:{${tag}}:codes`, 'not a hash');
       await raw.set('otp-login:{admission}:phone:pseudonym-of-somebody', 'not a list');
       await expectUnavailable([
-        service.challenges.begin(PERSON, true),
+        service.challenges.begin(PERSON, MADE_HERE),
         service.tries.take(requestId),
         service.admission.admit(applicant('pseudonym-of-somebody')),
       ]);
@@ -734,13 +738,13 @@ describe('the embedded store', () => {
     const right = await service.tries.take(second.requestId);
     expect(service.codes.matches(PERSON, right.nonce, service.codes.derive(PERSON, first.nonce))).toBe(true);
     expect((await refusal(service.tries.take(second.requestId))).code).toBe('phone_locked');
-    expect((await refusal(service.challenges.begin(PERSON, true))).code).toBe('phone_locked');
+    expect((await refusal(service.challenges.begin(PERSON, MADE_HERE))).code).toBe('phone_locked');
     expect(await service.tries.consume(second.requestId, right)).toBe(true);
     expect(await service.tries.consume(second.requestId, right)).toBe(false);
     expect((await refusal(service.tries.take(second.requestId))).code).toBe('otp_expired');
-    const next = await service.challenges.begin(PERSON, true);
+    const next = await service.challenges.begin(PERSON, MADE_HERE);
     expect(next.nonce).not.toBe(first.nonce);
-    await service.challenges.abandon(next.requestId);
+    await service.pending.abandon(next.requestId);
   });
 
   it('limits addresses as Redis does', async () => {

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import { HttpService } from '@nestjs/axios';
 import fc from 'fast-check';
 import { StartMessagingClient } from '../../src/startmessaging/startmessaging.client';
-import { StartMessagingError } from '../../src/startmessaging/startmessaging.error';
+import { UpstreamError } from '../../src/upstream/upstream.error';
 import {
   hostileAnswers,
   isVerification,
@@ -88,13 +88,11 @@ const batches = (count: number, judge: (answer: HostileAnswer, id: string) => Pr
     },
   );
 
-async function verdict(
-  call: Promise<{ verified: boolean }>,
-): Promise<'right' | 'wrong' | StartMessagingError> {
+async function verdict(call: Promise<{ verified: boolean }>): Promise<'right' | 'wrong' | UpstreamError> {
   try {
     return (await call).verified ? 'right' : 'wrong';
   } catch (error) {
-    if (error instanceof StartMessagingError) return error;
+    if (error instanceof UpstreamError) return error;
     throw error;
   }
 }
@@ -175,7 +173,7 @@ describe('an answer to a send', () => {
             : current.sendCode({ ...request, code: '123456', expiryMinutes: 5 });
         const error = await call.then(
           () => undefined,
-          (thrown: unknown) => thrown as StartMessagingError,
+          (thrown: unknown) => thrown as UpstreamError,
         );
         if (error === undefined) {
           const accepted = answer.status >= 200 && answer.status < 300;

@@ -11,6 +11,7 @@ const SRC = join(__dirname, '../../src');
 /** Scripts that a test may stop at: the room where each lies, and the rooms whose functions it takes. */
 const STEPS = {
   begin: ['otp', 'otp'],
+  'hand-over': ['otp'],
   finish: ['otp'],
   'take-attempt': ['otp', 'otp'],
   consume: ['otp', 'otp'],

@@ -72,7 +72,8 @@ export async function startWorld({
   count = 1,
 }: { variables?: Variables; count?: number } = {}): Promise<World> {
   const [redis, upstream] = await Promise.all([startRedis(), startEmulator()]);
-  const settings = { REDIS_URL: redis.url, STARTMESSAGING_BASE_URL: upstream.url, ...variables };
+  const both = { STARTMESSAGING_BASE_URL: upstream.url, SENDWITHSES_BASE_URL: upstream.url };
+  const settings = { REDIS_URL: redis.url, ...both, ...variables };
   const instances: Instance[] = [];
   try {
     for (let i = 0; i < count; i++) instances.push(await startInstance(settings));

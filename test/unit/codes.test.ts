@@ -1,6 +1,7 @@
 import { readConfig } from '../../src/config/config';
 import { Codes } from '../../src/otp/codes';
 import { isPhoneNumber, type PhoneNumber } from '../../src/phone-number/phone-number';
+import { MADE_HERE } from '../support/senders';
 
 const OLD = 'the-old-secret-0123456789-abcdefghij';
 const NEW = 'the-new-secret-0123456789-abcdefghij';
@@ -30,7 +31,7 @@ const nonceOf = (from: Codes, length: number, i: number): string =>
 describe('a nonce', () => {
   test('names its secret, the number of digits, and 128 random bits', () => {
     const from = codes(`${NEW},${OLD}`, 7);
-    const [id, digits, random] = from.nonce().split('.');
+    const [id, digits, random] = from.nonceFor(MADE_HERE).split('.');
     expect(from.knownSecrets.split(',')[0]).toBe(id);
     expect(digits).toBe('7');
     expect(Buffer.from(random!, 'base64url')).toHaveLength(16);
@@ -38,7 +39,7 @@ describe('a nonce', () => {
 
   test('is another one each time', () => {
     const from = codes();
-    expect(new Set(Array.from({ length: 5_000 }, () => from.nonce())).size).toBe(5_000);
+    expect(new Set(Array.from({ length: 5_000 }, () => from.nonceFor(MADE_HERE))).size).toBe(5_000);
   });
 });
 
@@ -46,7 +47,7 @@ describe('a code', () => {
   const from = codes();
 
   test('is the same again for the same number and nonce, in another process too', () => {
-    const nonce = from.nonce();
+    const nonce = from.nonceFor(MADE_HERE);
     expect(codes().derive(NUMBER, nonce)).toBe(from.derive(NUMBER, nonce));
     expect(from.derive(NUMBER, nonce)).toMatch(/^\d{6}$/);
   });
@@ -76,7 +77,7 @@ describe('a code', () => {
 
   test('has as many digits as its nonce says, whatever the setting is now', () => {
     for (const length of [4, 5, 6, 7, 8]) {
-      const nonce = codes(OLD, length).nonce();
+      const nonce = codes(OLD, length).nonceFor(MADE_HERE);
       expect(from.derive(NUMBER, nonce)).toMatch(new RegExp(`^\\d{${length}}$`));
     }
   });
@@ -156,7 +157,7 @@ describe('matches', () => {
 
 describe('the rotation of secrets', () => {
   test('derives the same code after the old secret has moved back in the list', () => {
-    const nonce = codes(OLD).nonce();
+    const nonce = codes(OLD).nonceFor(MADE_HERE);
     expect(codes(`${NEW},${OLD}`).derive(NUMBER, nonce)).toBe(codes(OLD).derive(NUMBER, nonce));
   });
 
@@ -164,11 +165,11 @@ describe('the rotation of secrets', () => {
     const during = codes(`${NEW},${OLD}`);
     const [first, second] = during.knownSecrets.split(',');
     expect([first, second]).toEqual([codes(NEW).knownSecrets, codes(OLD).knownSecrets]);
-    expect(during.nonce().startsWith(`${first!}.`)).toBe(true);
+    expect(during.nonceFor(MADE_HERE).startsWith(`${first!}.`)).toBe(true);
   });
 
   test('tries no other secret: one whose secret was dropped is an error, not a wrong code', () => {
-    const nonce = codes(OLD).nonce();
+    const nonce = codes(OLD).nonceFor(MADE_HERE);
     expect(() => codes(NEW).derive(NUMBER, nonce)).toThrow('expired');
     expect(() => codes(NEW).matches(NUMBER, nonce, '123456')).toThrow('expired');
     expect(() => codes(NEW).derive(NUMBER, '')).toThrow('expired');

@@ -70,6 +70,8 @@ describe('the defaults', () => {
       swagger: true,
       logLevel: 'info',
       shutdownDelaySeconds: 5,
+      providers: ['startmessaging'],
+      sendWithSes: undefined,
       startMessagingApiKey: KEY,
       startMessagingBaseUrl: 'https://api.startmessaging.com',
       startMessagingContract: 'provider',
@@ -506,6 +508,125 @@ describe('ISSUER', () => {
   ])('refuses %p', (issuer) => {
     expect(developmentFaults({ ISSUER: issuer })).toEqual([
       'ISSUER must be an http or https URL without credentials, query and fragment',
+    ]);
+  });
+});
+
+describe('PROVIDERS', () => {
+  const SES: Environment = {
+    PROVIDERS: 'sendwithses',
+    SENDWITHSES_TEMPLATE_KEY: 'tk_canary',
+    SENDWITHSES_SENT_IF: 'success=true,data.status="sent"',
+    SENDWITHSES_VERIFIED_IF: 'data.verified=true',
+  };
+
+  test('are in order of preference, spaces aside', () => {
+    const { providers } = inDevelopment({ ...SES, PROVIDERS: 'sendwithses, startmessaging' });
+    expect(providers).toEqual(['sendwithses', 'startmessaging']);
+  });
+
+  test.each([
+    ',',
+    'startmessaging,',
+    'startmessaging,startmessaging',
+    'StartMessaging',
+    'ses',
+    'constructor',
+  ])('refuse %p', (text) => {
+    expect(developmentFaults({ ...SES, PROVIDERS: text })).toEqual([
+      'PROVIDERS must be a comma-separated list, each entry startmessaging or sendwithses, none of them twice',
+    ]);
+  });
+
+  test('with sendwithses want its key and its conditions, and warn that it is experimental', () => {
+    expect(developmentFaults({ PROVIDERS: 'startmessaging,sendwithses' })).toEqual([
+      'SENDWITHSES_TEMPLATE_KEY is required when PROVIDERS has sendwithses',
+      'SENDWITHSES_SENT_IF is required when PROVIDERS has sendwithses',
+      'SENDWITHSES_VERIFIED_IF is required when PROVIDERS has sendwithses',
+    ]);
+    const { sendWithSes, warnings } = inDevelopment({ ...SES, SENDWITHSES_SENDER_ID: 'OTPLGN' });
+    expect(warnings).toContain('PROVIDERS has sendwithses, which is experimental');
+    expect(sendWithSes).toEqual({
+      templateKey: 'tk_canary',
+      baseUrl: 'https://api.sendwithses.com',
+      senderId: 'OTPLGN',
+      originationNumber: undefined,
+      sentIf: [
+        { path: ['success'], equals: true },
+        { path: ['data', 'status'], equals: 'sent' },
+      ],
+      verifiedIf: [{ path: ['data', 'verified'], equals: true }],
+    });
+  });
+
+  test('without startmessaging want nothing of it, also in production', () => {
+    const alone = { ...SES, STARTMESSAGING_API_KEY: '', STARTMESSAGING_CONTRACT: '', OTP_TTL_SECONDS: '90' };
+    expect(readConfig({ ...PRODUCTION, ...alone }).startMessagingApiKey).toBeUndefined();
+    expect(productionFaults({ ...alone, PROVIDERS: 'sendwithses,startmessaging' })).toEqual([
+      'STARTMESSAGING_API_KEY is required',
+      'STARTMESSAGING_CONTRACT is required in production',
+    ]);
+  });
+
+  test('without sendwithses keep what it sent verifiable while its settings are there', () => {
+    expect(inDevelopment({ ...SES, PROVIDERS: 'startmessaging' }).sendWithSes?.templateKey).toBe('tk_canary');
+    const half = { ...SES, PROVIDERS: 'startmessaging', SENDWITHSES_VERIFIED_IF: '' };
+    expect(inDevelopment(half).sendWithSes).toBeUndefined();
+  });
+
+  test('are called by https in production', () => {
+    const url = 'http://ses.internal';
+    expect(productionFaults({ ...SES, SENDWITHSES_BASE_URL: url })).toEqual([
+      'SENDWITHSES_BASE_URL must be https in production, except to a loopback address',
+    ]);
+    expect(inDevelopment({ ...SES, SENDWITHSES_BASE_URL: `${url}/` }).sendWithSes?.baseUrl).toBe(url);
+  });
+
+  test.each(['tk canary', 'tk\r\nX-Injected: 1', 'schlüssel'])('refuse the template key %j', (key) => {
+    const faults = developmentFaults({ ...SES, SENDWITHSES_TEMPLATE_KEY: key });
+    expect(faults).toEqual(['SENDWITHSES_TEMPLATE_KEY must be 1 to 512 visible ASCII characters']);
+  });
+
+  test.each<[string, unknown]>([
+    ['a=true', [{ path: ['a'], equals: true }]],
+    ['a-b.c_d.0=null', [{ path: ['a-b', 'c_d', '0'], equals: null }]],
+    [
+      'a="x,y=\\"1\\"" , b=-1.5e3',
+      [
+        { path: ['a'], equals: 'x,y="1"' },
+        { path: ['b'], equals: -1500 },
+      ],
+    ],
+  ])('take the conditions %s', (text, conditions) => {
+    expect(inDevelopment({ ...SES, SENDWITHSES_SENT_IF: text }).sendWithSes?.sentIf).toEqual(conditions);
+  });
+
+  test.each([
+    'a',
+    'a=',
+    '=true',
+    'a=True',
+    'a==true',
+    'a=sent',
+    "a='sent'",
+    'a={}',
+    'a=[true]',
+    'a=true,',
+    ',a=true',
+    'a=true b=true',
+    'a=true;b=true',
+    'a..b=true',
+    '.a=true',
+    'a=01',
+    'a=-',
+    'a="x',
+    'a="\\x"',
+    '__proto__=true',
+    'a.constructor.name="Object"',
+    'a.prototype=true',
+  ])('refuse the conditions %s', (text) => {
+    expect(developmentFaults({ ...SES, SENDWITHSES_VERIFIED_IF: text })).toEqual([
+      expect.stringMatching(/^SENDWITHSES_VERIFIED_IF must be a comma-separated list of path=value such as /),
     ]);
   });
 });

@@ -10,7 +10,7 @@ import {
   StartMessagingClient,
   type StartMessagingOptions,
 } from '../../src/startmessaging/startmessaging.client';
-import { StartMessagingError } from '../../src/startmessaging/startmessaging.error';
+import { UpstreamError } from '../../src/upstream/upstream.error';
 import {
   pour,
   rawAnswer,
@@ -71,7 +71,7 @@ const verify = (client: StartMessagingClient): Promise<string> =>
   client.verifyOtp({ requestId: 'otp-req-1', code: CODE }).then(
     ({ verified }) => (verified ? 'right' : 'wrong'),
     (error: unknown) => {
-      if (error instanceof StartMessagingError) return error.reason;
+      if (error instanceof UpstreamError) return error.reason;
       throw error;
     },
   );
@@ -379,7 +379,7 @@ describe('what is not one whole answer of HTTP/1 is never a right code', () => {
     expect(
       await sendCode(clientOf(url)).then(
         () => 'accepted',
-        (error: unknown) => (error as StartMessagingError).accepted,
+        (error: unknown) => (error as UpstreamError).accepted,
       ),
     ).toBe('unknown');
     await until(() => open.size === 0);

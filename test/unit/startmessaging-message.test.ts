@@ -9,12 +9,9 @@ import { startEmulator } from '../../src/emulator/emulator';
 import {
   StartMessagingClient,
   type StartMessagingOptions,
-  type UpstreamCall,
 } from '../../src/startmessaging/startmessaging.client';
-import {
-  StartMessagingError,
-  type StartMessagingReason,
-} from '../../src/startmessaging/startmessaging.error';
+import type { UpstreamCall } from '../../src/upstream/upstream';
+import { UpstreamError, type UpstreamReason } from '../../src/upstream/upstream.error';
 
 const API_KEY = `sm_live_${'0123456789abcdef'.repeat(3).slice(0, 40)}`;
 const PHONE_NUMBER = '+919876543210';
@@ -95,18 +92,15 @@ function clientOf(baseUrl: string, options: Partial<StartMessagingOptions> = {})
     onCall: (call) => calls.push(call),
     ...options,
   });
-  cleanUps.push(() => {
-    client.close();
-  });
   return { client, calls };
 }
 
-async function failure(promise: Promise<unknown>): Promise<StartMessagingError> {
+async function failure(promise: Promise<unknown>): Promise<UpstreamError> {
   const error: unknown = await promise.then(
     (value) => new Error(`expected a failure, got ${JSON.stringify(value)}`),
     (thrown: unknown) => thrown,
   );
-  if (!(error instanceof StartMessagingError)) throw error as Error;
+  if (!(error instanceof UpstreamError)) throw error as Error;
   // Whatever went wrong, the error is clean.
   const seen = JSON.stringify(error) + inspect(error, { depth: Infinity, showHidden: true });
   for (const secret of [API_KEY, '9876543210', '98765 43210']) expect(seen).not.toContain(secret);
@@ -413,7 +407,7 @@ const NEST_404 = { message: 'Cannot GET /messages/msg-1', error: 'Not Found', st
 const EXPRESS_404 = '<!DOCTYPE html>\n<body>\n<pre>Cannot GET /messages/msg-1</pre>\n</body>';
 
 describe('refusals', () => {
-  const rows: [name: string, reply: Reply, reason: StartMessagingReason, retryAfterSeconds?: number][] = [
+  const rows: [name: string, reply: Reply, reason: UpstreamReason, retryAfterSeconds?: number][] = [
     ['a refused key', { status: 401, body: refusal('UNAUTHORIZED') }, 'credentials_refused'],
     ['a 401 in HTML', { status: 401, body: '<h1>No</h1>' }, 'credentials_refused'],
     ['an account not onboarded', { status: 403, body: refusal('FORBIDDEN') }, 'credentials_refused'],
@@ -557,5 +551,22 @@ describe('the network', () => {
     expect(performance.now() - started).toBeLessThan(3000);
     expect(received).toHaveLength(1);
     expect(calls).toMatchObject([{ operation: 'message', outcome: 'timed_out' }]);
+  });
+});
+
+describe('the breaker', () => {
+  const send = (client: StartMessagingClient) =>
+    client.sendCode({ phoneNumber: PHONE_NUMBER, code: '739154', expiryMinutes: 5, idempotencyKey: 'k' });
+
+  test('is not opened by look-ups that fail, and those are not made while it is open', async () => {
+    const { url, received } = await answering({ status: 500 });
+    const changes: boolean[] = [];
+    const { client } = clientOf(url, { onBreaker: (open) => changes.push(open) });
+    for (let i = 0; i < 30; i += 1) expect((await failure(client.readMessage('m'))).reason).toBe('failed');
+    expect(changes).toEqual([]);
+    for (let i = 0; i < 20; i += 1) expect((await failure(send(client))).reason).toBe('failed');
+    expect(changes).toEqual([true]);
+    expect((await failure(client.readMessage('m'))).reason).toBe('breaker_open');
+    expect(received).toHaveLength(50);
   });
 });

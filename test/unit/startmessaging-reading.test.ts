@@ -1,5 +1,5 @@
-import { redact } from '../../src/startmessaging/redact';
-import { readRetryAfter } from '../../src/startmessaging/retry-after';
+import { redact } from '../../src/upstream/redact';
+import { readRetryAfter } from '../../src/upstream/retry-after';
 
 const NOW = Date.parse('2026-11-20T10:00:00Z');
 

@@ -2,7 +2,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { startEmulator } from '../../src/emulator/emulator';
 import { standaloneClient } from '../../src/startmessaging/standalone';
-import { StartMessagingError } from '../../src/startmessaging/startmessaging.error';
+import { UpstreamError } from '../../src/upstream/upstream.error';
 import { readBalance } from '../../src/startmessaging/wallet';
 
 const cleanUps: (() => unknown)[] = [];
@@ -20,9 +20,6 @@ function clientOf(baseUrl: string, apiKey = `sm_live_${'5e'.repeat(20)}`, timeou
     retryDelayMs: 1,
     maxAttempts: 3,
     deadlineMs: 3_000,
-  });
-  cleanUps.push(() => {
-    client.close();
   });
   return client;
 }
@@ -48,7 +45,7 @@ async function reasonOf(call: Promise<unknown>): Promise<string> {
     () => undefined,
     (thrown: unknown) => thrown,
   );
-  if (!(error instanceof StartMessagingError)) throw new Error('It did not fail as it should');
+  if (!(error instanceof UpstreamError)) throw new Error('It did not fail as it should');
   return error.reason;
 }
 

@@ -7,12 +7,9 @@ import fc from 'fast-check';
 import {
   StartMessagingClient,
   type StartMessagingOptions,
-  type UpstreamCall,
 } from '../../src/startmessaging/startmessaging.client';
-import {
-  StartMessagingError,
-  type StartMessagingReason,
-} from '../../src/startmessaging/startmessaging.error';
+import type { UpstreamCall } from '../../src/upstream/upstream';
+import { UpstreamError, type UpstreamReason } from '../../src/upstream/upstream.error';
 
 const API_KEY = `sm_live_${'0123456789abcdef'.repeat(3).slice(0, 40)}`;
 const PHONE_NUMBER = '+919876543210';
@@ -32,7 +29,6 @@ interface Received {
 }
 
 const servers: http.Server[] = [];
-const clients: StartMessagingClient[] = [];
 
 /** A StartMessaging that gives the replies in turn, and the last one for ever. */
 async function upstream(...replies: Reply[]) {
@@ -68,7 +64,6 @@ function clientOf(baseUrl: string, options: Partial<StartMessagingOptions> = {})
     onCall: (call) => calls.push(call),
     ...options,
   });
-  clients.push(client);
   return { client, calls };
 }
 
@@ -90,12 +85,12 @@ function run(client: StartMessagingClient, verb: Verb): Promise<unknown> {
   }
 }
 
-async function failure(promise: Promise<unknown>): Promise<StartMessagingError> {
+async function failure(promise: Promise<unknown>): Promise<UpstreamError> {
   const error: unknown = await promise.then(
     (value) => new Error(`expected a failure, got ${JSON.stringify(value)}`),
     (thrown: unknown) => thrown,
   );
-  if (error instanceof StartMessagingError) return error;
+  if (error instanceof UpstreamError) return error;
   throw error as Error;
 }
 
@@ -113,7 +108,6 @@ function refusal(code: string, message: unknown = 'No.', details?: unknown) {
 }
 
 afterEach(async () => {
-  for (const client of clients.splice(0)) client.close();
   for (const server of servers.splice(0)) {
     server.closeAllConnections();
     await new Promise((resolve) => server.close(resolve));
@@ -297,7 +291,7 @@ describe('reading a verification', () => {
       fc.asyncProperty(fc.oneof(lookalike, fc.jsonValue()), async (body) => {
         replies[0] = { status: 200, body: JSON.stringify(body) };
         const answer = await run(client, 'verifyOtp').catch((error: unknown) => {
-          expect(error).toBeInstanceOf(StartMessagingError);
+          expect(error).toBeInstanceOf(UpstreamError);
           return { verified: false };
         });
         const saysSo = (body as { data?: { verified?: unknown } } | null)?.data?.verified === true;
@@ -316,7 +310,7 @@ type Row = [
   says: string,
   verb: Verb,
   reply: Reply,
-  reason: StartMessagingReason,
+  reason: UpstreamReason,
   accepted: 'no' | 'unknown',
   retryAfterSeconds?: number,
 ];
@@ -587,7 +581,7 @@ describe('repeats', () => {
   const broken: Reply = { status: 500, body: refusal('INTERNAL_ERROR') };
   const unavailable: Reply = { status: 503, body: '<h1>Service Unavailable</h1>' };
 
-  test.each<[string, Verb, Reply, number, StartMessagingReason, 'no' | 'unknown']>([
+  test.each<[string, Verb, Reply, number, UpstreamReason, 'no' | 'unknown']>([
     ['sendCode repeats a 503', 'sendCode', unavailable, 3, 'unreachable', 'no'],
     ['sendCode never repeats a 500', 'sendCode', broken, 1, 'failed', 'unknown'],
     ['sendCode never repeats a 502', 'sendCode', { status: 502 }, 1, 'failed', 'unknown'],
@@ -651,7 +645,7 @@ describe('repeats', () => {
     expect(calls.map((call) => call.outcome)).toEqual(['failed', 'unreachable', 'accepted']);
   });
 
-  test.each<[string, Reply, StartMessagingReason]>([
+  test.each<[string, Reply, UpstreamReason]>([
     ['unreachable', unavailable, 'unreachable'],
     ['throttled', { status: 429 }, 'throttled'],
     ['refused', { status: 401 }, 'credentials_refused'],

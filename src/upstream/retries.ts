@@ -5,7 +5,7 @@ import {
   type IRetryBackoffContext,
   retry,
 } from 'cockatiel';
-import { StartMessagingError, type StartMessagingReason } from './startmessaging.error';
+import { UpstreamError, type UpstreamReason } from './upstream.error';
 
 export interface RetryLimits {
   /** One call. */
@@ -26,7 +26,7 @@ export interface RetryLimits {
  */
 export async function withRetries<T>(
   limits: RetryLimits,
-  retried: ReadonlySet<StartMessagingReason>,
+  retried: ReadonlySet<UpstreamReason>,
   attempt: (timeoutMs: number) => Promise<T>,
 ): Promise<T> {
   const deadline = performance.now() + limits.deadlineMs;
@@ -37,10 +37,10 @@ export async function withRetries<T>(
     maxDelay: Infinity, // the deadline bounds it
     exponent: 2,
   };
-  let lastFailure: StartMessagingError | undefined;
+  let lastFailure: UpstreamError | undefined;
 
   const policy = retry(
-    handleWhen((error) => error instanceof StartMessagingError && retried.has(error.reason)),
+    handleWhen((error) => error instanceof UpstreamError && retried.has(error.reason)),
     {
       maxAttempts: limits.maxAttempts - 1, // cockatiel counts the repeats
       backoff: new DelegateBackoff<IRetryBackoffContext<unknown>, number>((_context, step) => {
@@ -57,9 +57,11 @@ export async function withRetries<T>(
     try {
       return await attempt(timeoutMs);
     } catch (error) {
-      if (!(error instanceof StartMessagingError)) throw error;
+      if (!(error instanceof UpstreamError)) throw error;
       lastFailure =
-        lastFailure?.accepted === 'unknown' ? new StartMessagingError(error.reason, error, 'unknown') : error;
+        lastFailure?.accepted === 'unknown'
+          ? new UpstreamError(error.provider, error.reason, error, 'unknown')
+          : error;
       throw lastFailure;
     }
   });

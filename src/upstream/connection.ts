@@ -74,13 +74,6 @@ export function createAgent(baseUrl: string, connectTimeoutMs: number): http.Age
     : new PlainAgent(connectTimeoutMs);
 }
 
-/** Ends the idle sockets only: to cut a send in flight would leave its fate unknown. */
-export function closeIdleSockets(agent: http.Agent): void {
-  for (const sockets of Object.values(agent.freeSockets)) {
-    for (const socket of sockets ?? []) socket.destroy();
-  }
-}
-
 /** Whether more came for a request than any answer may hold, however little of it was the body. */
 export function wasFlooded(request: unknown): boolean {
   const socket = request instanceof http.ClientRequest ? request.socket : null;

@@ -1,5 +1,8 @@
-/** Why a call to StartMessaging failed. A closed set; a wrong code is not in it, because it is an answer. */
-export type StartMessagingReason =
+/**
+ * Why a call of a provider failed. A closed set; a wrong code is not in it, because it is an answer. `unconfirmed`: an
+ * answer that is neither a success nor a refusal. `breaker_open`: the call was not made.
+ */
+export type UpstreamReason =
   | 'phone_rejected'
   | 'request_malformed'
   | 'wallet_empty'
@@ -10,12 +13,21 @@ export type StartMessagingReason =
   | 'duplicate'
   | 'request_expired'
   | 'throttled'
+  | 'unconfirmed'
+  | 'breaker_open'
   | 'unreachable'
   | 'failed'
   | 'timed_out';
 
+/** What a call came to. A wrong code is an answer, everything else beside a success is a failure. */
+export type Verdict = 'accepted' | 'verified' | 'not_verified' | UpstreamReason;
+
+export function isFailure(verdict: Verdict): verdict is UpstreamReason {
+  return verdict !== 'accepted' && verdict !== 'verified' && verdict !== 'not_verified';
+}
+
 // What is not listed may have been acted on: the answer was lost, or speaks of an earlier call.
-const CERTAINLY_NOT_ACCEPTED: ReadonlySet<StartMessagingReason> = new Set([
+const CERTAINLY_NOT_ACCEPTED: ReadonlySet<UpstreamReason> = new Set([
   'phone_rejected',
   'request_malformed',
   'wallet_empty',
@@ -24,10 +36,11 @@ const CERTAINLY_NOT_ACCEPTED: ReadonlySet<StartMessagingReason> = new Set([
   'credentials_refused',
   'contract_mismatch',
   'throttled',
+  'breaker_open',
   'unreachable',
 ]);
 
-export interface StartMessagingErrorDetails {
+export interface UpstreamErrorDetails {
   retryAfterSeconds?: number | undefined;
   status?: number | undefined;
   correlationId?: string | undefined;
@@ -35,14 +48,13 @@ export interface StartMessagingErrorDetails {
 }
 
 /**
- * A call to StartMessaging that failed.
+ * A call of a provider that failed.
  *
  * Safe to log and to serialise: it holds no API key, phone number, code or request body, and deliberately no
  * `cause`, because an axios error carries all of them.
  */
-export class StartMessagingError extends Error {
-  override readonly name = 'StartMessagingError';
-  readonly reason: StartMessagingReason;
+export class UpstreamError extends Error {
+  override readonly name = 'UpstreamError';
   /** `no`: upstream certainly took nothing, sent nothing, charged nothing. `unknown`: it may have. */
   readonly accepted: 'no' | 'unknown';
   /** When to try again, in whole seconds; only with `throttled` and `number_limited`. */
@@ -56,12 +68,12 @@ export class StartMessagingError extends Error {
 
   /** @param accepted what the reason says, unless an earlier attempt is of unknown fate */
   constructor(
-    reason: StartMessagingReason,
-    details: StartMessagingErrorDetails = {},
+    readonly provider: string,
+    readonly reason: UpstreamReason,
+    details: UpstreamErrorDetails = {},
     accepted: 'no' | 'unknown' = CERTAINLY_NOT_ACCEPTED.has(reason) ? 'no' : 'unknown',
   ) {
-    super(`StartMessaging: ${reason}`);
-    this.reason = reason;
+    super(`${provider}: ${reason}`);
     this.accepted = accepted;
     this.retryAfterSeconds = details.retryAfterSeconds;
     this.status = details.status;

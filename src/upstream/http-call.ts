@@ -76,7 +76,7 @@ export async function callOnce(
       // What nobody reads would keep its connection.
       (response.request as ClientRequest).destroy();
       // Where the body decides, half of one decides nothing.
-      if (isSuccess(status) || status === 400) return { failure: failureOf(error), status };
+      if (isSuccess(status) || status === 400 || status === 422) return { failure: failureOf(error), status };
       return { status, retryAfter: response.headers['retry-after'], body: undefined };
     }
   } catch (error) {

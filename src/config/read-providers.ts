@@ -1,0 +1,30 @@
+import { listOf, oneOf, type Rule, wholeNumber } from './rules';
+import type { Settings } from './settings';
+
+export type ProviderName = 'startmessaging' | 'sendwithses';
+
+const names = listOf(oneOf<ProviderName>('startmessaging', 'sendwithses'));
+const providers: Rule<readonly ProviderName[]> = {
+  is: `${names.is}, none of them twice`,
+  read(text) {
+    const list = names.read(text);
+    return new Set(list).size === list?.length ? list : undefined;
+  },
+};
+
+/** Who sends the messages, the preferred one first, and how patient the service is with each of them. */
+export function readProviders(settings: Settings) {
+  return {
+    providers: settings.withDefault('PROVIDERS', providers, ['startmessaging']),
+    upstreamTimeoutMs: settings.withDefault('UPSTREAM_TIMEOUT_MS', wholeNumber(1, 45_000), 10_000),
+    upstreamConnectTimeoutMs: settings.withDefault(
+      'UPSTREAM_CONNECT_TIMEOUT_MS',
+      wholeNumber(1, 45_000),
+      3000,
+    ),
+    upstreamRetryDelayMs: settings.withDefault('UPSTREAM_RETRY_DELAY_MS', wholeNumber(0, 45_000), 1000),
+    upstreamMaxAttempts: settings.withDefault('UPSTREAM_MAX_ATTEMPTS', wholeNumber(1, 10), 3),
+    // An idempotency key in flight is held for 60 s at most: a send that outlived it could be sent twice.
+    upstreamDeadlineMs: settings.withDefault('UPSTREAM_DEADLINE_MS', wholeNumber(1, 45_000), 20_000),
+  };
+}

@@ -1,0 +1,64 @@
+import { Injectable } from '@nestjs/common';
+import { ApiError } from '../errors/api-error';
+import { Ledger } from '../ledger/ledger';
+import type { Sms } from '../ledger/sms';
+import type { PhoneNumber } from '../phone-number/phone-number';
+import { ProviderError, type OtpProvider, type Sent } from './otp-provider';
+import { PendingChallenges } from './pending-challenges';
+
+/** Who has a send in hand, and its code; another one when it was handed over. */
+export interface Turn {
+  provider: OtpProvider;
+  nonce: string;
+  lifeSeconds: number;
+  /** Who is asked when this one certainly did not take it. */
+  readonly others: OtpProvider[];
+}
+
+/** One send, of which upstream is told the same at each repeat. */
+export interface Send {
+  phone: PhoneNumber;
+  requestId: string;
+  idempotencyKey: string;
+  /** Where its answer is kept for repeats under an Idempotency-Key. */
+  record: string | undefined;
+  /** What it was charged as, unless it was before or costs nothing. */
+  sms: Sms | undefined;
+}
+
+/** Sends by the first provider that takes it. */
+@Injectable()
+export class Failover {
+  constructor(
+    private readonly pending: PendingChallenges,
+    private readonly ledger: Ledger,
+  ) {}
+
+  /**
+   * Asks one provider after the other, as long as certainly nothing was sent and the fault is the provider's; `turn` says
+   * who has it. Throws the last one's {@link ProviderError}.
+   */
+  async send(turn: Turn, send: Send): Promise<Sent> {
+    for (;;) {
+      try {
+        return await turn.provider.send({ ...send, nonce: turn.nonce, lifeSeconds: turn.lifeSeconds });
+      } catch (error) {
+        const next = error instanceof ProviderError && error.elsewhere ? turn.others.shift() : undefined;
+        if (next === undefined) throw error;
+        await this.handOver(turn, next, send);
+      }
+    }
+  }
+
+  private async handOver(turn: Turn, next: OtpProvider, { requestId, record, sms }: Send): Promise<void> {
+    try {
+      const handed = await this.pending.handOver(requestId, next, record);
+      Object.assign(turn, { provider: next, ...handed });
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      // Nothing was sent by the one, and nothing will be by the other.
+      throw new ProviderError(error, 'no');
+    }
+    if (sms) this.ledger.record({ what: 'handed over', sms: sms.entry, provider: next.name });
+  }
+}

@@ -1,0 +1,42 @@
+import { type Answer, isFields, isSuccess } from '../upstream/answers';
+import type { Verdict } from '../upstream/upstream.error';
+import { type Condition, meets } from './predicate';
+
+/** Says what the answer to a send means. What is no clear refusal may have sent the SMS. */
+export function classifySend({ status, body }: Answer, sentIf: readonly Condition[]): Verdict {
+  if (isSuccess(status)) {
+    if (!isFields(body)) return 'failed';
+    return meets(body, sentIf) ? 'accepted' : 'unconfirmed';
+  }
+  // A proxy's page says nothing of a number, and a person must not be told that it did.
+  if (status === 400) return isFields(body) ? 'phone_rejected' : 'contract_mismatch';
+  if (status === 404) return 'contract_mismatch';
+  if (status === 503) return 'unreachable';
+  return refusal(status) ?? (status >= 500 ? 'failed' : 'unconfirmed');
+}
+
+/** Says what the answer to a verification means. A session hangs on this one. */
+export function classifyVerify({ status, body }: Answer, verifiedIf: readonly Condition[]): Verdict {
+  if (isSuccess(status)) {
+    if (!isFields(body)) return 'failed';
+    return meets(body, verifiedIf) ? 'verified' : 'not_verified';
+  }
+  if (status === 410) return 'request_expired';
+  if ((status === 400 || status === 422) && isFields(body)) return 'not_verified';
+  // A 503 does not say whether the code was looked at.
+  return refusal(status) ?? (status >= 500 ? 'failed' : 'contract_mismatch');
+}
+
+function refusal(status: number): Verdict | undefined {
+  switch (status) {
+    case 401:
+    case 403:
+      return 'credentials_refused';
+    case 402:
+      return 'wallet_empty';
+    case 429:
+      return 'throttled';
+    default:
+      return undefined;
+  }
+}

@@ -1,0 +1,132 @@
+import type { Agent } from 'node:http';
+import type { HttpService } from '@nestjs/axios';
+import { type Answer, readCorrelationId, readMessages } from './answers';
+import { Breaker } from './breaker';
+import { createAgent } from './connection';
+import { callOnce, type NoAnswer } from './http-call';
+import { redact } from './redact';
+import { type RetryLimits, withRetries } from './retries';
+import { readRetryAfter } from './retry-after';
+import { isFailure, UpstreamError, type UpstreamReason, type Verdict } from './upstream.error';
+
+/** One HTTP call, as told to `onCall`. */
+export interface UpstreamCall {
+  operation: 'send' | 'verify' | 'message' | 'wallet';
+  outcome: Verdict;
+  seconds: number;
+  correlationId?: string;
+}
+
+export interface UpstreamOptions extends RetryLimits {
+  baseUrl: string;
+  /** The connection of a call alone, the TLS handshake included. */
+  connectTimeoutMs: number;
+  /** Told of every single HTTP call (each retry too), for metrics and logs; must not throw. */
+  onCall?: ((call: UpstreamCall) => void) | undefined;
+  /** Told when the breaker opens, and when it closes again; must not throw. */
+  onBreaker?: ((open: boolean) => void) | undefined;
+}
+
+/** A call to be made, a POST when it has a body, and how to tell what its answer means. */
+export interface Call {
+  operation: UpstreamCall['operation'];
+  path: string;
+  body?: object;
+  /** What must never be read back out of an answer, beside the credential. */
+  secrets: readonly string[];
+  meaning: (answer: Answer, never: readonly string[]) => Verdict;
+}
+
+/** What a call that succeeded came to. */
+export interface Told {
+  verdict: Verdict;
+  answer: Answer;
+  correlationId: string | undefined;
+}
+
+const NUMBER_LIMIT_SECONDS = 300;
+const THROTTLE_SECONDS = 60;
+
+/** The wire to one provider: its connections, timeouts, retries and breaker. Every failure is an {@link UpstreamError}. */
+export class Upstream {
+  private readonly agent: Agent;
+  private readonly baseUrl: string;
+  private readonly breaker: Breaker;
+
+  /** @param credential the header that says who we are */
+  constructor(
+    private readonly provider: string,
+    private readonly http: HttpService,
+    private readonly credential: { header: string; value: string },
+    private readonly options: UpstreamOptions,
+  ) {
+    this.baseUrl = options.baseUrl.replace(/\/+$/, '');
+    this.agent = createAgent(this.baseUrl, options.connectTimeoutMs);
+    this.breaker = new Breaker(options.onBreaker);
+  }
+
+  /** Makes a call, and repeats it after the failures that are in `retried`. */
+  async call(call: Call, retried: ReadonlySet<UpstreamReason>): Promise<Told> {
+    return withRetries(this.options, retried, async (timeoutMs) => {
+      const ended = await this.breaker.run(() => this.once(call, timeoutMs));
+      return this.read(call, ended);
+    });
+  }
+
+  /** One call that nobody waits for: it does not count for the breaker, and is not made while that is open. */
+  async look(call: Call): Promise<Told> {
+    const { timeoutMs, deadlineMs } = this.options;
+    const ended = this.breaker.open ? undefined : await this.once(call, Math.min(timeoutMs, deadlineMs));
+    return this.read(call, ended);
+  }
+
+  private async once({ operation, path, body, secrets, meaning }: Call, timeoutMs: number) {
+    const started = performance.now();
+    const headers = {
+      ...(body && { 'Content-Type': 'application/json' }),
+      Accept: 'application/json',
+      'User-Agent': 'otp-login',
+      [this.credential.header]: this.credential.value,
+    };
+    const request = { method: body ? 'POST' : 'GET', url: `${this.baseUrl}${path}`, headers, body } as const;
+    const answer = await callOnce(this.http, this.agent, request, timeoutMs);
+    const lost = 'failure' in answer;
+    const outcome = lost ? answer.failure : meaning(answer, this.never(secrets));
+    const correlationId = lost ? undefined : readCorrelationId(answer.body, this.never(secrets));
+    const seconds = (performance.now() - started) / 1000;
+    this.options.onCall?.({ operation, outcome, seconds, ...(correlationId && { correlationId }) });
+    return { answer, outcome, correlationId, down: isDown(outcome, answer) };
+  }
+
+  private read({ secrets }: Call, ended: Awaited<ReturnType<Upstream['once']>> | undefined): Told {
+    if (ended === undefined) throw new UpstreamError(this.provider, 'breaker_open');
+    const { answer, outcome, correlationId } = ended;
+    if ('failure' in answer) {
+      throw new UpstreamError(this.provider, answer.failure, { status: answer.status });
+    }
+    if (!isFailure(outcome)) return { verdict: outcome, answer, correlationId };
+    const [message] = readMessages(answer.body);
+    throw new UpstreamError(this.provider, outcome, {
+      status: answer.status,
+      retryAfterSeconds: retryAfterSeconds(outcome, answer),
+      correlationId,
+      upstreamMessage: message === undefined ? undefined : redact(message, this.never(secrets)),
+    });
+  }
+
+  private never(secrets: readonly string[]): string[] {
+    return [this.credential.value, ...secrets.map((secret) => secret.replace(/^\+91/, ''))];
+  }
+}
+
+// A refusal, whatever it is, shows that the provider works: strangers could open the breaker by bad numbers otherwise.
+function isDown(outcome: Verdict, answer: Answer | NoAnswer): boolean {
+  if (outcome === 'unreachable' || outcome === 'failed' || outcome === 'timed_out') return true;
+  return (answer.status ?? 0) >= 500;
+}
+
+function retryAfterSeconds(reason: UpstreamReason, answer: Answer): number | undefined {
+  if (reason === 'throttled') return readRetryAfter(answer.retryAfter) ?? THROTTLE_SECONDS;
+  if (reason === 'number_limited') return readRetryAfter(answer.retryAfter) ?? NUMBER_LIMIT_SECONDS;
+  return undefined;
+}
