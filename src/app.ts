@@ -10,10 +10,12 @@ import { Routes } from './errors/routes';
 import { Lifecycle } from './health/lifecycle';
 import { acceptBodies } from './http/bodies';
 import { serveOpenApi } from './http/openapi';
+import { shedLoad } from './http/overload';
 import { observeRequests } from './http/request-log';
 import { addAnswerHooks, httpServer, refuseExpectations } from './http/server';
 import { validation } from './http/validation';
 import { Logger } from './logging/logger';
+import { standardOutput } from './logging/standard-output';
 import { Metrics } from './metrics/metrics';
 
 export interface AppOptions {
@@ -29,7 +31,7 @@ export interface AppOptions {
  */
 export async function createApp({
   environment,
-  logs = process.stdout,
+  logs = standardOutput(),
 }: AppOptions = {}): Promise<NestFastifyApplication> {
   const module = AppModule.register(environment, logs);
   const routes = new Routes();
@@ -70,6 +72,8 @@ export async function createApp({
     hsts: config.issuer.startsWith('https:') ? { includeSubDomains: false } : false,
     contentSecurityPolicy: { useDefaults: false, directives: config.swagger ? SWAGGER_UI : NOTHING },
   });
+  // Behind the hooks of CORS and Helmet: a page must be able to read that we are busy.
+  await shedLoad(app, app.get(Metrics));
   if (config.swagger) serveOpenApi(app);
   return app;
 }

@@ -51,6 +51,8 @@ async function main(): Promise<void> {
     for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
     await closed;
     logger.info('Ended');
+    // A reader that is slow gets the last lines, too; one that hangs is not waited for.
+    await Promise.race([new Promise((read) => process.stdout.write('', read)), setTimeout(1_000)]);
     process.exit(0);
   };
   process.on('SIGTERM', (signal) => void end(signal));

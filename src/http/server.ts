@@ -32,6 +32,8 @@ export function httpServer(filter: () => ProblemFilter): FastifyAdapter {
     forceCloseConnections: 'idle',
     // Longer than a load balancer keeps an idle connection (60 s at an ALB), or it would write into a closed one.
     keepAliveTimeout: 75_000,
+    // Nothing moved for longer than an honest request may take: whoever is there reads nothing.
+    connectionTimeout: 120_000,
     // Fastify sets this one itself, to none unless it is told so here: a body that never ends would be waited for.
     requestTimeout: 10_000,
     http: { headersTimeout: 10_000, connectionsCheckingInterval: 1_000, requireHostHeader: false },

@@ -15,6 +15,11 @@ export class Metrics {
     buckets: SECONDS,
     registers: [this.registry],
   });
+  readonly inFlight = new Gauge({
+    name: 'otp_login_http_requests_in_flight',
+    help: 'HTTP requests that are not answered yet, probes and metrics apart',
+    registers: [this.registry],
+  });
   readonly sends = new Counter({
     name: 'otp_login_sends_total',
     help: 'OTP requests by outcome: the delivery that was answered, or the error code',

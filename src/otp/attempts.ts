@@ -7,18 +7,12 @@ import { Store } from '../redis/store';
 import { limitArguments } from '../throttling/redis-throttler-storage';
 import { ChallengeRecords } from './challenge-records';
 import { NUMBER_FUNCTIONS, KNOWN_MS } from './challenges';
+import { Claims, type Repeat } from './claims';
 import { DEVICE_CODES, type Device } from './device-tokens';
 
 const TAKE_ATTEMPT = Script.load(__dirname, 'take-attempt', NUMBER_FUNCTIONS);
 const CONSUME = Script.load(__dirname, 'consume', NUMBER_FUNCTIONS);
 const GIVE_BACK = Script.load(__dirname, 'give-back');
-const SETTLE = Script.load(__dirname, 'settle');
-
-/** A request under an Idempotency-Key: where its answer is kept, and what its body was, both as keyed hashes. */
-export interface Repeat {
-  field: string;
-  fingerprint: string;
-}
 
 /** An attempt that was taken; the code may be looked at once. */
 export interface Attempt {
@@ -47,6 +41,7 @@ export class Attempts {
     private readonly config: Config,
     private readonly store: Store,
     private readonly records: ChallengeRecords,
+    private readonly claims: Claims,
   ) {}
 
   /**
@@ -57,7 +52,7 @@ export class Attempts {
   async take(requestId: string, repeat?: Repeat, device?: Device): Promise<Attempt> {
     if (!this.records.isRequestId(requestId)) throw new ApiError('otp_expired');
     const keys = this.records.keys(requestId);
-    const answer = (await this.store.run(
+    const taken = this.store.run(
       TAKE_ATTEMPT,
       [
         keys.challenge,
@@ -75,8 +70,12 @@ export class Attempts {
         device?.id ?? '',
         ...limitArguments(this.config.limitFailedCodes),
         ...limitArguments(DEVICE_CODES),
+        ...this.claims.place(repeat),
       ],
-    )) as
+    );
+    // The attempt stays taken: a lost answer costs it.
+    const release = repeat && this.claims.settling(requestId, repeat, '');
+    const answer = (await this.claims.orGiveUp(taken, release)) as
       | ['taken', number, string, string, string, string, string, 'phone' | 'device', number, string]
       | ['replay', string]
       | ['expired' | 'exhausted' | 'other body']
@@ -149,7 +148,7 @@ export class Attempts {
   async settle(requestId: string, repeat: Repeat, error: ApiError): Promise<void> {
     const kept = error.code === 'otp_incorrect' || error.status === 410;
     const record = kept ? `${repeat.fingerprint}:${error.status}:${error.attemptsLeft ?? 0}` : '';
-    await this.store.run(SETTLE, [this.records.keys(requestId).challenge], [repeat.field, record]);
+    await this.claims.giveUp(this.claims.settling(requestId, repeat, record));
   }
 
   /** Gives an attempt back that upstream certainly did not look at. */

@@ -6,6 +6,7 @@ import { Script } from '../redis/script';
 import { Store } from '../redis/store';
 import { limitArguments } from '../throttling/redis-throttler-storage';
 import { ChallengeRecords, ownPart } from './challenge-records';
+import { Claims, type Repeated } from './claims';
 import { Codes } from './codes';
 import { DEVICE_CODES, type Device } from './device-tokens';
 import type { Delivery, OtpProvider, Sent } from './otp-provider';
@@ -62,6 +63,7 @@ export class Challenges {
     private readonly store: Store,
     private readonly codes: Codes,
     private readonly records: ChallengeRecords,
+    private readonly claims: Claims,
   ) {}
 
   /**
@@ -73,19 +75,19 @@ export class Challenges {
   async begin(
     phone: PhoneNumber,
     sender: Sender,
-    record: string | undefined,
+    repeated: Repeated | undefined,
     device?: Device,
   ): Promise<PendingChallenge | OtpRequest>;
   async begin(
     phone: PhoneNumber,
     sender: Sender,
-    record?: string,
+    repeated?: Repeated,
     device?: Device,
   ): Promise<PendingChallenge | OtpRequest> {
     const freshId = this.records.newRequestId(phone);
     const pseudonym = this.records.pseudonymOf(phone);
     const keys = this.records.keys(freshId);
-    const answer = (await this.store.run(
+    const begun = this.store.run(
       BEGIN,
       [
         keys.challenge,
@@ -96,7 +98,7 @@ export class Challenges {
         keys.devicesEnded,
         keys.blocked,
         keys.known,
-        ...this.records.sendRecord(freshId, record),
+        ...this.records.sendRecord(freshId, repeated?.record),
       ],
       [
         this.codes.nonceFor(sender),
@@ -113,8 +115,11 @@ export class Challenges {
         sender.name,
         ...limitArguments(this.config.limitFailedCodes),
         ...limitArguments(DEVICE_CODES),
+        ...this.claims.place(repeated),
       ],
-    )) as
+    );
+    const release = repeated && this.claims.releasing(freshId, repeated);
+    const answer = (await this.claims.orGiveUp(begun, release)) as
       | ['begun', string, number, string, number, string, number, number, string, number]
       | ['blocked']
       | ['replay', string, string]
@@ -158,13 +163,13 @@ export class Challenges {
     requestId: string,
     sent: Sent,
     resendAfterMs: number,
-    record?: string,
+    repeated?: Repeated,
     sms = '',
   ): Promise<OtpRequest> {
     const keys = this.records.keys(requestId);
     const answer = (await this.store.run(
       FINISH,
-      [keys.challenge, keys.codes, ...this.records.sendRecord(requestId, record)],
+      [keys.challenge, keys.codes, ...this.records.sendRecord(requestId, repeated?.record)],
       [
         sent.upstreamId ?? '',
         sent.delivery,

@@ -3,6 +3,7 @@ import { ApiError } from '../errors/api-error';
 import { Ledger } from '../ledger/ledger';
 import type { Sms } from '../ledger/sms';
 import type { PhoneNumber } from '../phone-number/phone-number';
+import type { Repeated } from './claims';
 import { ProviderError, type OtpProvider, type Sent } from './otp-provider';
 import { PendingChallenges } from './pending-challenges';
 
@@ -21,7 +22,7 @@ export interface Send {
   requestId: string;
   idempotencyKey: string;
   /** Where its answer is kept for repeats under an Idempotency-Key. */
-  record: string | undefined;
+  record: Repeated | undefined;
   /** What it was charged as, unless it was before or costs nothing. */
   sms: Sms | undefined;
 }

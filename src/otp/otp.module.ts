@@ -10,6 +10,7 @@ import { Attempts } from './attempts';
 import { CallerContract } from './caller-contract';
 import { ChallengeRecords } from './challenge-records';
 import { Challenges } from './challenges';
+import { Claims } from './claims';
 import { Codes } from './codes';
 import { Deliveries } from './deliveries';
 import { DeviceTokens } from './device-tokens';
@@ -70,6 +71,7 @@ const patience = (config: Config) => ({
     CallerContract,
     ProviderContract,
     UpstreamFaults,
+    Claims,
     Codes,
     ChallengeRecords,
     Challenges,

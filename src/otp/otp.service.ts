@@ -9,9 +9,10 @@ import { readSms } from '../ledger/sms';
 import { Metrics } from '../metrics/metrics';
 import { isTestNumber, type PhoneNumber } from '../phone-number/phone-number';
 import { networkOf } from '../throttling/client-address';
-import { Attempts, type Attempt, type Repeat } from './attempts';
+import { Attempts, type Attempt } from './attempts';
 import { pseudonymIn } from './challenge-records';
 import { Challenges } from './challenges';
+import { newOwner, type Repeat } from './claims';
 import { Deliveries } from './deliveries';
 import { DeviceTokens } from './device-tokens';
 import { Numbers } from './numbers';
@@ -77,7 +78,10 @@ export class OtpService {
       throw new ApiError('validation_failed', { errors: [{ field: 'phoneNumber', message }] });
     }
     const { idempotencyKey } = asker;
-    const record = idempotencyKey === undefined ? undefined : this.keyed(`send:${idempotencyKey}`);
+    const record =
+      idempotencyKey === undefined
+        ? undefined
+        : { record: this.keyed(`send:${idempotencyKey}`), owner: newOwner() };
     const sent = this.sends.send(phone, asker, record);
     return counted(this.metrics.sends, sent, ({ delivery }) => delivery);
   }
@@ -106,6 +110,7 @@ export class OtpService {
             field: this.keyed(`key:${idempotencyKey}`),
             // Of this request: else who sees the store could look a code up by a guess of his own.
             fingerprint: this.keyed(`body:${requestId}:${code}:${variant}`),
+            owner: newOwner(),
           };
     const checked = this.checkCode(requestId, code, asker, repeat);
     return counted(this.metrics.verifications, checked, () => 'verified');

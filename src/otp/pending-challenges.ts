@@ -3,12 +3,12 @@ import { Config } from '../config/config';
 import { ApiError } from '../errors/api-error';
 import { Script } from '../redis/script';
 import { Store } from '../redis/store';
-import { ChallengeRecords, ownPart } from './challenge-records';
+import { ChallengeRecords } from './challenge-records';
+import { Claims, type Left, type Repeated } from './claims';
 import { Codes } from './codes';
 import type { OtpProvider } from './otp-provider';
 
 const HAND_OVER = Script.load(__dirname, 'hand-over');
-const RELEASE = Script.load(__dirname, 'release');
 
 /** What becomes of a challenge whose SMS was not sent, or is not known to be. It verifies nothing. */
 @Injectable()
@@ -18,6 +18,7 @@ export class PendingChallenges {
     private readonly store: Store,
     private readonly codes: Codes,
     private readonly records: ChallengeRecords,
+    private readonly claims: Claims,
   ) {}
 
   /**
@@ -27,14 +28,14 @@ export class PendingChallenges {
   async handOver(
     requestId: string,
     sender: OtpProvider,
-    record?: string,
+    repeated?: Repeated,
   ): Promise<{ nonce: string; lifeSeconds: number }> {
     const keys = this.records.keys(requestId);
     const nonce = this.codes.nonceFor(sender);
     const lifeMs = (await this.store.run(
       HAND_OVER,
-      [keys.challenge, keys.codes, ...this.records.sendRecord(requestId, record)],
-      [sender.name, nonce, this.config.otpTtlSeconds * 1_000, ownPart(requestId)],
+      [keys.challenge, keys.codes, ...this.records.sendRecord(requestId, repeated?.record)],
+      [sender.name, nonce, this.config.otpTtlSeconds * 1_000, ...this.claims.place(repeated)],
     )) as number;
     // The store was emptied, or somebody else's repeat has it in hand by now.
     if (lifeMs === 0) throw new ApiError('store_unavailable');
@@ -46,17 +47,8 @@ export class PendingChallenges {
    * sent under a key that upstream knows again, else it is admitted anew; and from the first provider on when it certainly
    * was not sent.
    */
-  async release(
-    requestId: string,
-    record: string,
-    { unsent, counted }: { unsent: boolean; counted?: { resendAfterMs: number; sms: string } | undefined },
-  ): Promise<void> {
-    await this.store.run(RELEASE, this.records.sendRecord(requestId, record), [
-      ownPart(requestId),
-      Math.floor(counted?.resendAfterMs ?? -1),
-      counted?.sms ?? '',
-      unsent ? 1 : 0,
-    ]);
+  async release(requestId: string, repeated: Repeated, left: Left): Promise<void> {
+    await this.claims.giveUp(this.claims.releasing(requestId, repeated, left));
   }
 
   /** Forgets a pending challenge whose SMS was not sent. */

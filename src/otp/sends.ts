@@ -11,6 +11,7 @@ import { isTestNumber, type PhoneNumber } from '../phone-number/phone-number';
 import { Admission, type Admitted } from '../throttling/admission';
 import { networkOf, originOf } from '../throttling/client-address';
 import { Challenges, type PendingChallenge } from './challenges';
+import type { Repeated } from './claims';
 import { DeviceTokens } from './device-tokens';
 import { Failover, type Turn } from './failover';
 import { Numbers } from './numbers';
@@ -53,10 +54,10 @@ export class Sends {
   }
 
   /**
-   * Sends a code through the first provider that takes it. `record` is where the answer is kept for repeats under an
+   * Sends a code through the first provider that takes it. `record` says where the answer is kept for repeats under an
    * Idempotency-Key. Throws {@link ApiError}.
    */
-  async send(phone: PhoneNumber, asker: Asker, record?: string): Promise<OtpRequest> {
+  async send(phone: PhoneNumber, asker: Asker, record?: Repeated): Promise<OtpRequest> {
     const device = this.devices.read(asker.deviceToken, this.numbers.pseudonymOf(phone));
     const [first, ...others] = this.providers.inOrder(phone);
     const begun = await this.challenges.begin(phone, first, record, device);

@@ -2,7 +2,8 @@
 -- between look and count gives none back.
 -- KEYS challenge, codes, failed codes, cleared, failed codes of devices, end of devices, blocked; all in {pseudonym}
 -- ARGV name of the Idempotency-Key's field in the challenge or '', fingerprint of the body, when the device's token was
---      issued (ms) or '', the device, limits of failed codes, those of devices
+--      issued (ms) or '', the device, limits of failed codes, those of devices; last who takes the key's place (a mark of
+--      this request), and for how long (ms)
 -- Returns {'taken', attempts left, failure (its timestamp), phone, nonce, upstream's id, its SMS, 'device' | 'phone': whose
 --      failure it is counted as, ms since the number's last failure or -1, provider or ''}, or {'expired'}, {'exhausted'}, {'locked', ms};
 --      for a key that was used {'replay', phone}, {'incorrect', attempts left}, {'other body'}, {'in progress', ms}.
@@ -11,7 +12,7 @@ local state, nonce, attempts, phone, upstream, expires, sms, issued, provider = 
   'state', 'nonce', 'attempts', 'phone', 'upstream', 'expires', 'sms', 'issued', 'provider'))
 local now = now_ms()
 
--- A repeat gets the first answer. After a crash the place of the first stays taken for a minute.
+-- A repeat gets the first answer. After a crash the place of the first stays taken for as long as a look can last.
 local record = ARGV[1] ~= '' and redis.call('HGET', KEYS[1], ARGV[1])
 if record then
   local print, outcome, value = string.match(record, '^([^:]+):([^:]+):(%d+)$')
@@ -52,7 +53,10 @@ local failed = by_device and KEYS[5] or KEYS[3]
 local last = redis.call('LINDEX', failed, -1)
 local failure = window_record(failed, now, keep, longest)
 attempts = redis.call('HINCRBY', KEYS[1], 'attempts', -1)
-if ARGV[1] ~= '' then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ':flight:' .. text(now + 60000)) end
+if ARGV[1] ~= '' then
+  local place = ':flight/' .. ARGV[#ARGV - 1] .. ':' .. text(now + tonumber(ARGV[#ARGV]))
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. place)
+end
 return {
   'taken', attempts, text(failure), phone, nonce, upstream, sms or '', by_device and 'device' or 'phone',
   last and math.max(0, now - last) or -1, provider or '',

@@ -85,7 +85,7 @@ const challengeOf = ({ requestId }: Sent): string =>
 async function recordsOf(sent: Sent): Promise<{ field: string; record: string }[]> {
   const hash = await raw.hgetall(challengeOf(sent));
   return Object.entries(hash)
-    .filter(([, value]) => /^[\w-]+:(flight|exhausted|\d{3}):\d+$/.test(value))
+    .filter(([, value]) => /^[\w-]+:(flight\/[\w-]+|exhausted|\d{3}):\d+$/.test(value))
     .map(([field, record]) => ({ field, record }));
 }
 async function rewriteRecord(sent: Sent, rewrite: (record: string) => string): Promise<void> {
@@ -257,7 +257,7 @@ describe.each(['caller', 'provider'] as const)('under the %s contract', (contrac
     const [sent, key] = [await send(), freshKey()];
     const wrong = { otpCode: wrongCode(sent.code) };
     await verify(sent, key, wrong);
-    await rewriteRecord(sent, (record) => record.replace(/400:2$/, `flight:${Date.now() + 30_000}`));
+    await rewriteRecord(sent, (record) => record.replace(/400:2$/, `flight/x:${Date.now() + 30_000}`));
     const early = await verify(sent, key, wrong);
     expect(told(early)).toEqual([409, 'idempotency_in_progress']);
     expect(Number(early.headers.get('retry-after'))).toBeGreaterThanOrEqual(29);

@@ -304,6 +304,32 @@ describe.each(['caller', 'provider'] as const)(
       }
     });
 
+    it('a send that another has in hand by now is not handed over under it', async () => {
+      world = await startWorld({ variables });
+      const proxy = await RedisProxy.before(world.redis);
+      try {
+        const stalled = await another({ ...variables, REDIS_URL: proxy.url });
+        // Redis must know the script: one that it asks for is not sent for a caller who was answered.
+        fail('startmessaging', WALLET_EMPTY, { times: 2 });
+        expect(told(await sendOtp(stalled, freshNumber()))).toBe('200 accepted');
+        const phoneNumber = freshNumber();
+        const held = proxy.trap('hand-over', 'hold');
+        expect(told(await sendOtp(stalled, phoneNumber, under('k')))).toBe('503 store_unavailable');
+        await aMinuteLater(world);
+        // The same challenge goes on here. The other's step, of which nobody hears any more, comes in between.
+        const before = world.upstream.calls.length;
+        fail('startmessaging', { kind: 'slow', delayMs: 200 }, { times: 1 });
+        const again = sendOtp(world.url, phoneNumber, under('k'));
+        await until(() => world.upstream.calls.length > before);
+        held.letGo();
+        expect([told(await again), sendersTo(phoneNumber)]).toEqual(['200 accepted', ['startmessaging']]);
+        await expectVerifies((await again).body.requestId, phoneNumber);
+      } finally {
+        await Promise.all(more.splice(0).map((instance) => instance.close()));
+        await proxy.close();
+      }
+    });
+
     it('a crash that left a send with the second provider is not handed on to the first', async () => {
       world = await startWorld({ variables: { ...variables, PROVIDERS: 'sendwithses,startmessaging' } });
       const proxy = await RedisProxy.before(world.redis);

@@ -6,6 +6,7 @@ import { ApiError } from '../../src/errors/api-error';
 import { Logger } from '../../src/logging/logger';
 import { type Attempt, Attempts } from '../../src/otp/attempts';
 import { ChallengeRecords } from '../../src/otp/challenge-records';
+import { Claims, newOwner } from '../../src/otp/claims';
 import { Challenges } from '../../src/otp/challenges';
 import { Codes } from '../../src/otp/codes';
 import type { Sent } from '../../src/otp/otp-provider';
@@ -55,10 +56,11 @@ function replica(variables: Environment = {}, connection = 0): Replica {
   const codes = new Codes(config);
   const store = stores[connection % CONNECTIONS]!;
   const records = new ChallengeRecords(config);
+  const claims = new Claims(config, store, records);
   return {
-    challenges: new Challenges(config, store, codes, records),
-    pending: new PendingChallenges(config, store, codes, records),
-    tries: new Attempts(config, store, records),
+    challenges: new Challenges(config, store, codes, records, claims),
+    pending: new PendingChallenges(config, store, codes, records, claims),
+    tries: new Attempts(config, store, records, claims),
     codes,
   };
 }
@@ -865,20 +867,22 @@ describe('the rotation of SECRET', () => {
 });
 
 describe('a send under an Idempotency-Key', () => {
+  const key = { record: 'key', owner: newOwner() };
+
   it('that came to its end while its answer was lost is not released: the repeat finds the answer', async () => {
     const service = replica();
-    const begun = await service.challenges.begin(PERSON, MADE_HERE, 'key');
-    const opened = await service.challenges.finish(begun.requestId, ACCEPTED, 0, 'key');
-    await service.pending.release(begun.requestId, 'key', { unsent: true });
-    expect(await service.challenges.begin(PERSON, MADE_HERE, 'key')).toEqual(opened);
+    const begun = await service.challenges.begin(PERSON, MADE_HERE, key);
+    const opened = await service.challenges.finish(begun.requestId, ACCEPTED, 0, key);
+    await service.pending.release(begun.requestId, key, { unsent: true });
+    expect(await service.challenges.begin(PERSON, MADE_HERE, key)).toEqual(opened);
   });
 
   it('that was certainly not sent is resumed with a full life', async () => {
     const service = replica();
-    const begun = await service.challenges.begin(PERSON, MADE_HERE, 'key');
-    await service.pending.release(begun.requestId, 'key', { unsent: true });
+    const begun = await service.challenges.begin(PERSON, MADE_HERE, key);
+    await service.pending.release(begun.requestId, key, { unsent: true });
     await new Promise((resolve) => setTimeout(resolve, 1_100));
-    const resumed = await service.challenges.begin(PERSON, MADE_HERE, 'key');
+    const resumed = await service.challenges.begin(PERSON, MADE_HERE, key);
     expect(resumed).toMatchObject({ requestId: begun.requestId, resumed: undefined });
     expect('lifeSeconds' in resumed && resumed.lifeSeconds).toBe(300);
   });

@@ -11,6 +11,7 @@ import { Metrics } from '../../src/metrics/metrics';
 import { Attempts } from '../../src/otp/attempts';
 import { ChallengeRecords } from '../../src/otp/challenge-records';
 import { Challenges } from '../../src/otp/challenges';
+import { Claims } from '../../src/otp/claims';
 import { Codes } from '../../src/otp/codes';
 import { PendingChallenges } from '../../src/otp/pending-challenges';
 import { isPhoneNumber, type PhoneNumber } from '../../src/phone-number/phone-number';
@@ -63,13 +64,15 @@ function replica(url: string, variables: Environment = {}): Replica {
   const store = new Store(redisClient(url), logger);
   store.connect();
   const codes = new Codes(config);
+  const records = new ChallengeRecords(config);
+  const claims = new Claims(config, store, records);
   return {
     store,
     codes,
     logs,
-    challenges: new Challenges(config, store, codes, new ChallengeRecords(config)),
-    pending: new PendingChallenges(config, store, codes, new ChallengeRecords(config)),
-    tries: new Attempts(config, store, new ChallengeRecords(config)),
+    challenges: new Challenges(config, store, codes, records, claims),
+    pending: new PendingChallenges(config, store, codes, records, claims),
+    tries: new Attempts(config, store, records, claims),
     admission: admissionOver(config, store, new Metrics(), logger),
     addresses: new RedisThrottlerStorage(config, store),
   };

@@ -79,7 +79,7 @@ export async function aMinuteLater(world: World): Promise<void> {
   for (const challenge of await keys('otp-login:{*}:challenge:*')) {
     const flat = (await redisCommand(world, 'HGETALL', challenge)) as string[];
     for (let i = 0; i < flat.length; i += 2) {
-      const [, before, time] = /^(.+:flight:)(\d+)$/.exec(flat[i + 1] ?? '') ?? [];
+      const [, before, time] = /^(.+:flight\/[\w-]+:)(\d+)$/.exec(flat[i + 1] ?? '') ?? [];
       if (before === undefined) continue;
       await redisCommand(world, 'HSET', challenge, flat[i] ?? '', `${before}${Number(time) - 60_000}`);
     }

@@ -110,6 +110,18 @@ export class Run {
     this.child.kill(name);
   }
 
+  /** Its output fills the pipe from now on. */
+  stopReading(): void {
+    this.child.stdout.pause();
+  }
+  readOn(): void {
+    this.child.stdout.resume();
+  }
+  /** Nobody will ever read what it writes. */
+  closeOutput(): void {
+    this.child.stdout.destroy();
+  }
+
   async kill(): Promise<void> {
     this.child.kill('SIGKILL');
     await this.ended;

@@ -15,6 +15,8 @@ const STEPS = {
   finish: ['otp'],
   'take-attempt': ['otp', 'otp'],
   consume: ['otp', 'otp'],
+  release: ['otp'],
+  settle: ['otp'],
   'end-devices': ['otp', 'otp'],
   admission: ['throttling', 'ledger', 'guard'],
   open: ['sessions'],

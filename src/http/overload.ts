@@ -1,0 +1,134 @@
+import type { Server } from 'node:http';
+import type { Socket } from 'node:net';
+import underPressure from '@fastify/under-pressure';
+import type { NestFastifyApplication } from '@nestjs/platform-fastify';
+import type { FastifyRequest } from 'fastify';
+import { ApiError } from '../errors/api-error';
+import { pathOf } from '../errors/routes';
+import type { Metrics } from '../metrics/metrics';
+
+/**
+ * How much a process takes on at once. A busy one has some dozens of requests in flight; a thousand hold some ten
+ * megabytes, and with them every call of upstream and every command to Redis is bounded.
+ */
+export const BOUNDS = {
+  inFlight: 1_000,
+  connections: 10_000,
+  /** Unanswered requests of one connection. Clients that do not pipeline have one. */
+  onOneConnection: 32,
+  /** From a request's head to the end of its answer: a send takes 100 s at most, by two providers; what remains is for reading. */
+  answerWithinMs: 120_000,
+};
+
+/**
+ * The event loop's mean delay. It is near 0 on a good day, and 100 ms on a bad one: above a second all answers have become
+ * worthless. The mean over two seconds of short turns is not moved by one long stall (a paused machine, a collection of
+ * garbage), only by a loop that takes a second for every turn.
+ */
+const EVENT_LOOP = { maxEventLoopDelay: 1_000, sampleInterval: 2_000 };
+
+/** A request from its head until it is answered and its answer has left, or has nowhere to go. */
+interface Flight {
+  readonly answered: () => void;
+  readonly gone: () => void;
+}
+
+/**
+ * Refuses what would be too much by 503 `overloaded`, before a body is read; cuts off who never reads an answer. Probes and
+ * metrics are never refused: a busy process that was taken for a dead one would leave its load to the others.
+ */
+export async function shedLoad(
+  app: NestFastifyApplication,
+  metrics: Metrics,
+  bounds: typeof BOUNDS = BOUNDS,
+): Promise<void> {
+  const fastify = app.getHttpAdapter().getInstance();
+  const refused = (limit: string, retryAfterSeconds: number): ApiError => {
+    metrics.limitsHit.inc({ limit });
+    return new ApiError('overloaded', { retryAfterSeconds });
+  };
+
+  await app.register(underPressure, {
+    ...EVENT_LOOP,
+    pressureHandler: (request) =>
+      isProbe(request) ? undefined : Promise.reject(refused('event_loop', EVENT_LOOP.sampleInterval / 1_000)),
+  });
+
+  let inFlight = 0;
+  const flights = new WeakMap<FastifyRequest, Flight>();
+  /** What is unanswered on each connection. */
+  const connections = new WeakMap<Socket, Set<Flight>>();
+  const onConnection = (socket: Socket): Set<Flight> => {
+    const known = connections.get(socket);
+    if (known) return known;
+    const open = new Set<Flight>();
+    connections.set(socket, open);
+    // Answers that wait behind another are never closed themselves.
+    socket.once('close', () => {
+      for (const flight of open) flight.gone();
+    });
+    return open;
+  };
+  const start = (socket: Socket, open: Set<Flight>, weight: 0 | 1): Flight => {
+    // Who reads nothing, or a byte a minute, would hold the answer and the connection for ever.
+    const deadline = setTimeout(() => socket.destroy(), bounds.answerWithinMs).unref();
+    metrics.inFlight.set((inFlight += weight));
+    let [answered, gone] = [false, false];
+    // Both: what a client that hung up has started goes on, calls upstream and holds memory.
+    const land = (): void => {
+      if (answered && gone) metrics.inFlight.set((inFlight -= weight));
+    };
+    const flight: Flight = {
+      answered: () => {
+        if (answered) return;
+        answered = true;
+        land();
+      },
+      gone: () => {
+        if (gone) return;
+        gone = true;
+        clearTimeout(deadline);
+        open.delete(flight);
+        land();
+      },
+    };
+    open.add(flight);
+    return flight;
+  };
+
+  fastify.addHook('onRequest', (request, reply, done) => {
+    const { socket } = request.raw;
+    const open = onConnection(socket);
+    // Thousands of requests fit into what is read of a connection at once. RFC 9112 section 9.3.2: who pipelines must
+    // bear that the connection is closed before all are answered. What is left of the read gets no answer either.
+    if (open.size >= bounds.onOneConnection || socket.destroyed) {
+      if (!socket.destroyed) metrics.limitsHit.inc({ limit: 'pipelined' });
+      socket.destroy();
+      void reply.hijack();
+      return;
+    }
+    const weight = isProbe(request) ? 0 : 1;
+    if (inFlight + weight > bounds.inFlight) {
+      done(refused('in_flight', 1));
+    } else {
+      const flight = start(socket, open, weight);
+      flights.set(request, flight);
+      reply.raw.once('close', flight.gone);
+      done();
+    }
+  });
+  fastify.addHook('onSend', (request, _reply, _body, done) => {
+    flights.get(request)?.answered();
+    done();
+  });
+
+  const server: Server = app.getHttpServer();
+  server.maxConnections = bounds.connections;
+  server.on('drop', () => {
+    metrics.limitsHit.inc({ limit: 'connections' });
+  });
+}
+
+function isProbe(request: FastifyRequest): boolean {
+  return /^\/(health\/|metrics$)/.test(pathOf(request));
+}

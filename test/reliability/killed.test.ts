@@ -1,0 +1,254 @@
+import { rmSync } from 'node:fs';
+import { ADMIN_TOKENS, as, bill, signingKeys, told, under } from '../support/crowd';
+import { Build, type Run } from '../support/processes';
+import { RedisProxy, type Step } from '../support/redis-proxy';
+import {
+  API_KEY,
+  call,
+  freshNumber,
+  SECRET,
+  sendOtp,
+  startWorld,
+  SUBJECT_SECRET,
+  textedCode,
+  until,
+  verifyOtp,
+  type Answer,
+  type Variables,
+  type World,
+} from '../support/world';
+
+// A process is killed while a step of it is held: not the connection is cut, which it could mend, it is gone. Its caller
+// asks another instance under the same Idempotency-Key.
+
+const DEADLINE_MS = 2_000;
+/** The place of a key lasts for the deadline, and five seconds. */
+const LONGEST_WAIT_SECONDS = DEADLINE_MS / 1_000 + 5;
+
+/** `hold`: the step did not run; `late`: it ran, and its answer was under way; upstream: before or after its effect. */
+type Moment = `${'hold' | 'late'} ${Step}` | `upstream ${'before' | 'after'}`;
+
+const JWT_KEYS_DIR = signingKeys();
+let build: Build;
+beforeAll(() => {
+  build = Build.make();
+}, 180_000);
+afterAll(async () => {
+  await build.remove();
+  rmSync(JWT_KEYS_DIR, { recursive: true });
+});
+
+describe.each(['caller', 'provider'] as const)('under the %s contract', (contract) => {
+  let world: World;
+  const shared: Variables = {
+    ADMIN_TOKENS,
+    JWT_KEYS_DIR,
+    STARTMESSAGING_CONTRACT: contract,
+    UPSTREAM_TIMEOUT_MS: String(DEADLINE_MS),
+    UPSTREAM_DEADLINE_MS: String(DEADLINE_MS),
+    // Two SMS to a number, whatever dies in between.
+    LIMIT_PHONE: '2/3600',
+  };
+
+  interface Killed {
+    phoneNumber: string;
+    requestId: string;
+    code: string;
+    /** What the next instance says at once. */
+    soon: Answer;
+  }
+  const sends = new Map<Moment, Killed>();
+  const looks = new Map<Moment, Killed>();
+
+  const messagesTo = (phoneNumber: string): number =>
+    world.upstream.messages.filter((message) => message.phoneNumber === phoneNumber).length;
+  const sendAgain = ({ phoneNumber }: Killed): Promise<Answer> => sendOtp(world.url, phoneNumber, under('k'));
+  const verifyAgain = ({ requestId, code }: Killed): Promise<Answer> =>
+    verifyOtp(world.url, requestId, code, under('v'));
+
+  /** Asks as a client does that is told to wait. */
+  async function insist(ask: () => Promise<Answer>): Promise<Answer> {
+    let answer = await ask();
+    await until(async () => {
+      if (answer.status === 409) answer = await ask();
+      return answer.status !== 409;
+    }, LONGEST_WAIT_SECONDS * 1_000);
+    return answer;
+  }
+
+  interface Victim {
+    proxy: RedisProxy;
+    service: Run;
+    url: string;
+  }
+  async function victim(): Promise<Victim> {
+    const proxy = await RedisProxy.before(world.redis);
+    const served = await build.serve({
+      NODE_ENV: 'test',
+      HOST: '127.0.0.1',
+      PORT: '0',
+      SECRET,
+      SUBJECT_SECRET,
+      REDIS_URL: proxy.url,
+      STARTMESSAGING_API_KEY: API_KEY,
+      STARTMESSAGING_BASE_URL: world.upstream.url,
+      ...shared,
+    });
+    return { proxy, ...served };
+  }
+  /** Each process dies once; the next one starts meanwhile. */
+  let next: Promise<Victim>;
+
+  /** Kills a process of its own at this moment of a request. */
+  async function killAt(
+    moment: Moment,
+    on: 'send' | 'verify',
+    phoneNumber: string,
+    ask: (url: string) => Promise<Answer>,
+  ): Promise<void> {
+    const { proxy, service, url } = await next;
+    next = victim();
+    const [how, step] = moment.split(' ') as ['hold' | 'late' | 'upstream', string];
+    let reached: () => Promise<void>;
+    if (how === 'upstream') {
+      const before = world.upstream.calls.length;
+      const fault = { kind: 'timeout', when: step as 'before' | 'after' } as const;
+      world.upstream.fault({ on, phoneNumber, fault });
+      reached = () => until(() => world.upstream.calls.length > before);
+    } else {
+      const trap = proxy.trap(step as Step, how);
+      reached = () => trap.caught();
+    }
+    const asked = ask(url).then(told, () => 'no answer');
+    await reached();
+    await service.kill();
+    expect(await asked).toBe('no answer');
+    await proxy.close();
+  }
+
+  const SENDS: [moment: Moment, soon: '200' | '409', sms: { caller: number; provider: number }][] = [
+    ['hold begin', '200', { caller: 1, provider: 1 }],
+    ['late begin', '409', { caller: 1, provider: 1 }],
+    ['hold admission', '409', { caller: 1, provider: 1 }],
+    ['late admission', '409', { caller: 1, provider: 1 }],
+    ['upstream before', '409', { caller: 1, provider: 1 }],
+    // `caller` cannot ask what became of the first: the same code again, counted and charged again.
+    ['upstream after', '409', { caller: 2, provider: 1 }],
+    ['hold finish', '409', { caller: 2, provider: 1 }],
+    ['late finish', '200', { caller: 1, provider: 1 }],
+  ];
+  // What is left of three attempts in the end: a step that ran took one, and so did the look that was repeated.
+  const LOOKS: [
+    moment: Moment,
+    soon: '200' | '409',
+    end: { caller: string; provider: string },
+    left: number,
+  ][] = [
+    ['hold take-attempt', '200', { caller: '200', provider: '200' }, 2],
+    ['late take-attempt', '409', { caller: '200', provider: '200' }, 1],
+    ['upstream before', '409', { caller: 'none', provider: '200' }, 1],
+    // Upstream has used its code up, and nobody heard that it was right.
+    ['upstream after', '409', { caller: 'none', provider: 'gone' }, 1],
+    ['hold consume', '409', { caller: '200', provider: 'gone' }, 1],
+    ['late consume', '200', { caller: '200', provider: '200' }, 2],
+    ['hold open', '200', { caller: '200', provider: '200' }, 2],
+    ['late open', '200', { caller: '200', provider: '200' }, 2],
+  ];
+  const looksHere = LOOKS.filter(([, , end]) => end[contract] !== 'none');
+
+  // All die one after the other first, so that their places run out while others are asked.
+  beforeAll(async () => {
+    world = await startWorld({ variables: shared });
+    next = victim();
+    for (const [moment] of SENDS) {
+      const phoneNumber = freshNumber();
+      await killAt(moment, 'send', phoneNumber, (url) => sendOtp(url, phoneNumber, under('k')));
+      const soon = await sendOtp(world.url, phoneNumber, under('k'));
+      sends.set(moment, { phoneNumber, requestId: '', code: '', soon });
+    }
+    for (const [moment] of looksHere) {
+      const phoneNumber = freshNumber();
+      const { body } = await sendOtp(world.url, phoneNumber);
+      const one = { requestId: body.requestId as string, code: textedCode(world.upstream, phoneNumber) };
+      await killAt(moment, 'verify', phoneNumber, (url) =>
+        verifyOtp(url, one.requestId, one.code, under('v')),
+      );
+      const soon = await verifyOtp(world.url, one.requestId, one.code, under('v'));
+      looks.set(moment, { phoneNumber, ...one, soon });
+    }
+  }, 240_000);
+  afterAll(async () => {
+    const { proxy, service } = await next;
+    await service.kill();
+    await proxy.close();
+    await world.close();
+  });
+
+  function expectWait({ headers }: Answer): void {
+    const wait = Number(headers.get('retry-after'));
+    expect(wait).toBeGreaterThanOrEqual(1);
+    expect(wait).toBeLessThanOrEqual(LONGEST_WAIT_SECONDS);
+  }
+
+  it.each(SENDS)('a send that died at "%s" ends well by its repeat', async (moment, soon, sms) => {
+    const killed = sends.get(moment)!;
+    const { phoneNumber } = killed;
+    expect(String(killed.soon.status)).toBe(soon);
+    if (soon === '409') expectWait(killed.soon);
+
+    const again = await insist(() => sendAgain(killed));
+    expect(again.status).toBe(200);
+    expect((await sendAgain(killed)).body).toEqual(again.body);
+    expect(messagesTo(phoneNumber)).toBe(sms[contract]);
+    const calls = world.upstream.calls
+      .map(({ body }) => body as { phoneNumber?: string; idempotencyKey?: string })
+      .filter((body) => body.phoneNumber === phoneNumber);
+    // However often upstream was told of it: to upstream it is one send, and one code.
+    expect(new Set(calls.map(({ idempotencyKey }) => idempotencyKey)).size).toBe(1);
+    const codes = world.upstream.messages.filter((message) => message.phoneNumber === phoneNumber);
+    expect(new Set(codes.map(({ code }) => code)).size).toBe(1);
+    const verified = await verifyOtp(world.url, again.body.requestId, codes[0]?.code);
+    expect(verified.status).toBe(200);
+
+    // What died was counted: no number gets more than its limit by it.
+    const more: Answer[] = [];
+    for (let i = 0; i < 3; i++) more.push(await sendOtp(world.url, phoneNumber));
+    expect(more.filter(({ status }) => status === 429).length).toBeGreaterThanOrEqual(2);
+    expect(messagesTo(phoneNumber)).toBeLessThanOrEqual(2);
+  });
+
+  it.each(looksHere)(
+    'a verification that died at "%s" ends well by its repeat',
+    async (moment, soon, end, left) => {
+      const killed = looks.get(moment)!;
+      expect(String(killed.soon.status)).toBe(soon);
+      if (soon === '409') expectWait(killed.soon);
+
+      const again = await insist(() => verifyAgain(killed));
+      const status = await call('GET', `${world.url}/auth/otp/${killed.requestId}`);
+      expect(status.body.attemptsLeft).toBe(left);
+      let session = again;
+      if (end[contract] === 'gone') {
+        expect([400, 410]).toContain(again.status);
+        // The person asks for another code, and is in.
+        const sent = await sendOtp(world.url, killed.phoneNumber);
+        const code = textedCode(world.upstream, killed.phoneNumber);
+        session = await verifyOtp(world.url, sent.body.requestId, code);
+      } else {
+        const repeated = await verifyAgain(killed);
+        expect([repeated.status, repeated.body.refreshToken]).toEqual([200, again.body.refreshToken]);
+      }
+      expect(session.status).toBe(200);
+      const listed = await call('GET', `${world.url}/auth/sessions`, undefined, as(session.body.accessToken));
+      expect(listed.body.sessions).toHaveLength(1);
+      // The code works for nobody else.
+      const other = await verifyOtp(world.url, killed.requestId, killed.code, under('w'));
+      expect(other.status).toBe(410);
+    },
+  );
+
+  it('upstream accepted no more than was admitted and is on the bill', async () => {
+    const { sent } = await bill(world);
+    expect(world.upstream.messages.length).toBeLessThanOrEqual(sent);
+  });
+});

@@ -1,0 +1,130 @@
+import { rmSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { startEmulator, type Emulator } from '../../src/emulator/emulator';
+import { Balancer } from '../support/balancer';
+import { as, signingKeys } from '../support/crowd';
+import { KeptClient, type Said } from '../support/kept-client';
+import { Build, type Run } from '../support/processes';
+import { startRedis, type RedisServer } from '../support/redis-server';
+import { figures, full } from '../support/scale';
+import {
+  API_KEY,
+  freshNumber,
+  SECRET,
+  SUBJECT_SECRET,
+  textedCode,
+  until,
+  wrongCode,
+  type Variables,
+} from '../support/world';
+
+const REQUESTS = full ? 20_000 : 1_500;
+const CLIENTS = full ? 24 : 8;
+/** Each of the three replicas ends so often at least. */
+const ROUNDS = full ? 3 : 1;
+/** Shorter than SHUTDOWN_DELAY_SECONDS: who says nothing for longer has an idle connection closed, and may race that. */
+const LONGEST_PAUSE_MS = full ? 60 : 150;
+
+const JWT_KEYS_DIR = signingKeys();
+let build: Build;
+let redis: RedisServer;
+let upstream: Emulator;
+let balancer: Balancer;
+
+beforeAll(async () => {
+  build = Build.make();
+  [redis, upstream, balancer] = await Promise.all([startRedis(), startEmulator(), Balancer.start()]);
+  upstream.settings.balance = 1_000_000;
+}, 180_000);
+afterAll(async () => {
+  await balancer.close();
+  await Promise.all([upstream.close(), redis.stop()]);
+  await build.remove();
+  rmSync(JWT_KEYS_DIR, { recursive: true });
+});
+
+const settings = (): Variables => ({
+  NODE_ENV: 'test',
+  HOST: '127.0.0.1',
+  PORT: '0',
+  SECRET,
+  SUBJECT_SECRET,
+  JWT_KEYS_DIR,
+  REDIS_URL: redis.url,
+  STARTMESSAGING_API_KEY: API_KEY,
+  STARTMESSAGING_BASE_URL: upstream.url,
+  SHUTDOWN_DELAY_SECONDS: '2',
+  LIMIT_PHONE: '1000/60',
+  LIMIT_IP: '1000000/60',
+  LIMIT_VERIFY_IP: '1000000/60',
+  LIMIT_GLOBAL: '1000000/1',
+  // Many numbers see a wrong code here.
+  GUARD_WRONG_CODES: 'off',
+});
+
+it('replicas that are restarted one after the other under load lose no request', async () => {
+  const replicas: { service: Run; url: string }[] = [];
+  const join = async (): Promise<void> => {
+    const replica = await build.serve(settings());
+    balancer.add(replica.url);
+    replicas.push(replica);
+  };
+  for (let i = 0; i < 3; i++) await join();
+  await until(() => balancer.ready === 3);
+
+  let [requests, restarts] = [0, 0];
+  const course = { done: false };
+  const failures: string[] = [];
+  /** Counts a request, and what it should not have said. */
+  const expectStatus = async (
+    what: string,
+    status: number,
+    asked: Promise<Said>,
+  ): Promise<Said | undefined> => {
+    requests += 1;
+    const said = await asked.catch((error: unknown) => String((error as { code?: unknown }).code ?? error));
+    await sleep(Math.random() * LONGEST_PAUSE_MS);
+    if (typeof said === 'object' && said.status === status) return said;
+    failures.push(`${what}: ${typeof said === 'string' ? said : JSON.stringify(said)}`);
+    return undefined;
+  };
+
+  const live = async (): Promise<void> => {
+    const client = new KeptClient(balancer.url);
+    while (!course.done) {
+      const phoneNumber = freshNumber();
+      const sent = await expectStatus('send', 200, client.call('POST', '/auth/send-otp', { phoneNumber }));
+      if (!sent) continue;
+      const { requestId } = sent.body as { requestId: string };
+      const code = textedCode(upstream, phoneNumber);
+      const wrong = { requestId, otpCode: wrongCode(code) };
+      await expectStatus('wrong code', 400, client.call('POST', '/auth/verify-otp', wrong));
+      const right = { requestId, otpCode: code };
+      let session = await expectStatus('verify', 200, client.call('POST', '/auth/verify-otp', right));
+      for (let i = 0; i < 4 && session; i++) {
+        const { accessToken, refreshToken } = session.body as { accessToken: string; refreshToken: string };
+        for (let j = 0; j < 2; j++)
+          await expectStatus('me', 200, client.call('GET', '/auth/me', undefined, as(accessToken)));
+        session = await expectStatus('refresh', 200, client.call('POST', '/auth/refresh', { refreshToken }));
+      }
+    }
+    client.close();
+  };
+
+  const lives = Promise.all(Array.from({ length: CLIENTS }, live));
+  while (restarts < 3 * ROUNDS || requests < REQUESTS) {
+    const leaving = replicas.shift();
+    if (leaving === undefined) throw new Error('Nobody is there');
+    leaving.service.signal('SIGTERM');
+    expect(await leaving.service.ended).toEqual({ code: 0, signal: null });
+    balancer.remove(leaving.url);
+    await join();
+    await until(() => balancer.ready === 3);
+    restarts += 1;
+  }
+  course.done = true;
+  await lives;
+  figures(`rolling restart: requests ${requests}, failed ${failures.length} (restarts ${restarts})`);
+  expect(failures.slice(0, 20)).toEqual([]);
+  expect(requests).toBeGreaterThanOrEqual(REQUESTS);
+}, 1_200_000);
