@@ -47,6 +47,8 @@ export class ReplicaLine {
   }
 
   close(): void {
+    // Called by everyone who is late, and when the connection has closed: ioredis would keep a timer and a listener each time.
+    if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#idle);
     this.onClose();

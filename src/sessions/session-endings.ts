@@ -42,20 +42,21 @@ export class SessionEndings {
 
   /**
    * Whether a failover from here on cannot bring these sessions back: a replica knows of their end, or there is none. Asked
-   * also where a repeat found nothing left to end, for what was ended before it.
+   * also where a repeat found nothing left to end, for what was ended before it. The same of `more` steps.
    */
-  async areGone(subject: string, ids: readonly string[]): Promise<boolean> {
+  async areGone(subject: string, ids: readonly string[], ...more: Step[]): Promise<boolean> {
     const gone = await this.store.replicated(
       this.ending(subject, 'these', ids),
       this.revocations.publication(ids),
+      ...more,
     );
     if (!gone) this.metrics.unconfirmedRevocations.inc();
     return gone;
   }
 
   /** As {@link areGone}. They have ended, but who is told so must be able to rely on it: throws `store_unavailable`. */
-  async confirm(subject: string, ids: readonly string[]): Promise<void> {
-    if (await this.areGone(subject, ids)) return;
+  async confirm(subject: string, ids: readonly string[], ...more: Step[]): Promise<void> {
+    if (await this.areGone(subject, ids, ...more)) return;
     throw new ApiError('store_unavailable', { retryAfterSeconds: RETRY_AFTER_SECONDS });
   }
 

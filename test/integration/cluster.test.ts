@@ -1,5 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startEmulator, type Emulator } from '../../src/emulator/emulator';
+import { Logger } from '../../src/logging/logger';
+import { redisClient } from '../../src/redis/connection';
+import { Store } from '../../src/redis/store';
 import { as, signingKeys } from '../support/crowd';
 import { claims, People, TOLD_WITHIN_MS } from '../support/invariants';
 import { RedisCluster } from '../support/redis-cluster';
@@ -95,6 +98,36 @@ it('nobody notices that slots move, with their keys and back', async () => {
   expect((await me(body.accessToken)).status).toBe(200);
   await people.through(10);
   expect(await people.stop()).toEqual([]);
+});
+
+it('every command of many is answered while their slots are at two nodes, and those of others as well', async () => {
+  const store = new Store(redisClient(cluster.url), new Logger('silent', { write: () => undefined }));
+  store.connect();
+  await until(() => store.reached && store.available);
+  const count = (key: string): Promise<number> => store.command('count', (client) => client.incr(key));
+  const moving = '{moving}';
+  await count(`${moving}:there`);
+  const [first, second] = (await cluster.shards()).map(({ primary }) => primary) as [
+    RedisServer,
+    RedisServer,
+  ];
+  const to = (await cluster.shardOf(moving)).primary === first ? second : first;
+  await cluster.moveSlot(await cluster.slotOf(moving), to, async () => {
+    for (let times = 0; times < 5; times++) {
+      const asked = Array.from({ length: 60 }, (_, i) =>
+        // Some are where the slot comes from, some where it goes to, some elsewhere.
+        count([`${moving}:there`, `${moving}:new-${i}`, `elsewhere-${i}`][i % 3] ?? ''),
+      );
+      const told = await Promise.allSettled(asked);
+      expect(told.filter(({ status }) => status === 'rejected')).toEqual([]);
+    }
+  });
+  expect(await count(`${moving}:there`)).toBe(102);
+  expect(await count(`${moving}:new-1`)).toBe(6);
+  expect(await count('elsewhere-2')).toBe(6);
+  for (const { key, node } of await cluster.keys())
+    if (/moving|elsewhere/.test(key)) await cluster.command(node, 'DEL', key);
+  store.close();
 });
 
 it('a planned failover of every shard loses nothing', async () => {

@@ -1,5 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { startEmulator, type Emulator } from '../../src/emulator/emulator';
+import { block, WITH_ADMIN } from '../support/admin';
 import { as } from '../support/crowd';
 import { claims } from '../support/invariants';
 import { type RedisServer, startRedis } from '../support/redis-server';
@@ -28,6 +30,8 @@ interface Pair {
   stop: () => Promise<void>;
 }
 
+const ORIGIN = 'https://app.example';
+
 let upstream: Emulator;
 beforeAll(async () => {
   upstream = await startEmulator();
@@ -46,6 +50,9 @@ async function startPair(): Promise<Pair> {
     REDIS_URL: `redis://127.0.0.1:${name.port}`,
     STARTMESSAGING_BASE_URL: upstream.url,
     STARTMESSAGING_CONTRACT: 'caller',
+    CORS_ORIGINS: ORIGIN,
+    REFRESH_GRACE_SECONDS: '1',
+    ...WITH_ADMIN,
   });
   return {
     primary,
@@ -54,7 +61,10 @@ async function startPair(): Promise<Pair> {
     name,
     instance,
     failOver: async () => {
-      // First: what was under way between the two is lost with the primary.
+      // Before the wire is cut: a primary that sees its replica go has nobody left to wait for.
+      primary.pause();
+      await sleep(50);
+      // What was under way between the two is lost with the primary.
       wire.dropping = true;
       wire.cut();
       await primary.kill();
@@ -125,6 +135,130 @@ describe('who was told that a session has ended can rely on it', () => {
   });
 });
 
+describe('while the replica is silent', () => {
+  let pair: Pair;
+  let url: string;
+  beforeEach(async () => {
+    pair = await startPair();
+    url = pair.instance.url;
+  });
+  afterEach(() => pair.stop());
+
+  async function silence(): Promise<void> {
+    await until(async () => (await command(pair.primary, 'WAIT', '1', '100')) === 1);
+    pair.wire.dropping = true;
+  }
+
+  function expectUnsure({ status, body, headers }: Answer): void {
+    expect([status, body.code ?? body.error]).toEqual([
+      503,
+      body.error === undefined ? 'store_unavailable' : 'temporarily_unavailable',
+    ]);
+    expect(headers.get('retry-after')).toMatch(/^[1-9]\d*$/);
+  }
+
+  it('every way to end a session ends it, and says that it is not sure yet', async () => {
+    const ways: ((tokens: { accessToken: string; refreshToken: string }) => Promise<Answer>)[] = [
+      ({ refreshToken }) => logout(url, refreshToken),
+      ({ accessToken }) => call('POST', `${url}/auth/logout`, {}, as(accessToken)),
+      ({ accessToken }) => call('DELETE', `${url}/auth/sessions`, undefined, as(accessToken)),
+      ({ accessToken }) =>
+        call('DELETE', `${url}/auth/sessions/${claims(accessToken).sid}`, undefined, as(accessToken)),
+      ({ refreshToken }) =>
+        call('POST', `${url}/oauth/revoke`, `token=${refreshToken}`, {
+          'content-type': 'application/x-www-form-urlencoded',
+        }),
+    ];
+    const people = [];
+    for (const way of ways) people.push({ way, tokens: (await logIn(url)).body });
+    await silence();
+    for (const { way, tokens } of people) {
+      expectUnsure(await way(tokens));
+      expect((await me(url, tokens.accessToken)).body.code).toBe('session_revoked');
+    }
+    expect(pair.instance.logs.join('')).toContain('No replica is known to have what was written');
+  });
+
+  it('each wire that many were too late on is left once', async () => {
+    const people = await Promise.all(Array.from({ length: 20 }, () => logIn(url)));
+    await silence();
+    const left = jest.spyOn(Redis.prototype, 'disconnect');
+    try {
+      const out = await Promise.all(people.map(({ body }) => logout(url, body.refreshToken)));
+      out.forEach(expectUnsure);
+      await until(() => left.mock.contexts.length > 0);
+      expect(left.mock.contexts.length).toBe(new Set(left.mock.contexts).size);
+    } finally {
+      left.mockRestore();
+    }
+  });
+
+  it('the cookie stays until it is sure', async () => {
+    const number = freshNumber();
+    const { body: sent } = await sendOtp(url, number);
+    const from = { origin: ORIGIN };
+    const body = {
+      requestId: sent.requestId,
+      otpCode: textedCode(upstream, number),
+      tokenDelivery: 'cookie',
+    };
+    const verified = await call('POST', `${url}/auth/verify-otp`, body, from);
+    const [cookie = ''] = verified.headers.getSetCookie()[0]?.split(';') ?? [];
+    expect(cookie).not.toBe('');
+    await silence();
+    const out = (): Promise<Answer> => call('POST', `${url}/auth/logout`, {}, { ...from, cookie });
+    const unsure = await out();
+    expectUnsure(unsure);
+    expect(unsure.headers.getSetCookie()).toEqual([]);
+    // A replica that has gone is none to wait for.
+    pair.wire.cut();
+    await until(async () => (await out()).status === 204);
+    expect((await out()).headers.getSetCookie()).toHaveLength(1);
+  });
+
+  it('a refresh token that is used again is refused all the same', async () => {
+    const { body } = await logIn(url);
+    const first = await refresh(url, body.refreshToken);
+    await refresh(url, first.body.refreshToken);
+    await silence();
+    const reuse = await refresh(url, body.refreshToken);
+    expect([reuse.status, reuse.body.code]).toEqual([401, 'refresh_token_reused']);
+    expect((await me(url, first.body.accessToken)).body.code).toBe('session_revoked');
+  });
+
+  it('a number that is blocked is blocked, and the operator is told to repeat it', async () => {
+    const number = freshNumber();
+    const { body } = await logIn(url, number);
+    await silence();
+    expectUnsure(await block(url, number));
+    expect((await me(url, body.accessToken)).body.code).toBe('session_revoked');
+    pair.wire.cut();
+    await until(async () => (await block(url, number)).status === 204);
+  });
+
+  it('a block is known to the primary that said yes to it, also where that is a new one', async () => {
+    const number = freshNumber();
+    const { body } = await logIn(url, number);
+    await silence();
+    await command(pair.replica, 'REPLICAOF', 'NO', 'ONE');
+    // New connections only: that by which the steps came still leads to the primary of yesterday.
+    pair.name.target = pair.replica.port;
+    expect((await block(url, number)).status).toBe(204);
+    const key = `otp-login:{${claims(body.accessToken).sub}}:blocked`;
+    expect(await command(pair.replica, 'GET', key)).toBe('1');
+  });
+
+  it('who logs in, refreshes and asks does not wait for it', async () => {
+    await silence();
+    const { status, body } = await logIn(url);
+    expect(status).toBe(200);
+    expect((await refresh(url, body.refreshToken)).status).toBe(200);
+    const stats = String(await command(pair.primary, 'INFO', 'commandstats'));
+    // One call: that of silence().
+    expect(stats).toMatch(/cmdstat_wait:calls=1,/);
+  });
+});
+
 describe('what is lost with a primary', () => {
   let pair: Pair;
   beforeEach(async () => {
@@ -168,4 +302,52 @@ describe('what is lost with a primary', () => {
     const { body } = await call('GET', `${url}/auth/sessions`, undefined, as(first.body.accessToken));
     expect(body.sessions).toHaveLength(1);
   });
+});
+
+describe('a Redis alone', () => {
+  let redis: RedisServer;
+  let instance: Instance;
+  beforeEach(async () => {
+    redis = await startRedis();
+    instance = await startInstance({
+      REDIS_URL: redis.url,
+      STARTMESSAGING_BASE_URL: upstream.url,
+      STARTMESSAGING_CONTRACT: 'caller',
+      REFRESH_GRACE_SECONDS: '1',
+    });
+  });
+  afterEach(async () => {
+    await instance.close();
+    await redis.stop();
+  });
+
+  it('has no replica to wait for, and nobody waits', async () => {
+    const { url } = instance;
+    const { body } = await logIn(url);
+    expect((await logout(url, body.refreshToken)).status).toBe(204);
+    expect((await me(url, body.accessToken)).body.code).toBe('session_revoked');
+    const stats = String(await command(redis, 'INFO', 'commandstats'));
+    // It was asked whether there is one.
+    expect(stats).toContain('cmdstat_role');
+    expect(stats).not.toContain('cmdstat_wait');
+  });
+});
+
+it('a primary that was demoted is left for the one that its name leads to', async () => {
+  const pair = await startPair();
+  const { url } = pair.instance;
+  try {
+    const { body } = await logIn(url);
+    await until(async () => (await command(pair.primary, 'WAIT', '1', '100')) === 1);
+    await command(pair.replica, 'REPLICAOF', 'NO', 'ONE');
+    await command(pair.primary, 'REPLICAOF', '127.0.0.1', String(pair.replica.port));
+    const refused = await sendOtp(url, freshNumber());
+    expect([refused.status, refused.body.code]).toEqual([503, 'store_unavailable']);
+    // The connections of before stay open, as behind a name in DNS.
+    pair.name.target = pair.replica.port;
+    await until(async () => (await sendOtp(url, freshNumber())).status === 200);
+    expect((await me(url, body.accessToken)).status).toBe(200);
+  } finally {
+    await pair.stop();
+  }
 });

@@ -24,14 +24,28 @@ async function wired(kind: 'standalone' | 'sentinel' | 'cluster'): Promise<Wired
   const args =
     kind === 'cluster' ? ['--cluster-enabled', 'yes', '--cluster-require-full-coverage', 'no'] : [];
   const redis: RedisServer = await startRedis({ args });
+  // A cluster of which one half is well: there ioredis has somewhere to go, and its reasons to try again.
+  const well: RedisServer | undefined = kind === 'cluster' ? await startRedis({ args }) : undefined;
   const link = await TcpLink.to(redis);
   const raw = new Redis(redis.url, { disconnectTimeout: 50 });
   const sentinel = await StaleSentinel.naming(link);
   if (kind === 'cluster') {
     await raw.call('CONFIG', 'SET', 'cluster-announce-ip', '127.0.0.1');
     await raw.call('CONFIG', 'SET', 'cluster-announce-port', String(link.port));
-    await raw.call('CLUSTER', 'ADDSLOTSRANGE', '0', '16383');
-    await until(async () => String(await raw.call('CLUSTER', 'INFO')).includes('cluster_state:ok'));
+    // The key that is counted lies here.
+    await raw.call('CLUSTER', 'ADDSLOTSRANGE', '8192', '16383');
+    const other = new Redis(well?.url ?? '', { disconnectTimeout: 50 });
+    await other.call('CLUSTER', 'SET-CONFIG-EPOCH', '2');
+    await other.call('CLUSTER', 'ADDSLOTSRANGE', '0', '8191');
+    await other.call('CLUSTER', 'MEET', '127.0.0.1', String(redis.port), String(redis.port + 10_000));
+    for (const one of [raw, other])
+      await until(
+        async () => /state:ok[^]*slots_ok:16384/.test(String(await one.call('CLUSTER', 'INFO'))),
+        20_000,
+      );
+    for (const one of [raw, other])
+      await until(async () => String(await one.call('CLUSTER', 'SLOTS')).includes(String(link.port)));
+    other.disconnect();
   }
   const urls = {
     standalone: `redis://127.0.0.1:${link.port}`,
@@ -49,7 +63,7 @@ async function wired(kind: 'standalone' | 'sentinel' | 'cluster'): Promise<Wired
       store.close();
       raw.disconnect();
       await Promise.all([link.close(), sentinel.close()]);
-      await redis.stop();
+      await Promise.all([redis.stop(), well?.stop()]);
     },
   };
 }
@@ -115,5 +129,30 @@ describe.each(['standalone', 'sentinel', 'cluster'] as const)('a Redis behind a 
     await expectRefused(count(store));
     link.delayMs = 0;
     await until(() => count(store).then((n) => n >= 3), BACK_WITHIN_MS);
+  });
+});
+
+describe.each(['standalone', 'sentinel'] as const)('a primary that was demoted, %s', (kind) => {
+  let redis: Wired;
+  beforeEach(async () => {
+    redis = await wired(kind);
+  });
+  afterEach(() => redis.stop());
+
+  it('refuses each step (READONLY), and is asked again by a new connection until another is found', async () => {
+    const { store, link, raw } = redis;
+    const other = await startRedis();
+    try {
+      expect(await count(store)).toBe(1);
+      await raw.call('REPLICAOF', '127.0.0.1', '1');
+      const { connections } = link;
+      await expectRefused(count(store));
+      await until(() => link.connections > connections, BACK_WITHIN_MS);
+      link.target = other.port;
+      await until(() => count(store).then(() => true), BACK_WITHIN_MS);
+      expect(await raw.get('{a}n')).toBe('1');
+    } finally {
+      await other.stop();
+    }
   });
 });

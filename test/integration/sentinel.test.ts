@@ -26,6 +26,7 @@ let url: string;
 
 beforeAll(async () => {
   [sentinels, upstream] = await Promise.all([RedisSentinels.start({ password: PASSWORD }), startEmulator()]);
+  upstream.settings.balance = 100_000;
   const settings: Variables = {
     REDIS_URL: sentinels.url,
     STARTMESSAGING_BASE_URL: upstream.url,
@@ -40,7 +41,16 @@ afterAll(async () => {
   await Promise.all(instances.map((instance) => instance.close()));
   await Promise.all([sentinels.stop(), upstream.close()]);
 });
-afterEach(() => sentinels.settled());
+afterEach(async () => {
+  await sentinels.settled();
+  // And every instance has found its way: a replica that has just come is not waited for in vain.
+  for (const instance of instances)
+    await until(async () => {
+      const { body } = await logIn(instance.url);
+      const { refreshToken } = body as { refreshToken: string };
+      return (await call('POST', `${instance.url}/auth/logout`, { refreshToken })).status === 204;
+    });
+});
 
 const everybody = (): People =>
   new People(
@@ -50,10 +60,10 @@ const everybody = (): People =>
     { number: freshNumber(), most: 5 },
   );
 
-async function logIn(): Promise<Answer> {
+async function logIn(at = url): Promise<Answer> {
   const number = freshNumber();
-  const { body } = await sendOtp(url, number);
-  return verifyOtp(url, body.requestId, textedCode(upstream, number));
+  const { body } = await sendOtp(at, number);
+  return verifyOtp(at, body.requestId, textedCode(upstream, number));
 }
 
 it('a failover that somebody asked for needs no hand', async () => {
@@ -92,6 +102,46 @@ it('a primary that stands still is left for its replica', async () => {
   }
   await people.through(5);
   expect(await people.stop()).toEqual([]);
+});
+
+it('scripts that the primary has forgotten are no failed call', async () => {
+  const people = everybody();
+  await people.through(5);
+  for (let times = 0; times < 3; times++) {
+    await sentinels.command((await sentinels.primary()).port, 'SCRIPT', 'FLUSH');
+    await people.through(5);
+  }
+  expect(await people.stop()).toEqual([]);
+  expect(people.seen.filter(({ status }) => status === 503)).toEqual([]);
+});
+
+it('while memory is full nothing is spent, people can log out for good, and all is served again when it is not', async () => {
+  const { body } = await logIn();
+  const guessed = freshNumber();
+  const { body: sent } = await sendOtp(url, guessed);
+  const code = textedCode(upstream, guessed);
+  const { port } = await sentinels.primary();
+  await sentinels.command(port, 'CONFIG', 'SET', 'maxmemory-policy', 'noeviction');
+  await sentinels.command(port, 'CONFIG', 'SET', 'maxmemory', '1');
+  try {
+    const before = upstream.calls.length;
+    for (const answer of [await sendOtp(url, freshNumber()), await verifyOtp(url, sent.requestId, code)])
+      expect([answer.status, answer.body.code]).toEqual([503, 'store_unavailable']);
+    expect(upstream.calls).toHaveLength(before);
+    const out = await call('POST', `${url}/auth/logout`, { refreshToken: body.refreshToken as string });
+    expect(out.status).toBe(204);
+  } finally {
+    await sentinels.command(port, 'CONFIG', 'SET', 'maxmemory', '0');
+  }
+  // It was told so because the replica has it.
+  await sentinels.failOver();
+  // The old primary goes on answering until it is told.
+  await sentinels.settled();
+  for (const instance of instances)
+    await until(async () => (await sendOtp(instance.url, freshNumber())).status === 200);
+  const me = await call('GET', `${url}/auth/me`, undefined, as(body.accessToken));
+  expect(me.body.code).toBe('session_revoked');
+  expect((await verifyOtp(url, sent.requestId, code)).status).toBe(200);
 });
 
 it('a session that has ended is a 503 while the replica does not know, and a repeat makes it sure', async () => {

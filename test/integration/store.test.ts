@@ -340,6 +340,18 @@ describe('the store over Redis', () => {
       for (const key of Object.keys(held)) expect(await raw.pttl(key)).toBeGreaterThan(0);
     });
 
+    it('is not sent the script of a step that was given up meanwhile', async () => {
+      const [service, raw] = [await connected(), rawClient()];
+      await raw.ping();
+      redis.pause();
+      await expectUnavailable([askAddress(service)]);
+      redis.resume();
+      await ready(service);
+      await sleep(200);
+      expect(await raw.keys('*')).toEqual([]);
+      expect(await askAddress(service)).toBe(0);
+    });
+
     it('is left for a new connection when it stays silent, queues nothing, and is taken back', async () => {
       const [service, raw] = [await connected(), rawClient()];
       await raw.ping();

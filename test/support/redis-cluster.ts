@@ -1,5 +1,6 @@
 import { Redis } from 'ioredis';
 import { startRedis, type RedisServer } from './redis-server';
+import { TcpLink } from './tcp-link';
 import { until } from './world';
 
 const SLOTS = 16_384;
@@ -29,19 +30,29 @@ export class RedisCluster {
   private constructor(
     readonly nodes: readonly RedisServer[],
     private readonly clients: Map<RedisServer, Redis>,
+    private readonly links: Map<RedisServer, TcpLink>,
   ) {}
 
   get url(): string {
-    return `redis+cluster://${this.nodes.map(({ port }) => `127.0.0.1:${port}`).join(',')}`;
+    return `redis+cluster://${this.nodes.map((node) => `127.0.0.1:${this.portOf(node)}`).join(',')}`;
   }
 
-  static async start({ args = [] }: { args?: readonly string[] } = {}): Promise<RedisCluster> {
+  /** With `linked` each node is known by the address of a wire to it: clients and replicas come that way, not the bus. */
+  static async start({
+    args = [],
+    linked = false,
+  }: { args?: readonly string[]; linked?: boolean } = {}): Promise<RedisCluster> {
     const nodes: RedisServer[] = [];
     const clients = new Map<RedisServer, Redis>();
-    const cluster = new RedisCluster(nodes, clients);
+    const links = new Map<RedisServer, TcpLink>();
+    const cluster = new RedisCluster(nodes, clients, links);
     try {
       for (let i = 0; i < SHARDS * 2; i++) {
-        const node = await startRedis({ args: [...NODE_ARGS, ...args] });
+        const link = linked ? await TcpLink.to({ port: 0 }) : undefined;
+        const announced = link === undefined ? [] : ['--cluster-announce-port', String(link.port)];
+        const node = await startRedis({ args: [...NODE_ARGS, ...announced, ...args] });
+        link?.leadTo(node);
+        if (link !== undefined) links.set(node, link);
         nodes.push(node);
         clients.set(node, clientOf(node));
       }
@@ -83,6 +94,13 @@ export class RedisCluster {
     const client = this.clients.get(node);
     if (client === undefined) throw new Error('This node is none of the cluster');
     return client.call(name, ...args);
+  }
+
+  /** The wire that leads to a node of a cluster that was started with `linked`. */
+  linkTo(node: RedisServer): TcpLink {
+    const link = this.links.get(node);
+    if (link === undefined) throw new Error('This node has no wire of its own');
+    return link;
   }
 
   /** The shards as the living nodes see them. Throws while no node answers. */
@@ -186,7 +204,12 @@ export class RedisCluster {
 
   async stop(): Promise<void> {
     for (const client of this.clients.values()) client.disconnect();
+    await Promise.all([...this.links.values()].map((link) => link.close()));
     await Promise.all(this.nodes.map((node) => node.stop()));
+  }
+
+  private portOf(node: RedisServer): number {
+    return this.links.get(node)?.port ?? node.port;
   }
 
   private async anyCommand(name: string, ...args: string[]): Promise<unknown> {
@@ -198,16 +221,17 @@ export class RedisCluster {
   }
 
   private byPort(port: number): RedisServer {
-    const node = this.nodes.find((one) => one.port === port);
+    const node = this.nodes.find((one) => this.portOf(one) === port);
     if (node === undefined) throw new Error(`No node of the cluster listens on ${port}`);
     return node;
   }
 }
 
 /** Answers or fails within two seconds, and is back by itself after its node was away. */
-export function clientOf({ port }: { port: number }): Redis {
+export function clientOf({ port }: { port: number }, password = ''): Redis {
   const client = new Redis({
     port,
+    password,
     host: '127.0.0.1',
     maxRetriesPerRequest: 1,
     commandTimeout: 2_000,

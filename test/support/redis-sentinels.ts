@@ -7,6 +7,7 @@ import type { Redis } from 'ioredis';
 import { freePort } from './free-port';
 import { clientOf } from './redis-cluster';
 import { startRedis, unref, watch, type RedisServer } from './redis-server';
+import { TcpLink } from './tcp-link';
 import { until } from './world';
 
 const NAME = 'otp';
@@ -23,6 +24,8 @@ export class RedisSentinels {
 
   private constructor(
     readonly nodes: readonly [RedisServer, RedisServer],
+    /** Of each node in this order, where they were asked for. */
+    private readonly links: readonly TcpLink[],
     private readonly password: string,
     private readonly sentinelsAsk: boolean,
   ) {}
@@ -32,16 +35,28 @@ export class RedisSentinels {
     return `redis+sentinel://${userinfo}${this.ports.map((port) => `127.0.0.1:${port}`).join(',')}/${NAME}`;
   }
 
-  /** With a password the nodes ask for it, and the sentinels only if they are told to. */
-  static async start({ password = '', sentinelsAsk = false } = {}): Promise<RedisSentinels> {
-    const args = password === '' ? [] : ['--requirepass', password, '--masterauth', password];
-    const first = await startRedis({ args: [...args, '--repl-diskless-sync-delay', '0'] });
-    const second = await startRedis({
-      args: [...args, '--repl-diskless-sync-delay', '0', '--replicaof', `127.0.0.1 ${first.port}`],
-    });
-    const sentinels = new RedisSentinels([first, second], password, sentinelsAsk);
+  /**
+   * With a password the nodes ask for it, and the sentinels only if they are told to. With `linked` each node is known by
+   * the address of a wire to it: clients, the replica and the sentinels come that way.
+   */
+  static async start({ password = '', sentinelsAsk = false, linked = false } = {}): Promise<RedisSentinels> {
+    const args = ['--repl-diskless-sync-delay', '0'];
+    if (password !== '') args.push('--requirepass', password, '--masterauth', password);
+    const links = linked ? [await TcpLink.to({ port: 0 }), await TcpLink.to({ port: 0 })] : [];
+    const announced = links.map(({ port }) => [
+      ...['--replica-announce-ip', '127.0.0.1'],
+      ...['--replica-announce-port', String(port)],
+    ]);
+    const first = await startRedis({ args: [...args, ...(announced[0] ?? [])] });
+    links[0]?.leadTo(first);
+    const firstPort = links[0]?.port ?? first.port;
+    const second = await startRedis({ args: [...args, ...(announced[1] ?? [])] });
+    links[1]?.leadTo(second);
+    const sentinels = new RedisSentinels([first, second], links, password, sentinelsAsk);
     try {
-      for (let i = 0; i < 3; i++) await sentinels.startSentinel(first.port);
+      // Not by an argument: as a primary that comes back it would obey it.
+      await sentinels.command(second.port, 'REPLICAOF', '127.0.0.1', String(firstPort));
+      for (let i = 0; i < 3; i++) await sentinels.startSentinel(firstPort);
       await sentinels.settled();
       return sentinels;
     } catch (error) {
@@ -78,9 +93,8 @@ export class RedisSentinels {
   async command(port: number, name: string, ...args: string[]): Promise<unknown> {
     let client = this.clients.get(port);
     if (client === undefined) {
-      client = clientOf({ port });
       const asks = this.sentinelsAsk || !this.ports.includes(port);
-      if (this.password !== '' && asks) client.options.password = this.password;
+      client = clientOf({ port }, asks ? this.password : '');
       this.clients.set(port, client);
     }
     return client.call(name, ...args);
@@ -94,9 +108,22 @@ export class RedisSentinels {
       'GET-MASTER-ADDR-BY-NAME',
       NAME,
     )) as [string, string];
-    const node = this.nodes.find((one) => one.port === Number(port));
+    const node = this.nodes.find((one, i) => (this.links[i]?.port ?? one.port) === Number(port));
     if (node === undefined) throw new Error('The sentinels name a node that is none of ours');
     return node;
+  }
+
+  /** The wire that leads to a node of those that were started with `linked`. */
+  linkTo(node: RedisServer): TcpLink {
+    const link = this.links[this.nodes.indexOf(node)];
+    if (link === undefined) throw new Error('This node has no wire of its own');
+    return link;
+  }
+
+  /** How long the sentinels bear with a silent primary from now on. */
+  async bearWith(silentMs: number): Promise<void> {
+    for (const port of this.ports)
+      await this.command(port, 'SENTINEL', 'SET', NAME, 'down-after-milliseconds', String(silentMs));
   }
 
   async replica(): Promise<RedisServer> {
@@ -137,6 +164,7 @@ export class RedisSentinels {
       child.kill('SIGKILL');
       await exit;
     }
+    await Promise.all(this.links.map((link) => link.close()));
     await Promise.all(this.nodes.map((node) => node.stop()));
     rmSync(this.folder, { recursive: true, force: true });
   }

@@ -14,7 +14,10 @@ export class TcpLink {
   private readonly sockets = new Set<Socket>();
   private readonly server: Server;
 
-  private constructor(private target: number) {
+  private constructor(
+    /** Where new connections lead to. */
+    public target: number,
+  ) {
     this.server = createServer((client) => {
       this.connections += 1;
       this.join(client, connect(this.target, '127.0.0.1'));
@@ -49,18 +52,28 @@ export class TcpLink {
   }
 
   private join(client: Socket, server: Socket): void {
+    // TCP loses nothing from the middle: a connection of which something was swallowed is silent for good.
+    let swallowed = false;
     for (const [from, to] of [
       [client, server],
       [server, client],
     ] as const) {
       this.sockets.add(from.setNoDelay());
-      from.on('data', (bytes) => {
-        if (this.dropping || (this.losingAnswers && from === server)) return;
-        const pass = (): void => {
-          if (!this.dropping && !to.destroyed && !from.destroyed) to.write(bytes);
-        };
-        if (this.delayMs === 0) pass();
-        else setTimeout(pass, this.delayMs);
+      const under: Buffer[] = [];
+      const pass = (): void => {
+        const bytes = under.shift();
+        swallowed ||= this.dropping;
+        if (bytes !== undefined && !swallowed && !to.destroyed && !from.destroyed) to.write(bytes);
+      };
+      let due = 0;
+      from.on('data', (bytes: Buffer) => {
+        swallowed ||= this.dropping || (this.losingAnswers && from === server);
+        if (swallowed) return;
+        under.push(bytes);
+        // Nothing overtakes what is under way, also where the wire has become faster meanwhile.
+        due = Math.max(due, Date.now() + this.delayMs);
+        if (under.length === 1 && this.delayMs === 0) pass();
+        else setTimeout(pass, Math.max(0, due - Date.now()));
       });
       from.on('error', () => undefined);
       from.on('close', () => {
