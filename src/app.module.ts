@@ -1,6 +1,8 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import type { DestinationStream } from 'pino';
 import { AdminModule } from './admin/admin.module';
+import { AlertsModule } from './alerts/alerts.module';
+import { AuditModule } from './audit/audit.module';
 import { AuthModule } from './auth/auth.module';
 import type { Environment } from './config/config';
 import { ConfigModule } from './config/config.module';
@@ -23,6 +25,8 @@ export class AppModule {
         LoggingModule.register(logs),
         MetricsModule,
         RedisModule,
+        AuditModule,
+        AlertsModule,
         HealthModule,
         DoctorModule,
         AuthModule,

@@ -8,9 +8,9 @@ import type { PhoneNumber } from '../phone-number/phone-number';
 import { SessionBlocks } from '../sessions/session-blocks';
 import { ClientAddress } from '../throttling/client-address';
 import { Admin, AdminGuard } from './admin.guard';
+import { AdminAudit } from './admin-audit';
 import { AddressAnswer, GuardAnswer, UsageAnswer } from './admin-answers';
 import { BlockBody, blockedForMs, UnblockBody, UsageQuery } from './admin-bodies';
-import { Audit } from './audit';
 import { Reports } from './reports';
 
 /** The header is text of whoever calls. */
@@ -26,7 +26,7 @@ export class AdminController {
     private readonly reports: Reports,
     private readonly numbers: Numbers,
     private readonly sessions: SessionBlocks,
-    private readonly audit: Audit,
+    private readonly audit: AdminAudit,
     private readonly clientAddress: ClientAddress,
   ) {}
 

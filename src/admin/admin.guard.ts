@@ -3,7 +3,7 @@ import { createParamDecorator, Injectable, type CanActivate, type ExecutionConte
 import type { FastifyRequest } from 'fastify';
 import { Config, tokenDigest } from '../config/config';
 import { ApiError } from '../errors/api-error';
-import { Audit } from './audit';
+import { AdminAudit } from './admin-audit';
 
 const admins = new WeakMap<FastifyRequest, string>();
 
@@ -20,7 +20,7 @@ export const Admin = createParamDecorator((_: unknown, context: ExecutionContext
 export class AdminGuard implements CanActivate {
   constructor(
     private readonly config: Config,
-    private readonly audit: Audit,
+    private readonly audit: AdminAudit,
   ) {}
 
   canActivate(context: ExecutionContext): boolean {

@@ -6,13 +6,13 @@ import { SessionsModule } from '../sessions/sessions.module';
 import { ThrottlingModule } from '../throttling/throttling.module';
 import { AdminController } from './admin.controller';
 import { AdminGuard } from './admin.guard';
-import { Audit } from './audit';
+import { AdminAudit } from './admin-audit';
 import { Reports } from './reports';
 
 /** What operators may see and do. Not part of an application without ADMIN_TOKENS: its routes are not found. */
 @Module({
   imports: [GuardModule, LedgerModule, OtpModule, SessionsModule, ThrottlingModule],
-  providers: [AdminGuard, Audit, Reports],
+  providers: [AdminAudit, AdminGuard, Reports],
   controllers: [AdminController],
 })
 export class AdminModule {}

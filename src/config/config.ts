@@ -2,6 +2,7 @@ import { inspect } from 'node:util';
 import type { AdminToken } from './admin-token';
 import { type IntrospectionClient, readAccess } from './read-access';
 import { type GuardMode, type Limit, readLimits } from './read-limits';
+import { readAlerts } from './read-alerts';
 import { readLogin } from './read-login';
 import { type ProviderName, readProviders } from './read-providers';
 import { readSendWithSes, type SendWithSesSettings } from './read-sendwithses';
@@ -115,6 +116,13 @@ export class Config {
   /** Ask `testCode`: they expire. */
   readonly testNumbers!: readonly TestNumber[];
 
+  /** How many events the stream of the audit keeps; 0: there is none. */
+  readonly auditStreamEvents!: number;
+  /** Undefined: alerts are told in the log only. It may hold a token of the receiver's. */
+  readonly alertWebhookUrl!: string | undefined;
+  /** Each signs every webhook, so that the receiver may change over in its own time. */
+  readonly alertWebhookSecrets!: readonly Buffer[];
+
   /** What an operator wants to read once at start: names and reasons, never a value. */
   readonly warnings!: readonly string[];
 
@@ -169,6 +177,7 @@ export function readConfig(environment: Environment): Config {
     ...readLogin(settings, listed ? startMessaging.startMessagingContract : undefined),
     ...readLimits(settings),
     ...readAccess(settings),
+    ...readAlerts(settings),
   };
   settings.throwFaults();
   return new Config({ ...values, production: settings.production, warnings: settings.warnings });

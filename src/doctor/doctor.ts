@@ -91,9 +91,14 @@ function secretsOf(config: Config, token: string | undefined): string[] {
     ...config.secrets,
     config.subjectSecret,
     ...config.introspectionClients.map(({ secret }) => secret),
-    ...[password, token, config.startMessagingApiKey, config.sendWithSes?.templateKey].filter(
-      (value) => value !== undefined,
-    ),
+    ...config.alertWebhookSecrets.map((key) => key.toString('base64')),
+    ...[
+      password,
+      token,
+      config.startMessagingApiKey,
+      config.sendWithSes?.templateKey,
+      config.alertWebhookUrl,
+    ].filter((value) => value !== undefined),
   ]
     .filter((secret) => secret.length >= 6)
     .sort((a, b) => b.length - a.length);

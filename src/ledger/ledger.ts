@@ -1,10 +1,9 @@
-import { randomBytes } from 'node:crypto';
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { GUARD_FUNCTIONS, GUARD_KEY } from '../guard/guard';
 import { Logger } from '../logging/logger';
-import { requestContext } from '../logging/request-context';
 import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
+import { WriteBehind } from '../redis/write-behind';
 
 /** What the ledger adds to a step over {@link LEDGER_KEY}. */
 export const LEDGER_FUNCTIONS = Script.functions(__dirname);
@@ -16,10 +15,6 @@ export const REGULARS_KEY = `${KEY_PREFIX}{admission}:regulars`;
 
 const RECORD = Script.load(__dirname, 'record', LEDGER_FUNCTIONS, GUARD_FUNCTIONS);
 
-/** An answer does not wait for its event; events wait this long for company. */
-const FLUSH_AFTER_MS = 200;
-const RETRY_AFTER_MS = 1_000;
-const LARGEST_BATCH = 500;
 /** While Redis is away; what is older is dropped, and told. */
 const MOST_WAITING = 20_000;
 
@@ -36,69 +31,41 @@ export type Outcome =
  */
 @Injectable()
 export class Ledger implements OnApplicationShutdown {
-  private waiting: Outcome[] = [];
-  /** Under its own name: one that timed out may have been written, and is not written twice. */
-  private batch: { id: string; outcomes: Outcome[] } | undefined;
-  private flushing: Promise<void> | undefined;
-  private timer: NodeJS.Timeout | undefined;
+  private readonly outcomes: WriteBehind<Outcome>;
   private lost = 0;
 
   constructor(
     private readonly store: Store,
     private readonly logger: Logger,
-  ) {}
+  ) {
+    this.outcomes = new WriteBehind(
+      (batchId, outcomes) => this.write(batchId, outcomes),
+      MOST_WAITING,
+      () => (this.lost += 1),
+    );
+  }
 
   /** Takes an outcome to be written soon. */
   record(outcome: Outcome): void {
-    this.waiting.push(outcome);
-    if (this.waiting.length > MOST_WAITING) {
-      this.waiting.shift();
-      this.lost += 1;
-    }
-    this.flushIn(FLUSH_AFTER_MS);
+    this.outcomes.add(outcome);
   }
 
   /** Writes what is waiting. Never throws: what Redis does not take is tried again. */
   flush(): Promise<void> {
-    this.flushing ??= this.write().finally(() => {
-      this.flushing = undefined;
-    });
-    return this.flushing;
+    return this.outcomes.flush();
   }
 
   async onApplicationShutdown(): Promise<void> {
-    await this.flush();
-    clearTimeout(this.timer);
+    await this.outcomes.end();
   }
 
-  private async write(): Promise<void> {
-    clearTimeout(this.timer);
-    this.timer = undefined;
-    while (this.batch !== undefined || this.waiting.length > 0) {
-      this.batch ??= {
-        id: randomBytes(9).toString('base64url'),
-        outcomes: this.waiting.splice(0, LARGEST_BATCH),
-      };
-      const { id, outcomes } = this.batch;
-      try {
-        await this.store.run(
-          RECORD,
-          [LEDGER_KEY, GUARD_KEY, `${LEDGER_KEY}:written:${id}`, REGULARS_KEY],
-          [JSON.stringify(outcomes)],
-        );
-      } catch {
-        this.flushIn(RETRY_AFTER_MS);
-        return;
-      }
-      this.batch = undefined;
-      if (this.lost > 0)
-        this.logger.warn('The ledger lost outcomes while Redis was away', { lost: this.lost });
-      this.lost = 0;
-    }
-  }
-
-  private flushIn(ms: number): void {
-    // Outside of the request that happens to be first: what is logged of many is not its own.
-    this.timer ??= requestContext.exit(() => setTimeout(() => void this.flush(), ms).unref());
+  private async write(batchId: string, outcomes: Outcome[]): Promise<void> {
+    await this.store.run(
+      RECORD,
+      [LEDGER_KEY, GUARD_KEY, `${LEDGER_KEY}:written:${batchId}`, REGULARS_KEY],
+      [JSON.stringify(outcomes)],
+    );
+    if (this.lost > 0) this.logger.warn('The ledger lost outcomes while Redis was away', { lost: this.lost });
+    this.lost = 0;
   }
 }

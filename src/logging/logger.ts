@@ -15,12 +15,14 @@ export type Alert =
   | 'budget_exhausted'
   | 'guard_conversion'
   | 'guard_wrong_codes'
-  | 'sms_price';
+  | 'sms_price'
+  | 'token_reused';
 
 /** JSON lines by pino, for ourselves and for Nest. A field named `error` is described without what it carries. */
 export class Logger implements LoggerService {
   readonly #pino;
   readonly #audit;
+  readonly #listeners: ((alert: Alert, message: string) => void)[] = [];
 
   constructor(level: string, destination: DestinationStream) {
     this.#pino = pino(
@@ -44,11 +46,17 @@ export class Logger implements LoggerService {
   /** For a fault that somebody must act on. Monitoring watches the `alert` field. */
   alert(alert: Alert, message: string, fields: Fields = {}): void {
     this.#write('error', message, { alert, ...fields });
+    for (const listener of this.#listeners) listener(alert, message);
   }
 
-  /** What an operator did, or tried to do. Written at every LOG_LEVEL: who may set that must not be able to hide. */
-  audit(action: string, fields: Fields): void {
-    this.#audit.info({ audit: action, ...fields }, 'audit');
+  /** Tells of every alert, at every LOG_LEVEL, and of none of its fields. */
+  onAlert(listener: (alert: Alert, message: string) => void): void {
+    this.#listeners.push(listener);
+  }
+
+  /** An event of the audit. Written at every LOG_LEVEL: who may set that must not be able to hide. */
+  audit(event: string, fields: object): void {
+    this.#audit.info({ type: 'audit', audit: event, ...fields }, 'audit');
   }
 
   // The methods that Nest calls: (message, ...more), the last of them the context's name, an error's stack before it.

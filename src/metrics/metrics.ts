@@ -86,6 +86,17 @@ export class Metrics {
     labelNames: ['alert'] as const,
     registers: [this.registry],
   });
+  readonly alertWebhooks = new Counter({
+    name: 'otp_login_alert_webhooks_total',
+    help: 'Webhooks by outcome: delivered, failed after all tries, or an alert held back by one sent before',
+    labelNames: ['outcome'] as const,
+    registers: [this.registry],
+  });
+  readonly auditDropped = new Counter({
+    name: 'otp_login_audit_dropped_total',
+    help: 'Audit events that stand in the log only: Redis was away for too long to wait with them',
+    registers: [this.registry],
+  });
 
   readonly checkFailed = new Gauge({
     name: 'otp_login_check_failed',

@@ -28,6 +28,8 @@ export interface Attempt {
   allowance: 'phone' | 'device';
   /** Milliseconds since the failure before, or -1. */
   quietMs: number;
+  /** For how long the number is locked if this one is wrong, or 0: who failed too often is refused from now on. */
+  locksMs: number;
   /** The SMS that carried the code, as the ledger knows it; empty for one without. */
   sms: string;
   /** It repeats one that was right: there is nothing to look at. */
@@ -76,14 +78,25 @@ export class Attempts {
     // The attempt stays taken: a lost answer costs it.
     const release = repeat && this.claims.settling(requestId, repeat, '');
     const answer = (await this.claims.orGiveUp(taken, release)) as
-      | ['taken', number, string, string, string, string, string, 'phone' | 'device', number, string]
+      | ['taken', number, string, string, string, string, string, 'phone' | 'device', number, string, number]
       | ['replay', string]
       | ['expired' | 'exhausted' | 'other body']
       | ['locked' | 'in progress' | 'incorrect', number];
     switch (answer[0]) {
       case 'taken': {
-        const [, attemptsLeft, failure, sealed, nonce, upstreamId, sms, allowance, quietMs, provider] =
-          answer;
+        const [
+          ,
+          attemptsLeft,
+          failure,
+          sealed,
+          nonce,
+          upstreamId,
+          sms,
+          allowance,
+          quietMs,
+          provider,
+          locksMs,
+        ] = answer;
         const phone = await this.openTaken(requestId, sealed, repeat);
         return {
           phone,
@@ -94,6 +107,7 @@ export class Attempts {
           failure,
           allowance,
           quietMs,
+          locksMs,
           sms,
           wasRight: false,
         };
@@ -108,6 +122,7 @@ export class Attempts {
           failure: '',
           allowance: 'phone',
           quietMs: -1,
+          locksMs: 0,
           sms: '',
           wasRight: true,
         };

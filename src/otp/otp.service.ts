@@ -1,5 +1,6 @@
 import { createHmac } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
+import { Audit } from '../audit/audit';
 import { Config } from '../config/config';
 import { deriveKey } from '../config/derived-keys';
 import { ApiError } from '../errors/api-error';
@@ -61,6 +62,7 @@ export class OtpService {
     private readonly ledger: Ledger,
     private readonly providers: Providers,
     private readonly metrics: Metrics,
+    private readonly audit: Audit,
   ) {
     this.repeatKey = deriveKey(config.subjectSecret, 'idempotency of verify');
   }
@@ -138,6 +140,7 @@ export class OtpService {
     try {
       const verified = await this.look(requestId, attempt, code);
       if (!verified) {
+        this.tellFailed(attempt, asker);
         this.recordCode(attempt, asker, false);
         throw new ApiError('otp_incorrect', { attemptsLeft: attempt.attemptsLeft });
       }
@@ -148,6 +151,13 @@ export class OtpService {
       if (repeat && error instanceof ApiError) await tidy(this.attempts.settle(requestId, repeat, error));
       throw error;
     }
+  }
+
+  private tellFailed({ phone: number, attemptsLeft, allowance, locksMs }: Attempt, { address }: Asker): void {
+    const who = { phone: this.numbers.pseudonymOf(number), network: networkOf(address) };
+    this.audit.tell({ audit: 'code.failed', ...who, attemptsLeft });
+    const seconds = Math.ceil(locksMs / 1_000);
+    if (seconds > 0) this.audit.tell({ audit: 'number.locked', ...who, allowance, seconds });
   }
 
   /** A right code counts where its SMS was asked for; and right or wrong where it was tried. */

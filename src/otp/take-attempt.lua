@@ -5,7 +5,8 @@
 --      issued (ms) or '', the device, limits of failed codes, those of devices; last who takes the key's place (a mark of
 --      this request), and for how long (ms)
 -- Returns {'taken', attempts left, failure (its timestamp), phone, nonce, upstream's id, its SMS, 'device' | 'phone': whose
---      failure it is counted as, ms since the number's last failure or -1, provider or ''}, or {'expired'}, {'exhausted'}, {'locked', ms};
+--      failure it is counted as, ms since the number's last failure or -1, provider or '', ms for which it locks the number
+--      if it is wrong or 0}, or {'expired'}, {'exhausted'}, {'locked', ms};
 --      for a key that was used {'replay', phone}, {'incorrect', attempts left}, {'other body'}, {'in progress', ms}.
 -- One script, because between a check and a count two replicas would both look with the last attempt.
 local state, nonce, attempts, phone, upstream, expires, sms, issued, provider = unpack(redis.call('HMGET', KEYS[1],
@@ -52,6 +53,7 @@ if by_device then _, keep, longest = read_limits(after) end
 local failed = by_device and KEYS[5] or KEYS[3]
 local last = redis.call('LINDEX', failed, -1)
 local failure = window_record(failed, now, keep, longest)
+local locks = by_device and windows_wait(failed, now, (read_limits(after))) or failed_wait(failed, KEYS[4], now, 5)
 attempts = redis.call('HINCRBY', KEYS[1], 'attempts', -1)
 if ARGV[1] ~= '' then
   local place = ':flight/' .. ARGV[#ARGV - 1] .. ':' .. text(now + tonumber(ARGV[#ARGV]))
@@ -59,5 +61,5 @@ if ARGV[1] ~= '' then
 end
 return {
   'taken', attempts, text(failure), phone, nonce, upstream, sms or '', by_device and 'device' or 'phone',
-  last and math.max(0, now - last) or -1, provider or '',
+  last and math.max(0, now - last) or -1, provider or '', locks,
 }

@@ -24,7 +24,7 @@ export class SessionBlocks {
     const block: Step = { script: BLOCK, keys: [blockedKey(subject)], args: [forMs] };
     await this.store.run(block.script, block.keys, block.args);
     // The block itself, too, shall outlive the primary: a new one may never have heard of it.
-    await this.endings.confirm(subject, await this.endings.endAll(subject), block);
+    await this.endings.confirm(subject, await this.endings.endAll(subject, 'number_blocked'), block);
   }
 
   /** Sessions may be opened again; those that ended stay ended. */

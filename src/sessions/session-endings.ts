@@ -1,6 +1,9 @@
 import { Injectable } from '@nestjs/common';
+import { Audit } from '../audit/audit';
+import type { Ending } from '../audit/audit-event';
 import { Config } from '../config/config';
 import { ApiError } from '../errors/api-error';
+import { Logger } from '../logging/logger';
 import { Metrics } from '../metrics/metrics';
 import { Script, type Step } from '../redis/script';
 import { RETRY_AFTER_SECONDS, Store } from '../redis/store';
@@ -17,23 +20,40 @@ export class SessionEndings {
     private readonly store: Store,
     private readonly revocations: Revocations,
     private readonly metrics: Metrics,
+    private readonly logger: Logger,
+    private readonly audit: Audit,
   ) {}
 
   /** Ends these sessions of this user. The ids must be found ones: what is published is believed by others. */
-  async endThese(subject: string, ids: readonly string[]): Promise<void> {
+  async endThese(subject: string, ids: readonly string[], because: Ending): Promise<void> {
     if (ids.length === 0) return;
     await this.revocations.publish(ids);
-    await this.run(subject, 'these', ids);
+    await this.run(subject, 'these', ids, { because, found: ids });
+  }
+
+  /** Ends a session of which a refresh token was used again: one of its two holders is a thief. */
+  async endReused(subject: string, id: string): Promise<void> {
+    // First: a process that dies in the middle must not hide it.
+    this.audit.tell({ audit: 'token.reused', subject, session: id });
+    this.metrics.alerts.inc({ alert: 'token_reused' });
+    this.logger.alert('token_reused', 'A refresh token was used again: its session has ended', {
+      subject,
+      session: id,
+    });
+    await this.endThese(subject, [id], 'token_reused');
+    // The answer is the same either way: it has ended, and nobody would come again to make it sure.
+    await this.areGone(subject, [id]);
   }
 
   /** Ends every session of this user, but for the one that is kept. Returns those that it ended. */
-  async endAll(subject: string, kept?: string): Promise<string[]> {
+  async endAll(subject: string, because: Ending, kept?: string): Promise<string[]> {
     const ids = await this.store.command('list sessions', (client) =>
       client.zrange(indexKey(subject), 0, -1),
     );
     const published = ids.filter((id) => id !== kept);
     await this.revocations.publish(published);
-    const ended = await this.run(subject, 'all but', kept === undefined ? [] : [kept]);
+    const keep = kept === undefined ? [] : [kept];
+    const ended = await this.run(subject, 'all but', keep, { because, found: published });
     // One that was opened after the look has ended all the same, and is told of late rather than never.
     const late = ended.filter((id) => !published.includes(id));
     await this.revocations.publish(late);
@@ -60,9 +80,25 @@ export class SessionEndings {
     throw new ApiError('store_unavailable', { retryAfterSeconds: RETRY_AFTER_SECONDS });
   }
 
-  private async run(subject: string, mode: 'these' | 'all but', ids: readonly string[]): Promise<string[]> {
+  /** Each ending is in the audit once, however many ask for it: the script says which were alive until now. */
+  private async run(
+    subject: string,
+    mode: 'these' | 'all but',
+    ids: readonly string[],
+    { because, found }: { because: Ending; found: readonly string[] },
+  ): Promise<string[]> {
+    const tell = (session: string, outcome: 'ended' | 'unknown'): void => {
+      this.audit.tell({ audit: 'session.ended', subject, session, because, outcome });
+    };
     const { script, keys, args } = this.ending(subject, mode, ids);
-    return (await this.store.run(script, keys, args)) as string[];
+    try {
+      const ended = (await this.store.run(script, keys, args)) as string[];
+      for (const id of ended) tell(id, 'ended');
+      return ended;
+    } catch (error) {
+      for (const id of found) tell(id, 'unknown');
+      throw error;
+    }
   }
 
   private ending(subject: string, mode: 'these' | 'all but', ids: readonly string[]): Step {

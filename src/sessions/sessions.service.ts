@@ -1,4 +1,5 @@
 import { Injectable } from '@nestjs/common';
+import { Audit } from '../audit/audit';
 import { Config } from '../config/config';
 import { deriveKey, Keyring } from '../config/derived-keys';
 import { ApiError } from '../errors/api-error';
@@ -74,6 +75,7 @@ export class SessionsService {
     private readonly store: Store,
     private readonly subjects: Subjects,
     private readonly endings: SessionEndings,
+    private readonly audit: Audit,
   ) {
     this.sessionIdKey = deriveKey(config.subjectSecret, 'session id');
     this.phoneKeys = new Keyring(config.secrets, 'phone encryption');
@@ -88,23 +90,28 @@ export class SessionsService {
     const subject = this.subjects.of(phoneNumber);
     const id = hmac128(this.sessionIdKey, challengeId);
     const key = sessionKey(subject, id);
+    const fresh = sealPhoneNumber(phoneNumber, key, this.phoneKeys);
     const answer = (await this.store.run(
       OPEN,
       [key, indexKey(subject), `${KEY_PREFIX}{${subject}}:opened:${id}`, blockedKey(subject)],
-      [
-        id,
-        sessionKey(subject, ''),
-        ...this.limits(),
-        this.config.sessionsPerUser,
-        sealPhoneNumber(phoneNumber, key, this.phoneKeys),
-        device,
-        address,
-      ],
+      [id, sessionKey(subject, ''), ...this.limits(), this.config.sessionsPerUser, fresh, device, address],
     )) as ['live', number, string, number, ...string[]] | ['ended'];
     if (answer[0] === 'ended') throw new ApiError('otp_expired');
     const [, authenticated, sealed, ttl, ...tooMany] = answer;
-    await this.endings.endThese(subject, tooMany);
-    return new Session(id, subject, phoneNumber, new Date(authenticated), 0, sealedUnder(sealed), ttl);
+    const session = new Session(
+      id,
+      subject,
+      phoneNumber,
+      new Date(authenticated),
+      0,
+      sealedUnder(sealed),
+      ttl,
+    );
+    const outcome = sealed === fresh ? 'opened' : 'repeated';
+    const test = session.test ? { test: true as const } : {};
+    this.audit.tell({ audit: 'login', subject, session: id, device, network: address, outcome, ...test });
+    await this.endings.endThese(subject, tooMany, 'too_many');
+    return session;
   }
 
   /**
@@ -125,9 +132,7 @@ export class SessionsService {
     )) as
       ['live', number, number, string, number, string] | ['reused'] | ['revoked'] | ['expired'] | ['unknown'];
     if (answer[0] === 'reused') {
-      await this.endings.endThese(subject, [id]);
-      // The answer is the same either way: it has ended, and nobody would come again to make it sure.
-      await this.endings.areGone(subject, [id]);
+      await this.endings.endReused(subject, id);
       throw new ApiError('refresh_token_reused');
     }
     if (answer[0] === 'revoked') throw new ApiError('session_revoked');
@@ -179,14 +184,14 @@ export class SessionsService {
     const found = await this.find(subject, id);
     // Found first: what is published is believed by others, and must not be an id that a stranger made up.
     if (found === 'expired') return false;
-    if (found !== 'revoked') await this.endings.endThese(subject, [id]);
+    if (found !== 'revoked') await this.endings.endThese(subject, [id], 'logout');
     await this.endings.confirm(subject, [id]);
     return found !== 'revoked';
   }
 
   /** Ends every session of this user, but for the one that is kept. Throws as {@link end} does. */
   async endAll(subject: string, kept?: string): Promise<void> {
-    await this.endings.confirm(subject, await this.endings.endAll(subject, kept));
+    await this.endings.confirm(subject, await this.endings.endAll(subject, 'logout_everywhere', kept));
   }
 
   private restore(

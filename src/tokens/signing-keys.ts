@@ -87,6 +87,11 @@ export class SigningKeys implements OnModuleDestroy {
     return signingKey(this.keys, now);
   }
 
+  /** All that are published, in the order of activation. */
+  get all(): readonly SigningKey[] {
+    return this.keys;
+  }
+
   find(kid: unknown): SigningKey | undefined {
     return this.keys.find((key) => key.kid === kid);
   }

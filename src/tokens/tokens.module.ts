@@ -3,6 +3,7 @@ import { JwtModule } from '@nestjs/jwt';
 import { SessionsModule } from '../sessions/sessions.module';
 import { AccessTokens } from './access-tokens';
 import { JwksController } from './jwks.controller';
+import { KeyAudit } from './key-audit';
 import { RefreshTokens } from './refresh-tokens';
 import { SigningKeys } from './signing-keys';
 import { TokensService } from './tokens.service';
@@ -10,7 +11,7 @@ import { TokensService } from './tokens.service';
 /** Access tokens, the keys that sign them, and the JWKS that others verify them by. */
 @Module({
   imports: [JwtModule.register({}), SessionsModule],
-  providers: [SigningKeys, AccessTokens, RefreshTokens, TokensService],
+  providers: [SigningKeys, KeyAudit, AccessTokens, RefreshTokens, TokensService],
   controllers: [JwksController],
   exports: [AccessTokens, RefreshTokens, TokensService],
 })

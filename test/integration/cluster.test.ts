@@ -1,4 +1,9 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { AUDIT_KEY } from '../../src/audit/audit';
 import { startEmulator, type Emulator } from '../../src/emulator/emulator';
 import { Logger } from '../../src/logging/logger';
 import { redisClient } from '../../src/redis/connection';
@@ -128,6 +133,31 @@ it('every command of many is answered while their slots are at two nodes, and th
   for (const { key, node } of await cluster.keys())
     if (/moving|elsewhere/.test(key)) await cluster.command(node, 'DEL', key);
   store.close();
+});
+
+it('the audit of all replicas is one stream, and a webhook is claimed, each on a slot of its own', async () => {
+  const { body } = await logIn();
+  const audit = await cluster.shardOf(AUDIT_KEY);
+  await until(async () => {
+    const newest = await cluster.command(audit.primary, 'XREVRANGE', AUDIT_KEY, '+', '-', 'COUNT', '5');
+    return JSON.stringify(newest).includes(claims(body.accessToken).sub);
+  });
+  const receiver = createServer((_, response) => response.writeHead(204).end()).listen(0, '127.0.0.1');
+  await once(receiver, 'listening');
+  const alerting = await startInstance({
+    ...settings,
+    ALERT_WEBHOOK_URL: `http://127.0.0.1:${(receiver.address() as AddressInfo).port}`,
+    ALERT_WEBHOOK_SECRET: `whsec_${randomBytes(32).toString('base64')}`,
+  });
+  try {
+    alerting.app.get(Logger).alert('token_reused', 'A refresh token was used again');
+    await once(receiver, 'request');
+    const { primary } = await cluster.shardOf('otp-login:{alerts}');
+    expect(await cluster.command(primary, 'EXISTS', 'otp-login:{alerts}:reuse:sent')).toBe(1);
+  } finally {
+    await alerting.close();
+    receiver.close();
+  }
 });
 
 it('a planned failover of every shard loses nothing', async () => {

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
+import { Audit } from '../../src/audit/audit';
 import { type Environment, readConfig } from '../../src/config/config';
 import { Logger } from '../../src/logging/logger';
 import { Metrics } from '../../src/metrics/metrics';
@@ -28,6 +29,7 @@ let world: World;
 let otp: OtpService;
 let raw: Redis;
 let stores: Store[];
+const logger = new Logger('trace', { write: () => undefined });
 
 function someone(): PhoneNumber {
   const number = freshNumber();
@@ -45,11 +47,14 @@ function replica(variables: Environment = {}, connection = 0): SessionsService {
     ...variables,
   });
   const store = stores[connection % CONNECTIONS]!;
+  const metrics = new Metrics();
+  const audit = new Audit(config, store, logger, metrics);
   return new SessionsService(
     config,
     store,
     new Subjects(config),
-    new SessionEndings(config, store, new Revocations(config, store), new Metrics()),
+    new SessionEndings(config, store, new Revocations(config, store), metrics, logger, audit),
+    audit,
   );
 }
 
@@ -93,7 +98,6 @@ beforeAll(async () => {
   world = await startWorld();
   otp = world.instances[0]!.app.get(OtpService);
   raw = new Redis(world.redis.url);
-  const logger = new Logger('trace', { write: () => undefined });
   stores = Array.from({ length: CONNECTIONS }, () => new Store(redisClient(world.redis.url), logger));
   for (const store of stores) store.connect();
   for (const end = Date.now() + 10_000; !stores.every((store) => store.available);) {

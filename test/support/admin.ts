@@ -23,6 +23,8 @@ export async function usageOf(world: World): Promise<Record<string, number>> {
 
 export type AuditLine = Record<string, unknown> & { audit: string; outcome: string };
 
-/** The lines of the audit so far. */
-export const auditOf = ({ logs }: Instance): AuditLine[] =>
-  logs.map((line) => JSON.parse(line) as AuditLine).filter(({ msg }) => msg === 'audit');
+/** The lines of the audit so far, of operators unless something else is asked for. */
+export const auditOf = ({ logs }: Instance, about = /^admin\./): AuditLine[] =>
+  logs
+    .map((line) => JSON.parse(line) as AuditLine)
+    .filter(({ type, audit }) => type === 'audit' && about.test(audit));

@@ -119,6 +119,9 @@ describe('the defaults', () => {
       introspectionClients: [],
       adminTokens: [],
       testNumbers: [],
+      auditStreamEvents: 100_000,
+      alertWebhookUrl: undefined,
+      alertWebhookSecrets: [],
     });
     expect(secrets).toEqual([expect.stringMatching(/^[\w-]{43}$/)]);
     expect(subjectSecret).toMatch(/^[\w-]{43}$/);
@@ -934,4 +937,72 @@ test('a Config that reaches a log shows no value', () => {
   const config = readConfig(PRODUCTION);
   expect(JSON.stringify({ config })).toBe('{"config":"[Config]"}');
   expect(inspect({ config })).toBe('{ config: [Config] }');
+});
+
+describe('the webhook of the alerts', () => {
+  const secretOf = (bytes: number): string => `whsec_${Buffer.alloc(bytes, 7).toString('base64')}`;
+  const GOOD = { ALERT_WEBHOOK_URL: 'https://hooks.example/x?token=1', ALERT_WEBHOOK_SECRET: secretOf(32) };
+
+  test('has a URL, kept to the letter, and secrets as Standard Webhooks writes them', () => {
+    const { alertWebhookUrl, alertWebhookSecrets } = inDevelopment({
+      ...GOOD,
+      ALERT_WEBHOOK_SECRET: `${secretOf(24)}, ${secretOf(64)}`,
+    });
+    expect(alertWebhookUrl).toBe(GOOD.ALERT_WEBHOOK_URL);
+    expect(alertWebhookSecrets).toEqual([Buffer.alloc(24, 7), Buffer.alloc(64, 7)]);
+    const fromFile = {
+      ALERT_WEBHOOK_SECRET: undefined,
+      ALERT_WEBHOOK_SECRET_FILE: fileWith(`${secretOf(32)}\n`),
+    };
+    expect(inDevelopment({ ...GOOD, ...fromFile }).alertWebhookSecrets).toEqual([Buffer.alloc(32, 7)]);
+  });
+
+  test.each([
+    secretOf(23),
+    secretOf(65),
+    secretOf(32).slice('whsec_'.length),
+    secretOf(32).replace('=', ''),
+    secretOf(32).replace('B', '-'),
+    `${secretOf(32)}x`,
+    `${secretOf(32)},`,
+    'whsec_',
+    'x'.repeat(44),
+  ])('refuses the secret %p', (secret) => {
+    expect(productionFaults({ ...GOOD, ALERT_WEBHOOK_SECRET: secret })).toEqual([
+      'ALERT_WEBHOOK_SECRET must be a comma-separated list, each entry whsec_ and the base64 of 24 to 64 bytes',
+    ]);
+  });
+
+  test.each([
+    'hooks.example',
+    'ftp://hooks.example/',
+    'file:///etc/passwd',
+    'https://user:password@hooks.example/',
+    'https://user@hooks.example/',
+    'https://hooks.example/#x',
+    'https://hooks.example/ x',
+    'https://hooks.example\\@evil.example/',
+    'https://',
+  ])('refuses the URL %p', (url) => {
+    expect(developmentFaults({ ...GOOD, ALERT_WEBHOOK_URL: url })).toEqual([
+      'ALERT_WEBHOOK_URL must be an http or https URL without credentials and fragment',
+    ]);
+  });
+
+  test('is https in production, except to a loopback address', () => {
+    expect(productionFaults(GOOD)).toEqual([]);
+    expect(productionFaults({ ...GOOD, ALERT_WEBHOOK_URL: 'http://127.0.0.1:8080/' })).toEqual([]);
+    const plain = { ...GOOD, ALERT_WEBHOOK_URL: 'http://hooks.example/' };
+    expect(developmentFaults(plain)).toEqual([]);
+    expect(productionFaults(plain)).toEqual([
+      'ALERT_WEBHOOK_URL must be https in production, except to a loopback address',
+    ]);
+  });
+
+  test('is refused without a secret: nobody could tell its alerts from a stranger’s', () => {
+    expect(developmentFaults({ ALERT_WEBHOOK_URL: GOOD.ALERT_WEBHOOK_URL })).toEqual([
+      'ALERT_WEBHOOK_SECRET is required with ALERT_WEBHOOK_URL',
+    ]);
+    expect(developmentFaults({ ALERT_WEBHOOK_SECRET: GOOD.ALERT_WEBHOOK_SECRET })).toEqual([]);
+  });
 });

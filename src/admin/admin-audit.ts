@@ -1,45 +1,46 @@
 import { Injectable } from '@nestjs/common';
-import { Logger } from '../logging/logger';
+import { Audit } from '../audit/audit';
+import type { AdminAction, AdminFields } from '../audit/audit-event';
 
-/** What operators did: lines in the log with a field `audit`. */
+/** What operators did, for the audit. */
 @Injectable()
-export class Audit {
-  constructor(private readonly logger: Logger) {}
+export class AdminAudit {
+  constructor(private readonly audit: Audit) {}
 
   /** A call of an operator. Before it is carried out: a process that dies in the middle must not hide it. */
   called(admin: string, method: string, route: string): void {
-    this.logger.audit('admin.called', { admin, method, route });
+    this.audit.tell({ audit: 'admin.called', admin, method, route });
   }
 
   /** A call without a good token. */
   refused(method: string, route: string): void {
-    this.logger.audit('admin.refused', { method, route });
+    this.audit.tell({ audit: 'admin.refused', method, route });
   }
 
   /** As {@link of}, for what changes something: also a process that dies in the middle leaves a word of what was begun. */
   async change<Answer>(
     admin: string,
-    action: string,
-    fields: Record<string, unknown>,
+    action: AdminAction,
+    fields: AdminFields,
     call: () => Promise<Answer>,
   ): Promise<Answer> {
-    this.logger.audit(`admin.${action}`, { admin, ...fields, outcome: 'begun' });
+    this.audit.tell({ audit: `admin.${action}`, admin, ...fields, outcome: 'begun' });
     return this.of(admin, action, fields, call);
   }
 
   /** Carries out what an operator asked for, and writes down whether it came to its end. */
   async of<Answer>(
     admin: string,
-    action: string,
-    fields: Record<string, unknown>,
+    action: AdminAction,
+    fields: AdminFields,
     call: () => Promise<Answer>,
   ): Promise<Answer> {
     try {
       const answer = await call();
-      this.logger.audit(`admin.${action}`, { admin, ...fields, outcome: 'done' });
+      this.audit.tell({ audit: `admin.${action}`, admin, ...fields, outcome: 'done' });
       return answer;
     } catch (error) {
-      this.logger.audit(`admin.${action}`, { admin, ...fields, outcome: 'failed' });
+      this.audit.tell({ audit: `admin.${action}`, admin, ...fields, outcome: 'failed' });
       throw error;
     }
   }

@@ -1,0 +1,85 @@
+import { randomUUID } from 'node:crypto';
+import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
+import { Config } from '../config/config';
+import { Logger } from '../logging/logger';
+import { Metrics } from '../metrics/metrics';
+import { Script } from '../redis/script';
+import { KEY_PREFIX, Store } from '../redis/store';
+import { WriteBehind } from '../redis/write-behind';
+import type { AuditEvent } from './audit-event';
+
+/** The last events of all replicas, the oldest first, on a slot of its own. */
+export const AUDIT_KEY = `${KEY_PREFIX}{audit}:events`;
+
+const RECORD = Script.load(__dirname, 'record');
+
+/** For how long an event is personal data of somebody. */
+const KEEP_MS = 90 * 86_400_000;
+/** An event with its id and time. */
+type Entry = Record<string, string | number | boolean | undefined>;
+
+/** While Redis is away. They are in the log. */
+const MOST_WAITING = 10_000;
+const REFUSALS_EVERY_MS = 60_000;
+
+/**
+ * Who did what: a line of the log at once, at every LOG_LEVEL, and soon after an entry of a bounded stream, under the same
+ * id. No answer waits for the stream, and none fails with it.
+ */
+@Injectable()
+export class Audit implements OnApplicationShutdown {
+  private readonly entries: WriteBehind<Entry>;
+  private refusalAt = -Infinity;
+
+  constructor(
+    private readonly config: Config,
+    private readonly store: Store,
+    private readonly logger: Logger,
+    metrics: Metrics,
+  ) {
+    this.entries = new WriteBehind(
+      (batchId, entries) => this.write(batchId, entries),
+      MOST_WAITING,
+      () => {
+        metrics.auditDropped.inc();
+      },
+    );
+  }
+
+  /** Never throws, and waits for nothing. */
+  tell({ audit, ...fields }: AuditEvent): void {
+    const id = randomUUID();
+    const time = new Date().toISOString();
+    this.logger.audit(audit, { id, ...fields });
+    if (this.config.auditStreamEvents === 0 || (audit === 'admin.refused' && this.refusedLately())) return;
+    this.entries.add({ id, time, audit, ...fields });
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.entries.end();
+  }
+
+  private async write(batchId: string, entries: Entry[]): Promise<void> {
+    // What is told at the start waits in silence for the first connection.
+    if (!this.store.reached) throw new Error('Redis was not reached yet');
+    await this.store.run(
+      RECORD,
+      [AUDIT_KEY, `${AUDIT_KEY}:written:${batchId}`],
+      [this.config.auditStreamEvents, KEEP_MS, JSON.stringify(entries.map(flat))],
+    );
+  }
+
+  /** Whoever may cause events without end must not push all others out of the stream: one a minute. */
+  private refusedLately(): boolean {
+    if (performance.now() - this.refusalAt < REFUSALS_EVERY_MS) return true;
+    this.refusalAt = performance.now();
+    return false;
+  }
+}
+
+/** `field, value, field, value ...`, as a stream keeps it. */
+function flat(entry: Entry): string[] {
+  return Object.entries(entry).flatMap(([field, value]) =>
+    value === undefined ? [] : [field, String(value)],
+  );
+}

@@ -1,0 +1,36 @@
+-- Appends events to the stream of the audit: many in one step. Of what every replica sees, a change of a signing key, it
+-- takes the first.
+-- KEYS the stream, that this batch was written; in {audit}, as every key that is made from the stream's
+-- ARGV how many events are kept, for how long (ms), the events as a JSON array: each an array of field, value, field, value ...
+-- Returns how many were appended, or 0 when they were written before.
+-- One script, because a replica that dies between an event and the mark of it would have it told twice, or never.
+local stream, most, keep = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+-- The answer to an earlier try was lost.
+if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+
+-- Whether a change of a key is news. A replica that starts later finds keys published that sign already.
+local function is_news(event)
+  local fields = {}
+  for i = 1, #event, 2 do fields[event[i]] = event[i + 1] end
+  local change = string.match(fields.audit, '^key%.(%a+)$')
+  if not change then return true end
+  local mark = stream .. ':key:' .. fields.kid .. ':' .. fields.thumbprint
+  local before = redis.call('GET', mark)
+  redis.call('PEXPIRE', mark, text(keep))
+  if before == change or (before == 'signing' and change == 'published') then return false end
+  redis.call('SET', mark, change, 'PX', text(keep))
+  return true
+end
+
+local appended = 0
+for _, event in ipairs(cjson.decode(ARGV[3])) do
+  if is_news(event) then
+    redis.call('XADD', stream, 'MAXLEN', '~', most, '*', unpack(event))
+    appended = appended + 1
+  end
+end
+-- Last: of a step that broke off, rather something twice than nothing.
+redis.call('SET', KEYS[2], '1', 'PX', 600000)
+redis.call('XTRIM', stream, 'MINID', text(now_ms() - keep))
+redis.call('PEXPIRE', stream, text(keep))
+return appended

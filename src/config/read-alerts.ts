@@ -1,0 +1,49 @@
+import { isLoopback } from './addresses';
+import { listOf, wholeNumber, type Rule } from './rules';
+import type { Settings } from './settings';
+
+const webhookAddress: Rule<string> = {
+  is: 'an http or https URL without credentials and fragment',
+  read(text) {
+    if (!/^https?:\/\/[^\s\\#]+$/.test(text) || !URL.canParse(text)) return undefined;
+    const { username, password } = new URL(text);
+    return username === '' && password === '' ? text : undefined;
+  },
+};
+
+/** As Standard Webhooks writes them, so that its libraries take them. */
+const webhookSecret: Rule<Buffer> = {
+  is: 'whsec_ and the base64 of 24 to 64 bytes',
+  read(text) {
+    const [, base64 = ''] = /^whsec_([A-Za-z0-9+/]+={0,2})$/.exec(text) ?? [];
+    const key = Buffer.from(base64, 'base64');
+    return key.length >= 24 && key.length <= 64 && key.toString('base64') === base64 ? key : undefined;
+  },
+};
+
+/** Who is told what happens: the stream of the audit, the webhook of the alerts. */
+export function readAlerts(settings: Settings) {
+  const url = settings.optional('ALERT_WEBHOOK_URL', webhookAddress);
+  const secrets = settings.withDefault('ALERT_WEBHOOK_SECRET', listOf(webhookSecret), []);
+  // Whoever may read on the way could hold alerts back; and who redirects it, send others.
+  settings.demand(
+    !settings.production ||
+      url === undefined ||
+      url.startsWith('https:') ||
+      isLoopback(new URL(url).hostname),
+    'ALERT_WEBHOOK_URL',
+    'must be https in production, except to a loopback address',
+  );
+  // Nobody could tell our alerts from those that a stranger posts.
+  settings.demand(
+    url === undefined || secrets.length > 0,
+    'ALERT_WEBHOOK_SECRET',
+    'is required with ALERT_WEBHOOK_URL',
+    'ALERT_WEBHOOK_URL',
+  );
+  return {
+    auditStreamEvents: settings.withDefault('AUDIT_STREAM_EVENTS', wholeNumber(0, 10_000_000), 100_000),
+    alertWebhookUrl: url,
+    alertWebhookSecrets: secrets,
+  };
+}

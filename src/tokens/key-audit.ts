@@ -1,0 +1,63 @@
+import { createHash } from 'node:crypto';
+import { Injectable, type OnModuleDestroy, type OnModuleInit } from '@nestjs/common';
+import { Audit } from '../audit/audit';
+import { SigningKeys, type SigningKey } from './signing-keys';
+
+const LOOK_EVERY_MS = 2_000;
+
+/**
+ * Tells the audit which signing keys this replica publishes, which of them signs, and which have gone, each when it is
+ * seen, and at the start what is there. Every replica does: the stream takes the first.
+ */
+@Injectable()
+export class KeyAudit implements OnModuleInit, OnModuleDestroy {
+  /** By thumbprint: a key that takes another's name is another key. */
+  private published = new Map<string, SigningKey>();
+  private signing = '';
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(
+    private readonly keys: SigningKeys,
+    private readonly audit: Audit,
+  ) {}
+
+  onModuleInit(): void {
+    this.look();
+    // A key also begins to sign by itself, when its time comes.
+    this.timer = setInterval(() => {
+      this.look();
+    }, LOOK_EVERY_MS).unref();
+  }
+
+  onModuleDestroy(): void {
+    clearInterval(this.timer);
+  }
+
+  private look(): void {
+    const now = new Map(this.keys.all.map((key) => [thumbprintOf(key), key]));
+    const signs = this.keys.current();
+    const signing = thumbprintOf(signs);
+    for (const [thumbprint, { kid }] of now)
+      if (!this.published.has(thumbprint)) this.audit.tell({ audit: 'key.published', kid, thumbprint });
+    if (signing !== this.signing)
+      this.audit.tell({ audit: 'key.signing', kid: signs.kid, thumbprint: signing });
+    for (const [thumbprint, { kid }] of this.published)
+      if (!now.has(thumbprint)) this.audit.tell({ audit: 'key.removed', kid, thumbprint });
+    this.published = now;
+    this.signing = signing;
+  }
+}
+
+const thumbprints = new WeakMap<SigningKey, string>();
+
+/** SHA-256 of the public key, as `openssl pkey -pubout -outform DER | sha256sum` prints it. */
+function thumbprintOf(key: SigningKey): string {
+  let known = thumbprints.get(key);
+  if (known === undefined) {
+    known = createHash('sha256')
+      .update(key.publicKey.export({ type: 'spki', format: 'der' }))
+      .digest('hex');
+    thumbprints.set(key, known);
+  }
+  return known;
+}
