@@ -12,6 +12,7 @@ import { LoggingModule } from './logging/logging.module';
 import { MetricsModule } from './metrics/metrics.module';
 import { OAuthModule } from './oauth/oauth.module';
 import { RedisModule } from './redis/redis.module';
+import { SecretsModule } from './secrets/secrets.module';
 
 /** The composition root, the one file that sees every module. */
 @Module({})
@@ -27,6 +28,7 @@ export class AppModule {
         RedisModule,
         AuditModule,
         AlertsModule,
+        SecretsModule,
         HealthModule,
         DoctorModule,
         AuthModule,

@@ -1,6 +1,7 @@
 import { type DynamicModule, Global, Module } from '@nestjs/common';
 import { ConfigModule as NestConfigModule } from '@nestjs/config';
-import { Config, type Environment, readConfig } from './config';
+import { Config, type Environment } from './config';
+import { SecretFiles } from './secret-files';
 
 /** Gives every module the one `Config`. The only place that reads `process.env`, through `@nestjs/config`. */
 @Global()
@@ -12,7 +13,7 @@ export class ConfigModule {
    * @throws ConfigError with all faults at once.
    */
   static register(environment?: Environment): DynamicModule & { config: Config } {
-    let outcome: { config: Config } | { fault: unknown } | undefined;
+    let outcome: { files: SecretFiles } | { fault: unknown } | undefined;
     const settings = NestConfigModule.forRoot({
       ignoreEnvFile: environment !== undefined,
       validatePredefined: environment === undefined,
@@ -20,7 +21,7 @@ export class ConfigModule {
       skipProcessEnv: true,
       validate(variables) {
         try {
-          outcome = { config: readConfig(environment ?? variables) };
+          outcome = { files: new SecretFiles(environment ?? variables) };
         } catch (fault) {
           outcome = { fault };
         }
@@ -33,12 +34,16 @@ export class ConfigModule {
     // the caller's; within it, it would be a rejected promise that nobody holds yet.
     if (outcome === undefined) throw new Error('@nestjs/config no longer validates at once');
     if ('fault' in outcome) throw outcome.fault;
+    const { files } = outcome;
     return {
-      config: outcome.config,
+      config: files.config,
       module: ConfigModule,
       imports: [settings],
-      providers: [{ provide: Config, useValue: outcome.config }],
-      exports: [Config],
+      providers: [
+        { provide: Config, useValue: files.config },
+        { provide: SecretFiles, useValue: files },
+      ],
+      exports: [Config, SecretFiles],
     };
   }
 }

@@ -1,15 +1,12 @@
 import { inspect } from 'node:util';
 import type { AdminToken } from './admin-token';
-import { type IntrospectionClient, readAccess } from './read-access';
-import { type GuardMode, type Limit, readLimits } from './read-limits';
-import { readAlerts } from './read-alerts';
-import { readLogin } from './read-login';
-import { type ProviderName, readProviders } from './read-providers';
-import { readSendWithSes, type SendWithSesSettings } from './read-sendwithses';
-import { type LogLevel, readService } from './read-service';
-import { readKeys } from './read-keys';
-import { readStartMessaging, type StartMessagingContract } from './read-startmessaging';
-import { type Environment, type NodeEnv, Settings } from './settings';
+import type { IntrospectionClient } from './read-access';
+import type { GuardMode, Limit } from './read-limits';
+import type { ProviderName } from './read-providers';
+import type { SendWithSesSettings } from './read-sendwithses';
+import type { LogLevel } from './read-service';
+import type { StartMessagingContract } from './read-startmessaging';
+import type { NodeEnv, SettingName } from './settings';
 import type { TestNumber } from './test-number';
 
 export { ConfigError, SETTING_NAMES, type Environment } from './settings';
@@ -27,7 +24,31 @@ export type {
   TestNumber,
 };
 
-type ConfigValues = Omit<Config, 'toJSON' | 'allowsOrigin' | 'testCode' | typeof inspect.custom>;
+type ConfigValues = Omit<
+  Config,
+  'toJSON' | 'allowsOrigin' | 'testCode' | 'replaceSecrets' | 'onSecrets' | typeof inspect.custom
+>;
+
+/**
+ * The settings that are secret, and where `Config` holds them. One that comes from a file follows it while the service
+ * runs (see `SecretFiles`), so ask `Config` for it whenever it is used, and keep no copy. All other settings are as they
+ * were at the start.
+ */
+export const SECRETS = {
+  REDIS_URL: 'redisUrl',
+  STARTMESSAGING_API_KEY: 'startMessagingApiKey',
+  SECRET: 'secrets',
+  SUBJECT_SECRET: 'subjectSecret',
+  INTROSPECTION_CLIENTS: 'introspectionClients',
+  ADMIN_TOKENS: 'adminTokens',
+  TEST_NUMBERS: 'testNumbers',
+  SENDWITHSES_TEMPLATE_KEY: 'sendWithSes',
+  ALERT_WEBHOOK_URL: 'alertWebhookUrl',
+  ALERT_WEBHOOK_SECRET: 'alertWebhookSecrets',
+} as const satisfies Partial<Record<SettingName, keyof ConfigValues>>;
+
+export type SecretName = keyof typeof SECRETS;
+type Secrets = Pick<ConfigValues, (typeof SECRETS)[SecretName]>;
 
 const LOCALHOST = /^http:\/\/localhost(:\d+)?$/;
 
@@ -126,9 +147,28 @@ export class Config {
   /** What an operator wants to read once at start: names and reasons, never a value. */
   readonly warnings!: readonly string[];
 
+  #secrets: Secrets;
+  readonly #listeners: (() => void)[] = [];
+
   constructor(values: ConfigValues) {
     Object.assign(this, values);
+    this.#secrets = values;
+    for (const field of Object.values(SECRETS)) {
+      Object.defineProperty(this, field, { get: () => this.#secrets[field], enumerable: true });
+    }
     Object.freeze(this);
+  }
+
+  /** Takes over these secrets of another `Config`, all in one step, so that nobody sees half of them. */
+  replaceSecrets(from: Config, names: readonly SecretName[]): void {
+    const taken = names.map((name) => [SECRETS[name], from[SECRETS[name]]]);
+    this.#secrets = { ...this.#secrets, ...(Object.fromEntries(taken) as Partial<Secrets>) };
+    for (const listener of this.#listeners) listener();
+  }
+
+  /** Tells whenever secrets were replaced: for what cannot ask at each use. */
+  onSecrets(listener: () => void): void {
+    this.#listeners.push(listener);
   }
 
   /**
@@ -155,30 +195,4 @@ export class Config {
   [inspect.custom](): string {
     return '[Config]';
   }
-}
-
-/**
- * Reads and validates every setting. Impure in two ways only: it reads the files that `NAME_FILE`
- * settings and `JWT_KEYS_DIR` name, and makes random secrets where development left them out.
- * @throws ConfigError with all faults at once.
- */
-export function readConfig(environment: Environment): Config {
-  const settings = new Settings(environment);
-  const service = readService(settings);
-  const upstream = readProviders(settings);
-  const listed = upstream.providers.includes('startmessaging');
-  const startMessaging = readStartMessaging(settings, listed);
-  const values = {
-    ...service,
-    ...upstream,
-    ...startMessaging,
-    sendWithSes: readSendWithSes(settings, upstream.providers.includes('sendwithses')),
-    ...readKeys(settings),
-    ...readLogin(settings, listed ? startMessaging.startMessagingContract : undefined),
-    ...readLimits(settings),
-    ...readAccess(settings),
-    ...readAlerts(settings),
-  };
-  settings.throwFaults();
-  return new Config({ ...values, production: settings.production, warnings: settings.warnings });
 }

@@ -8,28 +8,55 @@ export function deriveKey(secret: string, label: string): Buffer {
   return Buffer.from(hkdfSync('sha256', secret, '', label, 32));
 }
 
-/** The keys of one purpose, one for each secret of a list: the first protects, all of them still open. */
-export class Keyring {
-  readonly current: { readonly id: string; readonly key: Buffer };
-  private readonly keys = new Map<string, Buffer>();
+interface Key {
+  readonly id: string;
+  readonly key: Buffer;
+}
 
-  /** @throws Error when there is no secret. */
-  constructor(secrets: readonly string[], label: string) {
-    const [first] = secrets;
-    if (first === undefined) throw new Error('a keyring needs a secret');
-    for (const secret of secrets) this.keys.set(keyId(secret), deriveKey(secret, label));
-    this.current = { id: keyId(first), key: deriveKey(first, label) };
+/**
+ * The keys of one purpose, one for each secret of SECRET's list: the first protects, all of them still open. It follows
+ * the list when that is replaced.
+ */
+export class Keyring {
+  private derived: { secrets: readonly string[]; current: Key; keys: ReadonlyMap<string, Buffer> };
+
+  /**
+   * @param config whose list it follows.
+   * @throws Error when there is no secret.
+   */
+  constructor(
+    private readonly config: { readonly secrets: readonly string[] },
+    private readonly label: string,
+  ) {
+    this.derived = derive(config.secrets, label);
+  }
+
+  get current(): Key {
+    return this.now.current;
   }
 
   /** The ids of all secrets of the list. */
   get ids(): string[] {
-    return [...this.keys.keys()];
+    return [...this.now.keys.keys()];
   }
 
   /** The key whose id a record carries; undefined once its secret has left the list. */
   find(id: string): Buffer | undefined {
-    return this.keys.get(id);
+    return this.now.keys.get(id);
   }
+
+  private get now(): typeof this.derived {
+    const { secrets } = this.config;
+    if (secrets !== this.derived.secrets) this.derived = derive(secrets, this.label);
+    return this.derived;
+  }
+}
+
+function derive(secrets: readonly string[], label: string) {
+  const all = secrets.map((secret): Key => ({ id: keyId(secret), key: deriveKey(secret, label) }));
+  const [current] = all;
+  if (current === undefined) throw new Error('a keyring needs a secret');
+  return { secrets, current, keys: new Map(all.map(({ id, key }) => [id, key])) };
 }
 
 /**

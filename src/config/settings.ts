@@ -4,6 +4,12 @@ import { oneOf, type Rule } from './rules';
 /** Variables by name, as in `process.env`. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
+/** The text of the file that a `NAME_FILE` names; throws when there is none to be read. */
+export type ReadFile = (path: string) => string;
+
+/** Editors and `echo` end a file with a newline; whatever stands before it belongs to the secret. */
+export const readText: ReadFile = (path) => readFileSync(path, 'utf8').replace(/\r?\n$/, '');
+
 /** Every variable that is read, in the order of the documentation; each may be given as `NAME_FILE` too. */
 export const SETTING_NAMES = [
   'NODE_ENV',
@@ -85,7 +91,10 @@ export class Settings {
   private readonly faults: string[] = [];
   private readonly faulty = new Set<SettingName>();
 
-  constructor(private readonly environment: Environment) {
+  constructor(
+    private readonly environment: Environment,
+    private readonly readFile: ReadFile = readText,
+  ) {
     this.nodeEnv = this.withDefault('NODE_ENV', oneOf('development', 'test', 'production'), 'development');
     // A misspelt NODE_ENV is held to production's rules: it must not switch them off, not even in what is reported.
     this.production = this.nodeEnv === 'production' || this.faulty.has('NODE_ENV');
@@ -147,8 +156,7 @@ export class Settings {
       return undefined;
     }
     try {
-      // Editors and `echo` end a file with a newline; whatever stands before it belongs to the secret.
-      return readFileSync(path, 'utf8').replace(/\r?\n$/, '') || undefined;
+      return this.readFile(path) || undefined;
     } catch {
       // The error's own message holds the path, which is a value like any other.
       this.faulty.add(name);

@@ -52,6 +52,7 @@ export interface Fate {
 /** The price of one SMS, in rupees. */
 export const PRICE = 0.25;
 
+const API_KEY = /^sm_live_[0-9a-f]{40}$/i;
 const LIMIT = 3;
 const LIMIT_MS = 300_000;
 // A load test must not fill the memory: the oldest SMS are forgotten.
@@ -60,6 +61,8 @@ const REMEMBERED = 20_000;
 /** What StartMessaging keeps of one customer: the wallet, the SMS, and the codes that it made. */
 export class Account {
   readonly messages: SentMessage[] = [];
+  /** No setting: settings are shown in the inbox. */
+  private apiKeys: readonly string[] = [];
   readonly otpRequests = new Map<string, OtpRequest>();
   /** The live codes of Send With SES. */
   readonly codesByNumber = new Map<string, OtpRequest>();
@@ -69,6 +72,16 @@ export class Account {
   private readonly byId = new Map<string, SentMessage>();
 
   constructor(readonly settings: EmulatorSettings) {}
+
+  /** The keys that are good from now on; without any, every one of the right form. */
+  acceptKeys(keys: readonly string[]): void {
+    this.apiKeys = keys;
+  }
+
+  isGoodKey(key: unknown): boolean {
+    if (typeof key !== 'string') return false;
+    return this.apiKeys.length === 0 ? API_KEY.test(key) : this.apiKeys.includes(key);
+  }
 
   message(id: string): SentMessage | undefined {
     return this.byId.get(id);
@@ -134,6 +147,7 @@ export class Account {
 
   reset(): void {
     this.messages.length = 0;
+    this.acceptKeys([]);
     for (const memory of [this.otpRequests, this.codesByNumber, this.replays, this.fates, this.byId]) {
       memory.clear();
     }

@@ -32,7 +32,9 @@ export interface Emulator {
    * @throws Error when the script makes no sense
    */
   fault(script: FaultScript): void;
-  /** Forgets SMS, calls and faults, and puts every setting back to what it was at the start. */
+  /** The API keys that are good from now on, as when one is made or revoked; none: every one of the right form. */
+  acceptKeys(...keys: string[]): void;
+  /** Forgets SMS, calls, faults and keys, and puts every setting back to what it was at the start. */
   reset(): void;
   /** Ends at once, hanging calls included. */
   close(): Promise<void>;
@@ -123,6 +125,9 @@ export async function startEmulator(
     fault: (script) => {
       faults.add(readFaultScript(script));
       inbox.changed();
+    },
+    acceptKeys: (...keys) => {
+      account.acceptKeys(keys);
     },
     reset,
     close: () =>

@@ -29,8 +29,8 @@ export class ProofOfWork {
   private readonly binding: Buffer;
 
   constructor(config: Config) {
-    this.signing = new Keyring(config.secrets, 'proof of work');
-    this.answers = new Keyring(config.secrets, 'proof of work answer');
+    this.signing = new Keyring(config, 'proof of work');
+    this.answers = new Keyring(config, 'proof of work answer');
     this.binding = deriveKey(config.subjectSecret, 'proof of work binding');
   }
 

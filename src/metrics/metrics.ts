@@ -105,6 +105,19 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  readonly secretsRead = new Gauge({
+    name: 'otp_login_secrets_read_timestamp_seconds',
+    help: 'When what is in use was read, of the files of secrets and of the folder of signing keys',
+    labelNames: ['source'] as const,
+    registers: [this.registry],
+  });
+  readonly secretsRefused = new Gauge({
+    name: 'otp_login_secrets_refused',
+    help: '1 while the files of secrets, or the folder of signing keys, hold something that is refused: what was in use stays',
+    labelNames: ['source'] as const,
+    registers: [this.registry],
+  });
+
   constructor() {
     collectDefaultMetrics({ register: this.registry, prefix: 'otp_login_' });
   }

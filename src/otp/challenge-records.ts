@@ -33,7 +33,7 @@ export class ChallengeRecords {
 
   constructor(config: Config) {
     this.pseudonymKey = deriveKey(config.subjectSecret, 'phone pseudonym');
-    this.phoneKeys = new Keyring(config.secrets, 'phone encryption');
+    this.phoneKeys = new Keyring(config, 'phone encryption');
   }
 
   pseudonymOf(phone: PhoneNumber): string {

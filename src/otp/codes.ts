@@ -24,7 +24,7 @@ export class Codes {
   private readonly length: number;
 
   constructor(config: Config) {
-    this.keys = new Keyring(config.secrets, 'code');
+    this.keys = new Keyring(config, 'code');
     this.length = config.otpLength;
   }
 

@@ -33,7 +33,7 @@ export class DeviceTokens {
   private readonly keys: Keyring;
 
   constructor(config: Config) {
-    this.keys = new Keyring(config.secrets, 'device token');
+    this.keys = new Keyring(config, 'device token');
   }
 
   /** The token of a device; the same again for the same session. */

@@ -43,8 +43,11 @@ const patience = (config: Config) => ({
       useFactory: (http: HttpService, config: Config, faults: UpstreamFaults) =>
         new StartMessagingClient(http, {
           baseUrl: config.startMessagingBaseUrl,
-          // Without a key it is none of the providers, and is not called.
-          apiKey: config.startMessagingApiKey ?? '',
+          // Asked at each call: a key that is rotated counts without a restart. Without a key it is none of the providers,
+          // and is not called.
+          get apiKey() {
+            return config.startMessagingApiKey ?? '';
+          },
           templateId: config.startMessagingTemplateId,
           appName: config.startMessagingAppName,
           ...patience(config),
@@ -63,7 +66,14 @@ const patience = (config: Config) => ({
         testNumbers: TestNumbers,
       ) => {
         const settings = config.sendWithSes;
-        const options = settings && { ...settings, ...patience(config), ...faults.watch('sendwithses') };
+        const options = settings && {
+          ...settings,
+          get templateKey() {
+            return config.sendWithSes?.templateKey ?? '';
+          },
+          ...patience(config),
+          ...faults.watch('sendwithses'),
+        };
         const sendWithSes = options && new SendWithSes(new SendWithSesClient(http, options), faults);
         return new Providers(config, { caller, provider, sendWithSes, testNumbers });
       },

@@ -66,7 +66,10 @@ export function redisClient(redisUrl: string): RedisClient {
     // The password is the store's. Most sentinels want none, and are not shown it; those that ask are given the same.
     client.on('sentinelError', ({ message }: Error) => {
       if (message.includes('NOAUTH'))
-        Object.assign(client.options, { sentinelUsername: username, sentinelPassword: password });
+        Object.assign(client.options, {
+          sentinelUsername: client.options.username,
+          sentinelPassword: client.options.password,
+        });
     });
   }
   return client;

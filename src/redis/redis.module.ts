@@ -1,7 +1,8 @@
 import { Global, Inject, Module, type OnApplicationShutdown } from '@nestjs/common';
 import { Config } from '../config/config';
 import { Logger } from '../logging/logger';
-import { redisClient } from './connection';
+import { redisClient, type RedisClient } from './connection';
+import { changeCredentials } from './credentials';
 import { startEmbeddedStore, type EmbeddedStore } from './embedded';
 import { Store } from './store';
 
@@ -24,8 +25,10 @@ const EMBEDDED = Symbol('embedded store');
       provide: Store,
       inject: [Config, Logger, EMBEDDED],
       useFactory: (config: Config, logger: Logger, embedded: EmbeddedStore | undefined): Store => {
-        const store = new Store(redisClient(config.redisUrl ?? embedded?.url ?? ''), logger);
+        const client = redisClient(config.redisUrl ?? embedded?.url ?? '');
+        const store = new Store(client, logger);
         store.connect();
+        followCredentials(client, config, logger);
         return store;
       },
     },
@@ -42,4 +45,16 @@ export class RedisModule implements OnApplicationShutdown {
     this.store.close();
     await this.embedded?.close();
   }
+}
+
+/** Only who asks can change while the service runs, not where: see `SecretFiles`. */
+function followCredentials(client: RedisClient, config: Config, logger: Logger): void {
+  let current = config.redisUrl;
+  config.onSecrets(() => {
+    if (config.redisUrl === undefined || config.redisUrl === current) return;
+    current = config.redisUrl;
+    changeCredentials(client, current).catch((error: unknown) => {
+      logger.error('Redis refuses the user or the password that REDIS_URL names now', { error });
+    });
+  });
 }

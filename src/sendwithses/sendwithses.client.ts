@@ -5,6 +5,7 @@ import { classifySend, classifyVerify } from './classify';
 import type { Condition } from './predicate';
 
 export interface SendWithSesOptions extends UpstreamOptions {
+  /** Read anew for each call. */
   templateKey: string;
   senderId?: string | undefined;
   originationNumber?: string | undefined;
@@ -29,7 +30,12 @@ export class SendWithSesClient {
     http: HttpService,
     private readonly options: SendWithSesOptions,
   ) {
-    const credential = { header: 'template-key', value: options.templateKey };
+    const credential = {
+      header: 'template-key',
+      get value() {
+        return options.templateKey;
+      },
+    };
     this.upstream = new Upstream('sendwithses', http, credential, options);
   }
 

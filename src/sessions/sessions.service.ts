@@ -78,7 +78,7 @@ export class SessionsService {
     private readonly audit: Audit,
   ) {
     this.sessionIdKey = deriveKey(config.subjectSecret, 'session id');
-    this.phoneKeys = new Keyring(config.secrets, 'phone encryption');
+    this.phoneKeys = new Keyring(config, 'phone encryption');
   }
 
   /**

@@ -11,6 +11,7 @@ export type { SentOtp } from './answers';
 export type { MessageState } from './message-state';
 
 export interface StartMessagingOptions extends UpstreamOptions {
+  /** Read anew for each call. */
   apiKey: string;
   templateId?: string | undefined;
   appName: string;
@@ -34,7 +35,12 @@ export class StartMessagingClient {
     http: HttpService,
     private readonly options: StartMessagingOptions,
   ) {
-    const credential = { header: 'X-API-Key', value: options.apiKey };
+    const credential = {
+      header: 'X-API-Key',
+      get value() {
+        return options.apiKey;
+      },
+    };
     this.upstream = new Upstream(PROVIDER, http, credential, options);
   }
 

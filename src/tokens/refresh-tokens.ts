@@ -23,7 +23,7 @@ export class RefreshTokens {
   private readonly keys: Keyring;
 
   constructor(config: Config) {
-    this.keys = new Keyring(config.secrets, 'refresh token');
+    this.keys = new Keyring(config, 'refresh token');
   }
 
   /** The newest refresh token of a session. Undefined once the secret that it was opened under is dropped. */

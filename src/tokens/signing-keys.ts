@@ -12,6 +12,7 @@ import { Injectable, type OnModuleDestroy } from '@nestjs/common';
 import { exportJWK, type JWK } from 'jose';
 import { Config } from '../config/config';
 import { Logger } from '../logging/logger';
+import { Metrics } from '../metrics/metrics';
 
 export interface SigningKey {
   /** The file's name without `.pem`, as `kid` in tokens and in the JWKS. */
@@ -46,6 +47,7 @@ export class SigningKeys implements OnModuleDestroy {
   constructor(
     config: Config,
     private readonly logger: Logger,
+    private readonly metrics: Metrics,
   ) {
     const folder = config.jwtKeysDir;
     if (folder === undefined) {
@@ -56,6 +58,7 @@ export class SigningKeys implements OnModuleDestroy {
     const files = readFolder(folder);
     this.keys = parse(files);
     this.seen = fingerprint(files);
+    this.tellInUse();
     this.timer = setInterval(() => {
       this.look(folder);
     }, LOOK_EVERY_MS).unref();
@@ -73,13 +76,22 @@ export class SigningKeys implements OnModuleDestroy {
       this.seen = now;
       this.keys = parse(files);
       this.fault = '';
+      this.tellInUse();
       this.logger.info('Signing keys have changed', { kids: this.keys.map((key) => key.kid) });
     } catch (error) {
+      this.metrics.secretsRefused.set({ source: 'signing_keys' }, 1);
+      // The next look judges anew: what was unreadable may come back as it was.
+      this.seen = '';
       const fault = String(error);
       if (fault === this.fault) return;
       this.fault = fault;
       this.logger.error('The signing keys could not be read again: the old set stays', { error });
     }
+  }
+
+  private tellInUse(): void {
+    this.metrics.secretsRead.set({ source: 'signing_keys' }, Date.now() / 1_000);
+    this.metrics.secretsRefused.set({ source: 'signing_keys' }, 0);
   }
 
   /** The key that signs now. While every key is still to come, the first of them. */

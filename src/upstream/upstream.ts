@@ -53,11 +53,11 @@ export class Upstream {
   private readonly baseUrl: string;
   private readonly breaker: Breaker;
 
-  /** @param credential the header that says who we are */
+  /** @param credential the header that says who we are; its value is asked for at each call */
   constructor(
     private readonly provider: string,
     private readonly http: HttpService,
-    private readonly credential: { header: string; value: string },
+    private readonly credential: { readonly header: string; readonly value: string },
     private readonly options: UpstreamOptions,
   ) {
     this.baseUrl = options.baseUrl.replace(/\/+$/, '');
@@ -69,7 +69,7 @@ export class Upstream {
   async call(call: Call, retried: ReadonlySet<UpstreamReason>): Promise<Told> {
     return withRetries(this.options, retried, async (timeoutMs) => {
       const ended = await this.breaker.run(() => this.once(call, timeoutMs));
-      return this.read(call, ended);
+      return this.read(ended);
     });
   }
 
@@ -77,30 +77,33 @@ export class Upstream {
   async look(call: Call): Promise<Told> {
     const { timeoutMs, deadlineMs } = this.options;
     const ended = this.breaker.open ? undefined : await this.once(call, Math.min(timeoutMs, deadlineMs));
-    return this.read(call, ended);
+    return this.read(ended);
   }
 
   private async once({ operation, path, body, secrets, meaning }: Call, timeoutMs: number) {
     const started = performance.now();
+    // Once: it may be replaced while the call is under way, and what the answer must not repeat is what was sent.
+    const { header, value } = this.credential;
+    const never = [value, ...secrets.map((secret) => secret.replace(/^\+91/, ''))];
     const headers = {
       ...(body && { 'Content-Type': 'application/json' }),
       Accept: 'application/json',
       'User-Agent': 'otp-login',
-      [this.credential.header]: this.credential.value,
+      [header]: value,
     };
     const request = { method: body ? 'POST' : 'GET', url: `${this.baseUrl}${path}`, headers, body } as const;
     const answer = await callOnce(this.http, this.agent, request, timeoutMs);
     const lost = 'failure' in answer;
-    const outcome = lost ? answer.failure : meaning(answer, this.never(secrets));
-    const correlationId = lost ? undefined : readCorrelationId(answer.body, this.never(secrets));
+    const outcome = lost ? answer.failure : meaning(answer, never);
+    const correlationId = lost ? undefined : readCorrelationId(answer.body, never);
     const seconds = (performance.now() - started) / 1000;
     this.options.onCall?.({ operation, outcome, seconds, ...(correlationId && { correlationId }) });
-    return { answer, outcome, correlationId, down: isDown(outcome, answer) };
+    return { answer, outcome, correlationId, never, down: isDown(outcome, answer) };
   }
 
-  private read({ secrets }: Call, ended: Awaited<ReturnType<Upstream['once']>> | undefined): Told {
+  private read(ended: Awaited<ReturnType<Upstream['once']>> | undefined): Told {
     if (ended === undefined) throw new UpstreamError(this.provider, 'breaker_open');
-    const { answer, outcome, correlationId } = ended;
+    const { answer, outcome, correlationId, never } = ended;
     if ('failure' in answer) {
       throw new UpstreamError(this.provider, answer.failure, { status: answer.status });
     }
@@ -110,12 +113,8 @@ export class Upstream {
       status: answer.status,
       retryAfterSeconds: retryAfterSeconds(outcome, answer),
       correlationId,
-      upstreamMessage: message === undefined ? undefined : redact(message, this.never(secrets)),
+      upstreamMessage: message === undefined ? undefined : redact(message, never),
     });
-  }
-
-  private never(secrets: readonly string[]): string[] {
-    return [this.credential.value, ...secrets.map((secret) => secret.replace(/^\+91/, ''))];
   }
 }
 

@@ -1,6 +1,6 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { readConfig } from '../../src/config/config';
+import { readConfig } from '../../src/config/read-config';
 import { ChallengeRecords } from '../../src/otp/challenge-records';
 import { DeviceTokens } from '../../src/otp/device-tokens';
 import { isPhoneNumber } from '../../src/phone-number/phone-number';

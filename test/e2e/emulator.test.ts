@@ -260,6 +260,18 @@ describe('the account', () => {
     expect(emulator.calls[0]).toMatchObject({ apiKeyValid: false, accepted: false, status: 401 });
   });
 
+  test('takes the keys that it has, once they are told, and every one of the right form again after a reset', async () => {
+    const other = `sm_live_${'1'.repeat(40)}`;
+    const walletBy = async (key: string) => (await get('/wallet', { 'X-API-Key': key })).status;
+    expect([await walletBy(KEY), await walletBy(other)]).toEqual([200, 200]);
+    emulator.acceptKeys(other);
+    expect([await walletBy(KEY), await walletBy(other)]).toEqual([401, 200]);
+    emulator.acceptKeys(KEY, other);
+    expect([await walletBy(KEY), await walletBy(other)]).toEqual([200, 200]);
+    emulator.reset();
+    expect([await walletBy(KEY), await walletBy('secret')]).toEqual([200, 401]);
+  });
+
   test('runs out of money', async () => {
     emulator.settings.balance = 0.25;
     expect((await sendTheirs()).status).toBe(201);

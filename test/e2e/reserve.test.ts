@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { readConfig } from '../../src/config/config';
+import { readConfig } from '../../src/config/read-config';
 import { ChallengeRecords } from '../../src/otp/challenge-records';
 import { DeviceTokens } from '../../src/otp/device-tokens';
 import { isPhoneNumber } from '../../src/phone-number/phone-number';

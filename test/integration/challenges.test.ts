@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import { type Environment, readConfig } from '../../src/config/config';
+import type { Environment } from '../../src/config/config';
+import { readConfig } from '../../src/config/read-config';
 import { ApiError } from '../../src/errors/api-error';
 import { Logger } from '../../src/logging/logger';
 import { type Attempt, Attempts } from '../../src/otp/attempts';

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import { type Config, type Environment, readConfig } from '../../src/config/config';
+import type { Config, Environment } from '../../src/config/config';
+import { readConfig } from '../../src/config/read-config';
 import { ApiError } from '../../src/errors/api-error';
 import { Guard, type GuardDecision } from '../../src/guard/guard';
 import { Ledger } from '../../src/ledger/ledger';

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import { type Environment, readConfig } from '../../src/config/config';
+import type { Environment } from '../../src/config/config';
+import { readConfig } from '../../src/config/read-config';
 import { Ledger, LEDGER_KEY, type Outcome } from '../../src/ledger/ledger';
 import { sum, UsageReader } from '../../src/ledger/usage';
 import { Logger } from '../../src/logging/logger';

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { Audit } from '../../src/audit/audit';
-import { type Environment, readConfig } from '../../src/config/config';
+import type { Environment } from '../../src/config/config';
+import { readConfig } from '../../src/config/read-config';
 import { Logger } from '../../src/logging/logger';
 import { Metrics } from '../../src/metrics/metrics';
 import { OtpService, type VerifiedPhone } from '../../src/otp/otp.service';

@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { JwtService } from '@nestjs/jwt';
 import { exportJWK, SignJWT, type JWTPayload } from 'jose';
-import { readConfig } from '../../src/config/config';
+import { readConfig } from '../../src/config/read-config';
 import { Logger } from '../../src/logging/logger';
+import { Metrics } from '../../src/metrics/metrics';
 import { AccessTokens } from '../../src/tokens/access-tokens';
 import { SigningKeys } from '../../src/tokens/signing-keys';
 
@@ -34,7 +35,7 @@ beforeAll(() => {
     ISSUER,
     AUDIENCE,
   });
-  keys = new SigningKeys(config, new Logger('silent', { write: () => undefined }));
+  keys = new SigningKeys(config, new Logger('silent', { write: () => undefined }), new Metrics());
   tokens = new AccessTokens(config, new JwtService({}), keys);
 });
 afterAll(() => {

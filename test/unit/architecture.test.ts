@@ -29,6 +29,7 @@ const ARROWS: Record<string, string[]> = {
   startmessaging: ['upstream'],
   sendwithses: ['upstream'],
   emulator: [],
+  secrets: BASE,
   health: BASE,
   http: BASE,
   guard: [...BASE, 'phone-number'],

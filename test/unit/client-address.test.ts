@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify';
-import { readConfig } from '../../src/config/config';
+import { readConfig } from '../../src/config/read-config';
 import { Logger } from '../../src/logging/logger';
 import { addressScopes, ClientAddress } from '../../src/throttling/client-address';
 

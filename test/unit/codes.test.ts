@@ -1,4 +1,4 @@
-import { readConfig } from '../../src/config/config';
+import { readConfig } from '../../src/config/read-config';
 import { Codes } from '../../src/otp/codes';
 import { isPhoneNumber, type PhoneNumber } from '../../src/phone-number/phone-number';
 import { MADE_HERE } from '../support/senders';

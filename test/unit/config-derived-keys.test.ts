@@ -24,7 +24,7 @@ describe('deriveKey', () => {
 });
 
 describe('Keyring', () => {
-  const keyring = new Keyring(['new', 'old'], 'codes');
+  const keyring = new Keyring({ secrets: ['new', 'old'] }, 'codes');
 
   test('protects with the first secret', () => {
     expect(keyring.current.key).toEqual(hkdf('new', 'codes'));
@@ -32,13 +32,15 @@ describe('Keyring', () => {
   });
 
   test('still opens what another secret of the list protected', () => {
-    const before = new Keyring(['old'], 'codes');
+    const before = new Keyring({ secrets: ['old'] }, 'codes');
     expect(before.current.id).not.toBe(keyring.current.id);
     expect(keyring.find(before.current.id)).toEqual(before.current.key);
   });
 
   test('opens nothing of a secret that has left the list', () => {
-    expect(new Keyring(['new'], 'codes').find(new Keyring(['old'], 'codes').current.id)).toBeUndefined();
+    expect(
+      new Keyring({ secrets: ['new'] }, 'codes').find(new Keyring({ secrets: ['old'] }, 'codes').current.id),
+    ).toBeUndefined();
     expect(keyring.find('')).toBeUndefined();
     expect(keyring.find('constructor')).toBeUndefined();
   });
@@ -46,14 +48,14 @@ describe('Keyring', () => {
   test('names a secret by six base64url characters, the same under every label', () => {
     expect(keyring.current.id).toMatch(/^[\w-]{6}$/);
     expect(keyring.current.id).toBe(hkdf('new', 'key-id').toString('base64url').slice(0, 6));
-    expect(new Keyring(['new'], 'refresh tokens').current.id).toBe(keyring.current.id);
+    expect(new Keyring({ secrets: ['new'] }, 'refresh tokens').current.id).toBe(keyring.current.id);
   });
 
   test('lists the ids of its secrets, the one that protects first', () => {
-    expect(keyring.ids).toEqual([keyring.current.id, new Keyring(['old'], 'codes').current.id]);
+    expect(keyring.ids).toEqual([keyring.current.id, new Keyring({ secrets: ['old'] }, 'codes').current.id]);
   });
 
   test('needs a secret', () => {
-    expect(() => new Keyring([], 'codes')).toThrow('a keyring needs a secret');
+    expect(() => new Keyring({ secrets: [] }, 'codes')).toThrow('a keyring needs a secret');
   });
 });

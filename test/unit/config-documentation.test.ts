@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { readConfig, SETTING_NAMES } from '../../src/config/config';
+import { SETTING_NAMES } from '../../src/config/config';
+import { readConfig } from '../../src/config/read-config';
 
 const read = (name: string) => readFileSync(join(__dirname, '../..', name), 'utf8');
 

@@ -3,13 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
-import {
-  ConfigError,
-  readConfig,
-  SETTING_NAMES,
-  tokenDigest,
-  type Environment,
-} from '../../src/config/config';
+import { ConfigError, SETTING_NAMES, tokenDigest, type Environment } from '../../src/config/config';
+import { readConfig } from '../../src/config/read-config';
 
 const KEY = `sm_live_${'0123456789'.repeat(4)}`;
 const DEVELOPMENT: Environment = { STARTMESSAGING_API_KEY: KEY };

@@ -4,7 +4,7 @@ import { openPhoneNumber, sealPhoneNumber } from '../../src/phone-number/phone-c
 import { isPhoneNumber, type PhoneNumber } from '../../src/phone-number/phone-number';
 
 const RECORD = 'otp-login:{person}:challenge:1';
-const keys = new Keyring(['a secret of this test'], 'phone encryption');
+const keys = new Keyring({ secrets: ['a secret of this test'] }, 'phone encryption');
 
 function phone(text: string): PhoneNumber {
   if (!isPhoneNumber(text)) throw new Error(`${text} is no phone number`);
@@ -108,9 +108,9 @@ describe('a sealed phone number', () => {
 });
 
 describe('the rotation of secrets', () => {
-  const before = new Keyring(['old'], 'phone encryption');
-  const during = new Keyring(['new', 'old'], 'phone encryption');
-  const after = new Keyring(['new'], 'phone encryption');
+  const before = new Keyring({ secrets: ['old'] }, 'phone encryption');
+  const during = new Keyring({ secrets: ['new', 'old'] }, 'phone encryption');
+  const after = new Keyring({ secrets: ['new'] }, 'phone encryption');
 
   test('opens what the old secret sealed, as long as it is in the list', () => {
     const sealed = sealPhoneNumber(NUMBER, RECORD, before);
@@ -130,7 +130,7 @@ describe('the rotation of secrets', () => {
   });
 
   test('does not open with a key that was derived for another purpose', () => {
-    const codes = new Keyring(['old'], 'code');
+    const codes = new Keyring({ secrets: ['old'] }, 'code');
     expect(openPhoneNumber(sealPhoneNumber(NUMBER, RECORD, before), RECORD, codes)).toBeUndefined();
   });
 });

@@ -49,7 +49,6 @@ function clientOf(baseUrl: string, options: Partial<SendWithSesOptions> = {}) {
   const calls: UpstreamCall[] = [];
   const client = new SendWithSesClient(new HttpService(), {
     baseUrl,
-    templateKey: TEMPLATE_KEY,
     sentIf: [
       { path: ['success'], equals: true },
       { path: ['data', 'status'], equals: 'sent' },
@@ -62,6 +61,10 @@ function clientOf(baseUrl: string, options: Partial<SendWithSesOptions> = {}) {
     deadlineMs: 2_000,
     onCall: (call) => calls.push(call),
     ...options,
+    // Spread, a getter would be asked but once.
+    get templateKey() {
+      return options.templateKey ?? TEMPLATE_KEY;
+    },
   });
   return { client, calls };
 }
@@ -97,6 +100,20 @@ describe('what is sent', () => {
     expect(received[0]).toMatchObject({ path: '/send-otp', headers: { 'template-key': TEMPLATE_KEY } });
     expect(received[0]!.headers).not.toHaveProperty('x-api-key');
     expect(received[0]!.body).toEqual({ mobile: MOBILE });
+  });
+
+  test('a key that is replaced while the service runs counts from the next call on', async () => {
+    const { url, received } = await upstream({ status: 200, body: SENT });
+    let templateKey = 'the-old-one';
+    const { client } = clientOf(url, {
+      get templateKey() {
+        return templateKey;
+      },
+    });
+    await client.send(MOBILE);
+    templateKey = 'the-new-one';
+    await client.send(MOBILE);
+    expect(received.map(({ headers }) => headers['template-key'])).toEqual(['the-old-one', 'the-new-one']);
   });
 
   test('the sender and the number that it comes from are named when they are configured', async () => {

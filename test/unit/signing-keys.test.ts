@@ -3,8 +3,9 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { calculateJwkThumbprint, exportJWK } from 'jose';
-import { readConfig } from '../../src/config/config';
+import { readConfig } from '../../src/config/read-config';
 import { Logger } from '../../src/logging/logger';
+import { Metrics } from '../../src/metrics/metrics';
 import { SigningKeys } from '../../src/tokens/signing-keys';
 
 let folder: string;
@@ -26,7 +27,8 @@ function signingKeys(keysFolder: string | undefined = folder): SigningKeys {
     STARTMESSAGING_API_KEY: 'sm_live_x',
     JWT_KEYS_DIR: keysFolder,
   });
-  const keys = new SigningKeys(config, new Logger('trace', { write: (line) => lines.push(line) }));
+  const logger = new Logger('trace', { write: (line) => lines.push(line) });
+  const keys = new SigningKeys(config, logger, new Metrics());
   made.push(keys);
   return keys;
 }

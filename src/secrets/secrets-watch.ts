@@ -1,0 +1,71 @@
+import { Injectable, type OnModuleDestroy, type OnModuleInit } from '@nestjs/common';
+import { type Look, SecretFiles } from '../config/secret-files';
+import { Logger } from '../logging/logger';
+import { Metrics } from '../metrics/metrics';
+
+/**
+ * How soon a changed secret counts: after two looks. Looked at, not watched: Kubernetes swaps a symlink two folders up that
+ * watchers lose sight of, and network file systems tell nobody.
+ */
+const LOOK_EVERY_MS = 2_000;
+
+/** Looks at the files of secrets again and again, and tells what came of it: in the log once, in the metrics always. */
+@Injectable()
+export class SecretsWatch implements OnModuleInit, OnModuleDestroy {
+  private timer: NodeJS.Timeout | undefined;
+  private told = '';
+
+  constructor(
+    private readonly files: SecretFiles,
+    private readonly logger: Logger,
+    private readonly metrics: Metrics,
+  ) {}
+
+  onModuleInit(): void {
+    if (this.files.names.length === 0) return;
+    this.metrics.secretsRead.set({ source: 'files' }, Date.now() / 1_000);
+    this.metrics.secretsRefused.set({ source: 'files' }, 0);
+    this.timer = setInterval(() => {
+      this.look();
+    }, LOOK_EVERY_MS).unref();
+  }
+
+  onModuleDestroy(): void {
+    clearInterval(this.timer);
+  }
+
+  private look(): void {
+    try {
+      this.tell(this.files.look());
+    } catch (error) {
+      // A fault of ours in a timer would end the process.
+      this.refused('The files of secrets could not be looked at: what was in use stays', String(error), {
+        error,
+      });
+    }
+  }
+
+  private tell(look: Look): void {
+    if (look.state === 'changing') return;
+    if (look.state === 'refused') {
+      this.refused('Changed secrets are refused: what was in use stays', look.faults.join('\n'), {
+        faults: look.faults,
+      });
+      return;
+    }
+    this.metrics.secretsRefused.set({ source: 'files' }, 0);
+    this.told = '';
+    if (look.state === 'same') return;
+    this.metrics.secretsRead.set({ source: 'files' }, Date.now() / 1_000);
+    this.logger.info('Secrets have changed', { names: look.names });
+    for (const warning of look.warnings) this.logger.warn(warning);
+  }
+
+  private refused(message: string, what: string, fields: Record<string, unknown>): void {
+    this.metrics.secretsRefused.set({ source: 'files' }, 1);
+    // Every two seconds the same line would bury the others.
+    if (what === this.told) return;
+    this.told = what;
+    this.logger.error(message, fields);
+  }
+}

@@ -1,0 +1,280 @@
+import { rmSync } from 'node:fs';
+import { ConfigError, SECRETS, tokenDigest, type SecretName } from '../../src/config/config';
+import { Keyring } from '../../src/config/derived-keys';
+import { SecretFiles, type Look } from '../../src/config/secret-files';
+import { Mounted } from '../support/mounted';
+
+const CANARY = 'hunter2-canary';
+const secret = (name: string): string => `${name}-0123456789-0123456789-0123456789`;
+const webhookSecret = (byte: number): string => `whsec_${Buffer.alloc(32, byte).toString('base64')}`;
+
+/** Of every secret, what it is at the start and what becomes of it. */
+const BEFORE: Record<SecretName, string> = {
+  REDIS_URL: 'redis://login:before@redis.internal:6379/0',
+  STARTMESSAGING_API_KEY: `sm_live_${'0'.repeat(40)}`,
+  SECRET: secret('before'),
+  SUBJECT_SECRET: secret('subject'),
+  INTROSPECTION_CLIENTS: 'api:before-0123456789',
+  ADMIN_TOKENS: `ops:${secret('before')}`,
+  TEST_NUMBERS: `+910000000001:111111:${soon()}`,
+  SENDWITHSES_TEMPLATE_KEY: 'template-key-before',
+  ALERT_WEBHOOK_URL: 'https://alerts.example.com/before',
+  ALERT_WEBHOOK_SECRET: webhookSecret(1),
+};
+const AFTER: Record<Exclude<SecretName, 'SUBJECT_SECRET'>, string> = {
+  REDIS_URL: 'redis://login:after@redis.internal:6379/0',
+  STARTMESSAGING_API_KEY: `sm_live_${'1'.repeat(40)}`,
+  SECRET: `${secret('before')},${secret('after')}`,
+  INTROSPECTION_CLIENTS: 'api:before-0123456789,api2:after-0123456789',
+  ADMIN_TOKENS: `ops:${secret('before')},ops2:${secret('after')}`,
+  TEST_NUMBERS: `+910000000001:222222:${soon()}`,
+  SENDWITHSES_TEMPLATE_KEY: 'template-key-after',
+  ALERT_WEBHOOK_URL: 'https://alerts.example.com/after',
+  ALERT_WEBHOOK_SECRET: `${webhookSecret(1)},${webhookSecret(2)}`,
+};
+
+function soon(): string {
+  return new Date(Date.now() + 30 * 86_400_000).toISOString().slice(0, 10);
+}
+
+let mounted: Mounted;
+let keys: Mounted;
+let files: SecretFiles;
+beforeEach(() => {
+  mounted = new Mounted();
+  keys = new Mounted();
+  mounted.put({ ...BEFORE, LIMIT_IP: '1/1' });
+  files = new SecretFiles(environment());
+});
+afterEach(() => {
+  mounted.remove();
+  keys.remove();
+});
+
+/** Production, with every secret from a file, and one setting that is none. */
+function environment(): Record<string, string> {
+  return {
+    NODE_ENV: 'production',
+    ISSUER: 'https://login.example.com',
+    STARTMESSAGING_CONTRACT: 'caller',
+    BUDGET_PAISE_PER_DAY: '100000',
+    SENDWITHSES_SENT_IF: 'success=true',
+    SENDWITHSES_VERIFIED_IF: 'data.verified=true',
+    JWT_KEYS_DIR: keys.folder,
+    LIMIT_IP_FILE: mounted.path('LIMIT_IP'),
+    ...Object.fromEntries(Object.keys(SECRETS).map((name) => [`${name}_FILE`, mounted.path(name)])),
+  };
+}
+
+/** What the second look says of a change. */
+function settle(): Look {
+  expect(files.look()).toEqual({ state: 'changing' });
+  return files.look();
+}
+const inUse = (): Record<string, unknown> =>
+  Object.fromEntries(Object.values(SECRETS).map((field) => [field, files.config[field]]));
+
+describe('a secret of a file', () => {
+  test.each(Object.entries(AFTER))('%s is taken over', (name, text) => {
+    const before = inUse();
+    mounted.patch({ [name]: text });
+    expect(settle()).toEqual({ state: 'taken', names: [name], warnings: [] });
+    const fresh = new SecretFiles(environment());
+    expect(inUse()).toEqual(
+      Object.fromEntries(Object.values(SECRETS).map((field) => [field, fresh.config[field]])),
+    );
+    expect(inUse()).not.toEqual(before);
+    expect(files.look()).toEqual({ state: 'same' });
+  });
+
+  test('is taken over with the others at once, and who listens is told once', () => {
+    const seen: unknown[] = [];
+    files.config.onSecrets(() => seen.push(inUse()));
+    mounted.patch(AFTER);
+    const look = settle();
+    expect([look.state, 'names' in look && [...look.names].sort()]).toEqual([
+      'taken',
+      Object.keys(AFTER).sort(),
+    ]);
+    expect(seen).toEqual([inUse()]);
+    expect(files.config.redisUrl).toBe(AFTER.REDIS_URL);
+    expect(files.config.startMessagingApiKey).toBe(AFTER.STARTMESSAGING_API_KEY);
+    expect(files.config.adminTokens[1]?.digest).toEqual(tokenDigest(secret('after')));
+    expect(files.config.testCode('+910000000001')).toBe('222222');
+  });
+
+  test('stays while it is the same, however often it is mounted anew, and a newline more or less is no change', () => {
+    const before = inUse();
+    mounted.patch({ SECRET: `${BEFORE.SECRET}\n` });
+    for (let looks = 0; looks < 3; looks++) expect(files.look()).toEqual({ state: 'same' });
+    expect(inUse()).toEqual(before);
+  });
+
+  test('is not taken over half written: two looks in a row must find the same', () => {
+    mounted.patch({ SECRET: secret('half') });
+    expect(files.look()).toEqual({ state: 'changing' });
+    mounted.patch({ SECRET: `${secret('half')}-and-the-rest` });
+    expect(files.look()).toEqual({ state: 'changing' });
+    expect(files.config.secrets).toEqual([BEFORE.SECRET]);
+    expect(files.look()).toMatchObject({ state: 'taken' });
+    expect(files.config.secrets).toEqual([`${secret('half')}-and-the-rest`]);
+  });
+
+  test('tells of what the start would have warned of, once', () => {
+    mounted.patch({ STARTMESSAGING_API_KEY: CANARY });
+    const warnings = ['STARTMESSAGING_API_KEY does not look like sm_live_<40 hex>'];
+    expect(settle()).toEqual({ state: 'taken', names: ['STARTMESSAGING_API_KEY'], warnings });
+    mounted.patch({ STARTMESSAGING_API_KEY: `${CANARY}-2` });
+    expect(settle()).toMatchObject({ state: 'taken', warnings: [] });
+  });
+
+  test('is followed by the keys that are derived from it', () => {
+    const keyring = new Keyring(files.config, 'code');
+    const { id } = keyring.current;
+    mounted.patch({ SECRET: `${secret('after')},${BEFORE.SECRET}` });
+    settle();
+    expect(keyring.current.id).not.toBe(id);
+    expect(keyring.find(id)).toBeDefined();
+    expect(keyring.ids).toEqual([keyring.current.id, id]);
+    mounted.patch({ SECRET: secret('after') });
+    settle();
+    expect(keyring.find(id)).toBeUndefined();
+  });
+});
+
+describe('what was in use stays, as a whole, and the reason is told without a value', () => {
+  const others = { ADMIN_TOKENS: AFTER.ADMIN_TOKENS };
+
+  test.each([
+    ['REDIS_URL', CANARY, /^REDIS_URL must be redis:/],
+    ['STARTMESSAGING_API_KEY', `${CANARY} ${CANARY}`, /^STARTMESSAGING_API_KEY must be/],
+    ['SECRET', CANARY, /^SECRET must have 32 characters or more in production$/],
+    ['SECRET', `${secret(CANARY)},${secret(CANARY)}`, /^SECRET must not hold a secret twice$/],
+    ['INTROSPECTION_CLIENTS', CANARY, /^INTROSPECTION_CLIENTS must be/],
+    ['ADMIN_TOKENS', `ops:${CANARY}`, /^ADMIN_TOKENS must be/],
+    ['TEST_NUMBERS', CANARY, /^TEST_NUMBERS must be/],
+    ['SENDWITHSES_TEMPLATE_KEY', `${CANARY} ${CANARY}`, /^SENDWITHSES_TEMPLATE_KEY must be/],
+    ['ALERT_WEBHOOK_URL', `http://${CANARY}/`, /^ALERT_WEBHOOK_URL must be https/],
+    ['ALERT_WEBHOOK_SECRET', CANARY, /^ALERT_WEBHOOK_SECRET must be/],
+    // A change that a start would take, and a running service cannot.
+    ['SUBJECT_SECRET', secret(CANARY), /^SUBJECT_SECRET has changed, .* put it back$/],
+    ['REDIS_URL', 'redis://login:before@hunter2-canary:6379/0', /^REDIS_URL names another Redis/],
+    ['REDIS_URL', 'rediss://login:before@redis.internal:6379/0', /^REDIS_URL names another Redis/],
+    ['REDIS_URL', 'redis://login:before@redis.internal:6379/1', /^REDIS_URL names another Redis/],
+  ] as const)('%s as %j', (name, text, reason) => {
+    const before = inUse();
+    mounted.patch({ ...others, [name]: text });
+    const look = settle();
+    expect(look).toEqual({ state: 'refused', faults: [expect.stringMatching(reason)] });
+    expect(JSON.stringify(look)).not.toContain(CANARY);
+    expect(inUse()).toEqual(before);
+    // It goes on being refused, until it is mended: then the rest counts, too.
+    expect(files.look()).toEqual(look);
+    mounted.patch({ ...BEFORE, INTROSPECTION_CLIENTS: AFTER.INTROSPECTION_CLIENTS });
+    expect(settle()).toMatchObject({ state: 'taken', names: ['INTROSPECTION_CLIENTS'] });
+  });
+
+  test.each(Object.keys(SECRETS))('%s that is empty', (name) => {
+    const before = inUse();
+    mounted.patch({ ...others, [name]: '\n' });
+    const look = settle();
+    expect(look).toMatchObject({ state: 'refused' });
+    expect(JSON.stringify(look)).toContain(name);
+    expect(inUse()).toEqual(before);
+  });
+
+  test.each(Object.keys(SECRETS))('%s that is gone, or cannot be read', (name) => {
+    const before = inUse();
+    mounted.patch(others);
+    settle();
+    rmSync(mounted.path(name));
+    const refused = { state: 'refused', faults: [`${name}_FILE must name a readable file`] };
+    expect(settle()).toEqual(refused);
+    expect({ ...inUse(), adminTokens: undefined }).toEqual({ ...before, adminTokens: undefined });
+    expect(files.look()).toEqual(refused);
+  });
+
+  test('what comes back as it was is no change', () => {
+    mounted.patch({ SECRET: 'short' });
+    expect(settle()).toMatchObject({ state: 'refused' });
+    mounted.patch({ SECRET: BEFORE.SECRET });
+    expect(settle()).toEqual({ state: 'same' });
+  });
+
+  test('all faults are told', () => {
+    mounted.patch({ SECRET: 'short', INTROSPECTION_CLIENTS: '', SUBJECT_SECRET: secret('other') });
+    const look = settle();
+    // Those of the reader first: what it refuses can be compared with nothing.
+    expect(look).toEqual({
+      state: 'refused',
+      faults: ['SECRET must have 32 characters or more in production'],
+    });
+    mounted.patch({ SECRET: BEFORE.SECRET });
+    expect(settle()).toEqual({
+      state: 'refused',
+      faults: [
+        'INTROSPECTION_CLIENTS_FILE has become empty: to unset INTROSPECTION_CLIENTS takes a restart',
+        expect.stringMatching(/^SUBJECT_SECRET has changed/),
+      ],
+    });
+  });
+});
+
+test('a folder of keys that is away does not pass for a good set', () => {
+  keys.remove();
+  mounted.patch({ SECRET: AFTER.SECRET });
+  expect(settle()).toEqual({ state: 'refused', faults: ['JWT_KEYS_DIR must be a readable folder'] });
+});
+
+test('the first operator takes a restart: there is no /admin to let him into', () => {
+  mounted.patch({ ADMIN_TOKENS: '', INTROSPECTION_CLIENTS: '', TEST_NUMBERS: '' });
+  files = new SecretFiles(environment());
+  mounted.patch({ ADMIN_TOKENS: AFTER.ADMIN_TOKENS });
+  expect(settle()).toEqual({ state: 'refused', faults: [expect.stringMatching(/^ADMIN_TOKENS held none/)] });
+  mounted.patch({ ADMIN_TOKENS: '', INTROSPECTION_CLIENTS: AFTER.INTROSPECTION_CLIENTS });
+  expect(settle()).toMatchObject({ state: 'taken', names: ['INTROSPECTION_CLIENTS'] });
+});
+
+test('a setting that is no secret stays as it was at the start', () => {
+  mounted.patch({ LIMIT_IP: '9/9', SECRET: AFTER.SECRET });
+  expect(settle()).toMatchObject({ state: 'taken', names: ['SECRET'] });
+  expect(files.config.limitIp).toEqual([{ count: 1, seconds: 1 }]);
+  mounted.patch({ LIMIT_IP: 'nonsense' });
+  expect(files.look()).toEqual({ state: 'same' });
+  mounted.patch({ SECRET: BEFORE.SECRET });
+  expect(settle()).toMatchObject({ state: 'taken' });
+});
+
+test('secrets that were made up, or come from variables, stay as they are beside one of a file', () => {
+  files = new SecretFiles({
+    STARTMESSAGING_API_KEY_FILE: mounted.path('STARTMESSAGING_API_KEY'),
+    INTROSPECTION_CLIENTS: BEFORE.INTROSPECTION_CLIENTS,
+  });
+  expect(files.names).toEqual(['STARTMESSAGING_API_KEY']);
+  const { secrets, subjectSecret, introspectionClients } = files.config;
+  mounted.patch({ STARTMESSAGING_API_KEY: AFTER.STARTMESSAGING_API_KEY });
+  expect(settle()).toMatchObject({ state: 'taken', names: ['STARTMESSAGING_API_KEY'] });
+  expect(files.config).toMatchObject({
+    startMessagingApiKey: AFTER.STARTMESSAGING_API_KEY,
+    secrets,
+    subjectSecret,
+    introspectionClients,
+  });
+});
+
+test('there is nothing to look at where no secret comes from a file', () => {
+  files = new SecretFiles({ STARTMESSAGING_API_KEY: 'k', PORT_FILE: '' });
+  expect([files.names, files.look()]).toEqual([[], { state: 'same' }]);
+});
+
+test('nobody writes secrets but by taking over a whole set', () => {
+  expect(Object.isFrozen(files.config)).toBe(true);
+  expect(() => Object.assign(files.config, { secrets: ['x'] })).toThrow(TypeError);
+});
+
+test('a start with a file that is not there is refused as ever', () => {
+  rmSync(mounted.path('SECRET'));
+  const start = (): SecretFiles => new SecretFiles(environment());
+  expect(start).toThrow(ConfigError);
+  expect(start).toThrow('SECRET_FILE must name a readable file');
+});
