@@ -35,7 +35,12 @@ export async function createApp({
 }: AppOptions = {}): Promise<NestFastifyApplication> {
   const module = AppModule.register(environment, logs);
   const routes = new Routes();
-  const adapter = httpServer(() => filter);
+  const adapter = httpServer((error, request, reply) => {
+    reply.raw.once('finish', () => {
+      observe(request, reply);
+    });
+    filter.answer(error, request, reply);
+  });
   adapter.getInstance().addHook('onRoute', ({ url, method }) => {
     routes.add(url, method);
   });
@@ -53,7 +58,7 @@ export async function createApp({
   acceptBodies(adapter);
   await app.register(cookie);
   addAnswerHooks(adapter, () => app.get(Lifecycle).ending);
-  observeRequests(adapter, logger, app.get(Metrics));
+  const observe = observeRequests(adapter, logger, app.get(Metrics));
   app.useGlobalPipes(validation());
   app.useGlobalFilters(filter);
   app.enableCors({

@@ -7,6 +7,7 @@ import { createApp } from './app';
 import { Config, ConfigError } from './config/config';
 import { Lifecycle } from './health/lifecycle';
 import { Logger } from './logging/logger';
+import { redact } from './logging/redact';
 
 /** The whole end stays within 30 seconds. */
 const END_WITHIN_MS = 29_000;
@@ -17,6 +18,11 @@ async function main(): Promise<void> {
   NestLogger.overrideLogger(false);
   const app = await createApp();
   const [config, logger, lifecycle] = [app.get(Config), app.get(Logger), app.get(Lifecycle)];
+  // Node would print all that an error carries to stderr: of a library's, keys and codes.
+  process.on('uncaughtException', (error: unknown) => {
+    logger.fatal('The service fell over a fault of ours', { error });
+    process.exit(1);
+  });
   const server = app.getHttpServer();
   const sockets = openSockets(server);
   await app.listen(config.port, config.host);
@@ -73,6 +79,6 @@ main().catch((error: unknown) => {
   const { code, port } = error as { code?: string; port?: number };
   if (error instanceof ConfigError) console.error(error.message);
   else if (code === 'EADDRINUSE') console.error(`Port ${port} is taken. Set PORT to another one.`);
-  else console.error(error instanceof Error ? error.message : 'The service could not start');
+  else console.error(error instanceof Error ? redact(error.message) : 'The service could not start');
   process.exit(1);
 });

@@ -6,6 +6,7 @@ import type { ProviderName } from './read-providers';
 import type { SendWithSesSettings } from './read-sendwithses';
 import type { LogLevel } from './read-service';
 import type { StartMessagingContract } from './read-startmessaging';
+import { parseRedisUrl } from './redis-url';
 import type { NodeEnv, SettingName } from './settings';
 import type { TestNumber } from './test-number';
 
@@ -26,7 +27,13 @@ export type {
 
 type ConfigValues = Omit<
   Config,
-  'toJSON' | 'allowsOrigin' | 'testCode' | 'replaceSecrets' | 'onSecrets' | typeof inspect.custom
+  | 'toJSON'
+  | 'allowsOrigin'
+  | 'knownSecrets'
+  | 'testCode'
+  | 'replaceSecrets'
+  | 'onSecrets'
+  | typeof inspect.custom
 >;
 
 /**
@@ -185,6 +192,20 @@ export class Config {
     const found = this.testNumbers.find((test) => test.phoneNumber === phoneNumber);
     const alive = found?.expiresAt === undefined || found.expiresAt.getTime() > Date.now();
     return alive ? found?.code : undefined;
+  }
+
+  /** What no log line and no finding may repeat, whatever it looks like. */
+  get knownSecrets(): string[] {
+    return [
+      ...this.secrets,
+      this.subjectSecret,
+      ...this.introspectionClients.map(({ secret }) => secret),
+      ...this.alertWebhookSecrets.map((key) => key.toString('base64')),
+      this.alertWebhookUrl ?? '',
+      this.startMessagingApiKey ?? '',
+      this.sendWithSes?.templateKey ?? '',
+      parseRedisUrl(this.redisUrl ?? '')?.password ?? '',
+    ];
   }
 
   /** Half of these values are secrets, and a logger serialises whatever it is handed. */

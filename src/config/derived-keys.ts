@@ -8,6 +8,10 @@ export function deriveKey(secret: string, label: string): Buffer {
   return Buffer.from(hkdfSync('sha256', secret, '', label, 32));
 }
 
+/** The key under which a phone number has its pseudonym: in the store, in ids, and in the log. */
+export const phonePseudonymKey = (subjectSecret: string): Buffer =>
+  deriveKey(subjectSecret, 'phone pseudonym');
+
 interface Key {
   readonly id: string;
   readonly key: Buffer;

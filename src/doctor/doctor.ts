@@ -2,7 +2,6 @@ import { parseArgs } from 'node:util';
 import { ConfigError, type Config, type Environment } from '../config/config';
 import { ConfigModule } from '../config/config.module';
 import { operatorToken } from '../config/operator-token';
-import { parseRedisUrl } from '../config/redis-url';
 import { Logger } from '../logging/logger';
 import { checkAddresses } from './address-checks';
 import { askService } from './ask-service';
@@ -86,20 +85,7 @@ function readOptions(args: readonly string[]): Options | undefined {
 
 /** Everything that must not be printed. The longest first: one may be part of another. */
 function secretsOf(config: Config, token: string | undefined): string[] {
-  const password = parseRedisUrl(config.redisUrl ?? '')?.password;
-  return [
-    ...config.secrets,
-    config.subjectSecret,
-    ...config.introspectionClients.map(({ secret }) => secret),
-    ...config.alertWebhookSecrets.map((key) => key.toString('base64')),
-    ...[
-      password,
-      token,
-      config.startMessagingApiKey,
-      config.sendWithSes?.templateKey,
-      config.alertWebhookUrl,
-    ].filter((value) => value !== undefined),
-  ]
+  return [...config.knownSecrets, token ?? '']
     .filter((secret) => secret.length >= 6)
     .sort((a, b) => b.length - a.length);
 }

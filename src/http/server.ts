@@ -7,8 +7,8 @@ import { ApiError, type ErrorCode } from '../errors/api-error';
 import { problemBody } from '../errors/problem';
 import { pathOf } from '../errors/routes';
 import type { OAuthErrorCode } from '../errors/oauth-error';
-import type { ProblemFilter } from '../errors/problem.filter';
-import { requestContext } from '../logging/request-context';
+import { conceal, requestContext } from '../logging/request-context';
+import { contextOf, secretsOf } from './request-context';
 
 declare module 'fastify' {
   interface FastifyReply {
@@ -22,9 +22,11 @@ const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
 
 /**
  * The HTTP server. It reads 16 KB of a body and waits ten seconds for a request: a caller who sends more or slower is
- * answered and cut off. What it refuses before Nest is there goes to the one filter too.
+ * answered and cut off. What it refuses before there is a route goes to `refuse`: no hook sees it.
  */
-export function httpServer(filter: () => ProblemFilter): FastifyAdapter {
+export function httpServer(
+  refuse: (error: Error, request: FastifyRequest, reply: FastifyReply) => void,
+): FastifyAdapter {
   return new FastifyAdapter({
     bodyLimit: BODY_LIMIT_BYTES,
     // A client that reads Retry-After is better off with our answers than with Fastify's own 503.
@@ -43,7 +45,7 @@ export function httpServer(filter: () => ProblemFilter): FastifyAdapter {
     genReqId: requestId,
     frameworkErrors: (error: Error, request: FastifyRequest, reply: FastifyReply) => {
       writeStandardHeaders(request, reply);
-      filter().answer(error, request, reply);
+      refuse(error, request, reply);
     },
     clientErrorHandler: refuseConnection,
   });
@@ -75,12 +77,14 @@ export function addAnswerHooks(adapter: FastifyAdapter, isEnding: () => boolean)
       // RFC 9110 section 8.4: nothing is unpacked here, so 16 KB are 16 KB.
       done(new ApiError('unsupported_media_type', { detail: 'The body must not be encoded' }));
     } else {
-      requestContext.run({ requestId: request.id }, done);
+      requestContext.run(contextOf(request), done);
     }
   });
   // Once more behind the body: it arrives in the context of the connection, which pipelined requests share.
   fastify.addHook('preValidation', (request, _reply, done) => {
-    requestContext.run({ requestId: request.id }, done);
+    const context = contextOf(request);
+    for (const secret of secretsOf(request)) conceal(secret, context);
+    requestContext.run(context, done);
   });
   fastify.addHook('onSend', (request, reply, _body, done) => {
     // The preflight of CORS is answered before any hook of ours.

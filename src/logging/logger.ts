@@ -1,6 +1,7 @@
 import type { LoggerService } from '@nestjs/common';
 import { pino, type DestinationStream, type Level } from 'pino';
-import { describeError, redact } from './redact';
+import { asText, describe, describeError, isError } from './describe';
+import { redact, replacing } from './redact';
 import { requestContext } from './request-context';
 
 type Fields = Record<string, unknown>;
@@ -18,19 +19,30 @@ export type Alert =
   | 'sms_price'
   | 'token_reused';
 
-/** JSON lines by pino, for ourselves and for Nest. A field named `error` is described without what it carries. */
+/**
+ * JSON lines by pino, for ourselves and for Nest. Every text of any depth is redacted, by what it looks like and by the
+ * name of its field; errors are described without what they carry. No line is lost by it, and no call throws.
+ */
 export class Logger implements LoggerService {
   readonly #pino;
   readonly #audit;
   readonly #listeners: ((alert: Alert, message: string) => void)[] = [];
+  readonly #secrets: Set<string>;
+  #hideSecrets;
 
-  constructor(level: string, destination: DestinationStream) {
+  /** @param secrets texts that no line may hold, whatever they look like */
+  constructor(level: string, destination: DestinationStream, secrets: readonly string[] = []) {
+    this.#secrets = new Set(secrets);
+    this.#hideSecrets = replacing(secrets);
     this.#pino = pino(
       {
         level,
         base: null,
         // A copy: pino writes each line's fields into it, and they would stand in the request's next line too.
-        mixin: () => ({ ...requestContext.getStore() }),
+        mixin: () => {
+          const { requestId, traceId, phone } = requestContext.getStore() ?? {};
+          return { requestId, traceId, phone };
+        },
         timestamp: pino.stdTimeFunctions.isoTime,
         formatters: { level: (label) => ({ level: label }) },
       },
@@ -56,7 +68,13 @@ export class Logger implements LoggerService {
 
   /** An event of the audit. Written at every LOG_LEVEL: who may set that must not be able to hide. */
   audit(event: string, fields: object): void {
-    this.#audit.info({ type: 'audit', audit: event, ...fields }, 'audit');
+    this.#audit.info(this.#describe({ type: 'audit', audit: event, ...fields }), 'audit');
+  }
+
+  /** No line from now on holds these texts either: secrets change while the service runs. */
+  hide(secrets: readonly string[]): void {
+    for (const secret of secrets) this.#secrets.add(secret);
+    this.#hideSecrets = replacing(this.#secrets);
   }
 
   // The methods that Nest calls: (message, ...more), the last of them the context's name, an error's stack before it.
@@ -80,23 +98,36 @@ export class Logger implements LoggerService {
   }
 
   #nest(level: Level, message: unknown, [first]: unknown[]): void {
-    const fields: Fields = isFields(first)
-      ? first
-      : typeof first === 'string'
-        ? { context: redact(first) }
-        : {};
-    if (message instanceof Error) this.#write(level, message.message, { ...fields, error: message });
-    else this.#write(level, String(message), fields);
+    const fields: Fields = isFields(first) ? first : typeof first === 'string' ? { context: first } : {};
+    this.#write(level, message, fields);
   }
 
-  #write(level: Level, message: string, { error, ...fields }: Fields): void {
-    this.#pino[level](
-      error === undefined ? fields : { ...fields, error: describeError(error) },
-      redact(message),
-    );
+  #write(level: Level, message: unknown, fields: Fields): void {
+    if (!this.#pino.isLevelEnabled(level)) return;
+    const line = this.#describe(fields);
+    if (isError(message)) {
+      const error = describeError(message, this.#hide);
+      this.#pino[level]({ ...line, error }, String(error.message));
+    } else {
+      this.#pino[level](line, asText(describe(message, this.#hide)));
+    }
   }
+
+  #describe(fields: Fields): Fields {
+    const described = describe(fields, this.#hide);
+    return isFields(described) ? described : { fields: described };
+  }
+
+  /** What is known to be secret first, by its whole text; then what looks like it. */
+  readonly #hide = (text: string): string => {
+    const context = requestContext.getStore();
+    const clean = this.#hideSecrets(text);
+    if (!context?.secrets?.size) return redact(clean);
+    context.hideSecrets ??= replacing(context.secrets);
+    return redact(context.hideSecrets(clean));
+  };
 }
 
 function isFields(value: unknown): value is Fields {
-  return typeof value === 'object' && value !== null && !(value instanceof Error);
+  return typeof value === 'object' && value !== null && !isError(value);
 }

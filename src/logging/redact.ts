@@ -1,44 +1,73 @@
-import { inspect } from 'node:util';
-
 /**
- * What must never stand in a log, wherever it came from: phone numbers, StartMessaging keys, JWTs. Text of libraries
- * and of upstream is put through this; our own lines name fields that hold none of these.
+ * What must never stand in a log, wherever it came from: phone numbers, StartMessaging keys, tokens, codes, passwords.
+ * Every string of a line is put through this, whoever wrote it. Each pattern is linear: none can be made to hang by text
+ * that a caller chose.
  */
 const SECRETS: [RegExp, string][] = [
+  // A caller may spell digits as %39, twice encoded as %2539, or \u0039; nobody else does.
+  [/(?:%(?:25)*|\\{1,8}u00)3(\d)/gi, '$1'],
+  [/-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]*/g, '-----PRIVATE KEY***'],
   [/sm_(live|test)_[A-Za-z0-9]+/g, 'sm_$1_***'],
   [/(?<![A-Za-z0-9])eyJ[\w-]*\.[\w-]*\.?[\w-]*/g, 'eyJ***'],
-  [/(?:\+|%2B)?91[6-9]\d{9}(?!\d)/gi, '+91******'],
-  [/(?<!\d)[6-9]\d{9}(?!\d)/g, '******'],
+  // Ours: refresh and device tokens, whose last part is the MAC.
+  [/\.([\w-]{6})\.[\w-]{20,}/g, '.$1.***'],
+  [/(?:\+|%2B)?91[ -]?[6-9](?:[ -]?\d){9}(?!\d)/gi, '+91******'],
+  [/(?:\+|%2B)91[ -]?\d(?:[ -]?\d){9}(?!\d)/gi, '+91******'],
+  [/(?:\+|%2B)[1-9]\d{7,14}(?!\d)/gi, '+******'],
+  [/(?<!\d)[6-9]\d{4}[ -]?\d{5}(?!\d)/g, '******'],
+  // A code is six digits like many a figure: it is told by what is written before it. "otpCode":"123456", code is 123456.
+  [/((?:otp|code|passcode|pin)(?:["'\\\s:=]|is|%22|%3A){1,12})\d{4,8}(?!\d)/gi, '$1***'],
   // Redis repeats the arguments of a command that it does not know or allow.
   [/, with args beginning with: .*/g, ''],
   [/(rediss?(?:\+\w+)?:\/\/)[^@/\s]*@/g, '$1***@'],
 ];
 
+/** Something that every secret has. Most texts of a line have none of it, and cost one look. */
+const SUSPICIOUS = /(?:\d[ -]?){4}|[%\\]|sm_|eyJ|:\/\/|PRIVATE KEY|, with args|\.[\w-]{6}\./i;
+
 export function redact(text: string): string {
+  if (!SUSPICIOUS.test(text)) return text;
   return SECRETS.reduce((clean, [pattern, replacement]) => clean.replace(pattern, replacement), text);
 }
 
 /** What a person wrote: numbers as people write them, too, with spaces, dashes, brackets and a leading 0. */
 export function redactWritten(text: string): string {
-  return redact(text.replace(/(?<!\d)(?:\+?91|0)?[\s().-]*[6-9](?:[\s().-]*\d){9}(?!\d)/g, ' ******').trim());
+  return redact(
+    text.replace(/(?<!\d)(?:\+?91|0)?[\s().-]{0,9}[6-9](?:[\s().-]{0,9}\d){9}(?!\d)/g, ' ******').trim(),
+  );
+}
+
+/** Fields that hold a secret whatever it looks like, by their names without dashes and case. */
+const SECRET_NAME =
+  /(?:token|secret|password|passwd|apikey|privatekey|authorization|cookie)$|^(?:otp|otpcode|passcode|pin|phonenumber|mobile|msisdn|altcha)$/;
+
+export function isSecretName(name: string): boolean {
+  return SECRET_NAME.test(
+    name
+      .slice(0, 100)
+      .replace(/[-_. ]/g, '')
+      .toLowerCase(),
+  );
+}
+
+/** A code of a person, and no status nor name of an error, where a field is called a code. */
+export function isCode(name: string, value: unknown): boolean {
+  const text = typeof value === 'number' ? String(value) : value;
+  return typeof text === 'string' && /code$/i.test(name) && /^\d{4,8}$/.test(text);
 }
 
 /**
- * An error as a log line may hold it: name, message, code, stack, and its causes, each redacted. Nothing else of the
- * object: a Redis error carries its command's arguments, an axios error the API key.
+ * Replaces these texts, however little they look like secrets: `SECRET`, the password of Redis, the code that a request
+ * is about. A code counts where no other digit is next to it.
  */
-export function describeError(error: unknown, depth = 0): Record<string, unknown> {
-  if (!(error instanceof Error)) {
-    const text = typeof error === 'string' ? error : inspect(error, { depth: 0 });
-    return { message: redact(text).slice(0, 500) };
-  }
-  const { code, reason } = error as { code?: unknown; reason?: unknown };
-  return {
-    name: error.name,
-    message: redact(error.message).slice(0, 1_000),
-    ...(typeof code === 'string' ? { code } : {}),
-    ...(typeof reason === 'string' ? { reason } : {}),
-    ...(depth === 0 && error.stack ? { stack: redact(error.stack).slice(0, 4_000) } : {}),
-    ...(error.cause !== undefined && depth < 3 ? { cause: describeError(error.cause, depth + 1) } : {}),
-  };
+export function replacing(secrets: Iterable<string>): (text: string) => string {
+  const spellings = [...secrets].flatMap((secret) => [secret, encodeURIComponent(secret)]);
+  if (spellings.length === 0) return (text) => text;
+  // The longest first: a secret may begin with another one.
+  const sources = [...new Set(spellings)]
+    .sort((a, b) => b.length - a.length)
+    .map((text) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'))
+    .map((source) => (/^\d+$/.test(source) ? `(?<!\\d)${source}(?!\\d)` : source));
+  const pattern = new RegExp(sources.join('|'), 'g');
+  return (text) => text.replace(pattern, '***');
 }

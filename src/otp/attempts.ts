@@ -52,8 +52,7 @@ export class Attempts {
    * `idempotency_key_reused`, `idempotency_in_progress`.
    */
   async take(requestId: string, repeat?: Repeat, device?: Device): Promise<Attempt> {
-    if (!this.records.isRequestId(requestId)) throw new ApiError('otp_expired');
-    const keys = this.records.keys(requestId);
+    const keys = this.records.givenKeys(requestId);
     const taken = this.store.run(
       TAKE_ATTEMPT,
       [

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { Config } from '../config/config';
-import { deriveKey, Keyring } from '../config/derived-keys';
+import { Keyring, phonePseudonymKey } from '../config/derived-keys';
 import { ApiError } from '../errors/api-error';
+import { aboutNumber } from '../logging/request-context';
 import { openPhoneNumber, sealPhoneNumber } from '../phone-number/phone-cipher';
 import { phonePseudonym, type PhoneNumber } from '../phone-number/phone-number';
 import { KEY_PREFIX } from '../redis/store';
@@ -32,7 +33,7 @@ export class ChallengeRecords {
   private readonly phoneKeys: Keyring;
 
   constructor(config: Config) {
-    this.pseudonymKey = deriveKey(config.subjectSecret, 'phone pseudonym');
+    this.pseudonymKey = phonePseudonymKey(config.subjectSecret);
     this.phoneKeys = new Keyring(config, 'phone encryption');
   }
 
@@ -45,15 +46,18 @@ export class ChallengeRecords {
     return this.pseudonymOf(phone) + randomBytes(16).toString('base64url');
   }
 
-  isRequestId(text: string): boolean {
-    return REQUEST_ID.test(text);
-  }
-
   keys(requestId: string): ChallengeKeys {
     return {
       challenge: `${personPrefix(requestId)}challenge:${ownPart(requestId)}`,
       ...this.numberKeys(pseudonymIn(requestId)),
     };
+  }
+
+  /** The keys of the id that a caller gave; the log names its number from here on. Throws `otp_expired` for no id of ours. */
+  givenKeys(text: string): ChallengeKeys {
+    if (!REQUEST_ID.test(text)) throw new ApiError('otp_expired');
+    aboutNumber(pseudonymIn(text));
+    return this.keys(text);
   }
 
   numberKeys(pseudonym: string): NumberKeys {

@@ -197,8 +197,7 @@ export class Challenges {
    * id that is not ours, or no longer.
    */
   async status(requestId: string): Promise<OtpRequest & { state: OtpState; look: Look | undefined }> {
-    if (!this.records.isRequestId(requestId)) throw new ApiError('otp_expired');
-    const keys = this.records.keys(requestId);
+    const keys = this.records.givenKeys(requestId);
     const answer = (await this.store.run(STATUS, [keys.challenge, keys.codes], [LOOK_EVERY_MS])) as
       [OtpState, number, number, number, Delivery, string, string, string] | [];
     if (answer.length === 0) throw new ApiError('otp_expired');

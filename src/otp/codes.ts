@@ -3,6 +3,7 @@ import { Injectable } from '@nestjs/common';
 import { Config } from '../config/config';
 import { Keyring } from '../config/derived-keys';
 import { ApiError } from '../errors/api-error';
+import { conceal } from '../logging/request-context';
 import type { PhoneNumber } from '../phone-number/phone-number';
 import type { OtpProvider } from './otp-provider';
 
@@ -50,7 +51,9 @@ export class Codes {
     // Its secret has been dropped from SECRET: nobody can say what the code was.
     if (key === undefined) throw new ApiError('otp_expired');
     const mac = createHmac('sha256', key).update(`${phone}:${nonce}`).digest('hex');
-    return (BigInt(`0x${mac}`) % 10n ** BigInt(digits)).toString().padStart(Number(digits), '0');
+    const code = (BigInt(`0x${mac}`) % 10n ** BigInt(digits)).toString().padStart(Number(digits), '0');
+    conceal(code);
+    return code;
   }
 
   /** Compares in constant time: an answer's timing must not tell how many digits are right. */

@@ -1,4 +1,5 @@
 import { Injectable } from '@nestjs/common';
+import { aboutNumber } from '../logging/request-context';
 import type { PhoneNumber } from '../phone-number/phone-number';
 import { Script } from '../redis/script';
 import { Store } from '../redis/store';
@@ -46,6 +47,7 @@ export class Numbers {
   }
 
   private async runBlock(phone: PhoneNumber, forMs: number): Promise<void> {
+    aboutNumber(this.pseudonymOf(phone));
     const { blocked, codes, devicesEnded } = this.keys(phone);
     await this.store.run(BLOCK, [blocked, codes, devicesEnded], [forMs, DEVICE_TOKEN_TTL_MS, CODE_LIFE_MS]);
   }

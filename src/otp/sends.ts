@@ -7,6 +7,7 @@ import { Guard } from '../guard/guard';
 import { ProofOfWork } from '../guard/proof-of-work';
 import { Ledger } from '../ledger/ledger';
 import { readSms, writeSms, type Sms } from '../ledger/sms';
+import { aboutNumber } from '../logging/request-context';
 import { isTestNumber, type PhoneNumber } from '../phone-number/phone-number';
 import { Admission, type Admitted } from '../throttling/admission';
 import { networkOf, originOf } from '../throttling/client-address';
@@ -58,7 +59,9 @@ export class Sends {
    * Idempotency-Key. Throws {@link ApiError}.
    */
   async send(phone: PhoneNumber, asker: Asker, record?: Repeated): Promise<OtpRequest> {
-    const device = this.devices.read(asker.deviceToken, this.numbers.pseudonymOf(phone));
+    const known = this.numbers.pseudonymOf(phone);
+    aboutNumber(known);
+    const device = this.devices.read(asker.deviceToken, known);
     const [first, ...others] = this.providers.inOrder(phone);
     const begun = await this.challenges.begin(phone, first, record, device);
     if ('delivery' in begun) return begun;

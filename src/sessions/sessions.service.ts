@@ -1,11 +1,12 @@
 import { Injectable } from '@nestjs/common';
 import { Audit } from '../audit/audit';
 import { Config } from '../config/config';
-import { deriveKey, Keyring } from '../config/derived-keys';
+import { deriveKey, Keyring, phonePseudonymKey } from '../config/derived-keys';
 import { ApiError } from '../errors/api-error';
+import { aboutNumber } from '../logging/request-context';
 import type { VerifiedPhone } from '../otp/otp.service';
 import { openPhoneNumber, sealedUnder, sealPhoneNumber } from '../phone-number/phone-cipher';
-import { isTestNumber, type PhoneNumber } from '../phone-number/phone-number';
+import { isTestNumber, phonePseudonym, type PhoneNumber } from '../phone-number/phone-number';
 import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
 import { SessionEndings } from './session-endings';
@@ -69,6 +70,7 @@ export interface ListedSession extends Client {
 export class SessionsService {
   private readonly sessionIdKey: Buffer;
   private readonly phoneKeys: Keyring;
+  private readonly pseudonymKey: Buffer;
 
   constructor(
     private readonly config: Config,
@@ -79,6 +81,7 @@ export class SessionsService {
   ) {
     this.sessionIdKey = deriveKey(config.subjectSecret, 'session id');
     this.phoneKeys = new Keyring(config, 'phone encryption');
+    this.pseudonymKey = phonePseudonymKey(config.subjectSecret);
   }
 
   /**
@@ -205,6 +208,7 @@ export class SessionsService {
     const phoneNumber = openPhoneNumber(sealed, sessionKey(subject, id), this.phoneKeys);
     // Who the user is follows from the number, never from the record: a record copied to another user's key is nobody.
     if (phoneNumber === undefined || this.subjects.of(phoneNumber) !== subject) return undefined;
+    aboutNumber(phonePseudonym(phoneNumber, this.pseudonymKey));
     // A test number ends with all that it opened.
     if (isTestNumber(phoneNumber) && this.config.testCode(phoneNumber) === undefined) return undefined;
     return new Session(id, subject, phoneNumber, new Date(authenticated), counter, sealedUnder(sealed), ttl);

@@ -294,6 +294,26 @@ describe('a start that fails', () => {
   });
 });
 
+it('tells of a fault that nobody caught in one line, without what the error carries, and exits 1', async () => {
+  const fault = join(mkdtempSync(join(folder, 'fault-')), 'fault.js');
+  // As axios throws them.
+  writeFileSync(
+    fault,
+    `setTimeout(() => {
+       const headers = { 'X-API-Key': '${API_KEY}' };
+       void Promise.reject(Object.assign(new Error('no answer for +919876543210'), { config: { headers } }));
+     }, 6000).unref();`,
+  );
+  const { service } = await start({ NODE_OPTIONS: `--require=${fault}` });
+  expect(await service.ended).toEqual({ code: 1, signal: null });
+  expect(service.stderr).toBe('');
+  expect(service.log.at(-1)).toMatchObject({
+    level: 'fatal',
+    error: { name: 'Error', message: 'no answer for +91******' },
+  });
+  expect(service.stdout).not.toMatch(/9876543210|5e5e/);
+});
+
 describe('SIGTERM', () => {
   const DELAY_MS = 2_000;
 

@@ -1,4 +1,4 @@
-import { Redis } from 'ioredis';
+import { contentsOf } from '../support/redis-contents';
 import {
   API_KEY,
   SECRET,
@@ -11,34 +11,7 @@ import {
   textedCode,
   verifyOtp,
   wrongCode,
-  type World,
 } from '../support/world';
-
-/** Every key with its value as text, and its time to live. */
-async function dump(world: World): Promise<{ key: string; value: string; ttl: number }[]> {
-  const redis = new Redis(world.redis.url);
-  try {
-    const keys = await redis.keys('*');
-    return await Promise.all(
-      keys.map(async (key) => {
-        const type = await redis.type(key);
-        const value =
-          type === 'hash'
-            ? await redis.hgetall(key)
-            : type === 'stream'
-              ? await redis.xrange(key, '-', '+')
-              : type === 'list'
-                ? await redis.lrange(key, 0, -1)
-                : type === 'zset'
-                  ? await redis.zrange(key, 0, -1, 'WITHSCORES')
-                  : await redis.get(key);
-        return { key, value: JSON.stringify(value), ttl: await redis.pttl(key) };
-      }),
-    );
-  } finally {
-    redis.disconnect();
-  }
-}
 
 it.each(['caller', 'provider'] as const)(
   'nothing secret is in the log or in Redis under the %s contract',
@@ -114,7 +87,7 @@ it.each(['caller', 'provider'] as const)(
       const code = textedCode(world.upstream, second);
       await verifyOtp(world.url, body.requestId, wrongCode(code));
 
-      const entries = await dump(world);
+      const entries = await contentsOf(world.redis.url);
       expect(entries.length).toBeGreaterThan(8);
       const text = entries.map(({ key, value }) => key + value).join('\n');
       const sha = (value: string): string => Buffer.from(value).toString('base64url');

@@ -119,7 +119,6 @@ beforeAll(async () => {
   execFileSync(process.execPath, [join(__dirname, '../../scripts/keys.mjs'), keys]);
   world = await startWorld({
     variables: {
-      LOG_LEVEL: 'error',
       JWT_KEYS_DIR: keys,
       STARTMESSAGING_CONTRACT: 'caller',
       INTROSPECTION_CLIENTS: INTROSPECTOR,

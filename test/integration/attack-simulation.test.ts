@@ -63,6 +63,7 @@ describe.each([
         LIMIT_GLOBAL: undefined,
         LIMIT_FAILED_CODES: undefined,
         BUDGET_PAISE_PER_DAY: String(BUDGET_PAISE),
+        // Days of traffic: the lines of every request would fill the memory.
         LOG_LEVEL: 'error',
         UPSTREAM_TIMEOUT_MS: '10000',
         ...variables,

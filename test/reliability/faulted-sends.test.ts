@@ -67,7 +67,6 @@ it.each(['caller', 'provider'] as const)(
         STARTMESSAGING_CONTRACT: contract,
         UPSTREAM_TIMEOUT_MS: '300',
         UPSTREAM_RETRY_DELAY_MS: '1',
-        LOG_LEVEL: 'fatal',
       },
       count: 2,
     });

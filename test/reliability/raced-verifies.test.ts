@@ -19,7 +19,6 @@ it.each(['caller', 'provider'] as const)(
     const variables = {
       JWT_KEYS_DIR,
       STARTMESSAGING_CONTRACT: contract,
-      LOG_LEVEL: 'fatal',
       UPSTREAM_TIMEOUT_MS: '10000',
       UPSTREAM_DEADLINE_MS: '20000',
     };

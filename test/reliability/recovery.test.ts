@@ -19,7 +19,7 @@ afterEach(() => instance.close());
 afterAll(() => upstream.close());
 
 const serve = async (redisUrl: string): Promise<void> => {
-  const variables = { REDIS_URL: redisUrl, STARTMESSAGING_BASE_URL: upstream.url, LOG_LEVEL: 'fatal' };
+  const variables = { REDIS_URL: redisUrl, STARTMESSAGING_BASE_URL: upstream.url };
   instance = await startInstance({ ...variables, STARTMESSAGING_CONTRACT: 'caller' });
 };
 

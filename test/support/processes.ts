@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import type { Readable } from 'node:stream';
+import { learnSettings, ServiceLog } from './canaries';
 import { call, until, type Variables } from './world';
 
 const ROOT = join(__dirname, '../..');
@@ -49,7 +50,7 @@ export class Build {
   run(file: string, variables: Variables, ...args: string[]): Run {
     const run = new Run(this.folder, file, variables, args);
     this.running.add(run);
-    void run.ended.then(() => this.running.delete(run));
+    void run.ended.catch(() => undefined).then(() => this.running.delete(run));
     return run;
   }
 
@@ -93,13 +94,21 @@ export class Run {
       env: { PATH: process.env.PATH, ...variables },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    this.child.stdout.on('data', (text: Buffer) => (this.stdout += text.toString()));
+    // The service's own: the emulator shows codes, and the doctor writes for people.
+    const log = file === 'main.js' ? new ServiceLog() : undefined;
+    if (log) learnSettings(variables);
+    this.child.stdout.on('data', (text: Buffer) => {
+      this.stdout += text.toString();
+      log?.write(text.toString());
+    });
     this.child.stderr.on('data', (text: Buffer) => (this.stderr += text.toString()));
     // Not 'exit': by 'close' everything that it wrote has been read.
-    this.ended = once(this.child, 'close').then(([code, signal]) => ({
-      code: code as number | null,
-      signal: signal as NodeJS.Signals | null,
-    }));
+    this.ended = once(this.child, 'close').then(([code, signal]) => {
+      log?.check();
+      return { code: code as number | null, signal: signal as NodeJS.Signals | null };
+    });
+    // Whoever waits for it hears of a log that does not hold; nobody need wait.
+    this.ended.catch(() => undefined);
   }
 
   get pid(): number {

@@ -3,6 +3,16 @@ import { Redis } from 'ioredis';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import { createApp } from '../../src/app';
 import { startEmulator, type Emulator } from '../../src/emulator/emulator';
+import {
+  checkRedis,
+  learnAnswer,
+  learnCode,
+  learnRequest,
+  learnNumber,
+  learnSettings,
+  ServiceLog,
+  watchUpstream,
+} from './canaries';
 import { startRedis, type RedisServer } from './redis-server';
 
 export type Variables = Record<string, string | undefined>;
@@ -51,18 +61,25 @@ const QUICK: Variables = {
   LIMIT_FAILED_CODES: '1000/3600',
 };
 
-/** On a free port unless one is given. */
+/** On a free port unless one is given. It fails the test that closes it if its log holds what no log may hold. */
 export async function startInstance(variables: Variables, port = 0): Promise<Instance> {
   const logs: string[] = [];
+  const log = new ServiceLog();
+  learnSettings({ ...QUICK, ...variables });
   const destination = new Writable({
     write(chunk: Buffer, _encoding, done) {
       logs.push(chunk.toString());
+      log.write(chunk.toString());
       done();
     },
   });
   const app = await createApp({ environment: { ...QUICK, ...variables }, logs: destination });
   await app.listen(port, '127.0.0.1');
-  const instance = { url: await app.getUrl(), app, logs, close: () => app.close() };
+  const close = async (): Promise<void> => {
+    await app.close();
+    log.check();
+  };
+  const instance = { url: await app.getUrl(), app, logs, close };
   await until(async () => (await fetch(`${instance.url}/health/ready`)).status === 200);
   return instance;
 }
@@ -72,6 +89,7 @@ export async function startWorld({
   count = 1,
 }: { variables?: Variables; count?: number } = {}): Promise<World> {
   const [redis, upstream] = await Promise.all([startRedis(), startEmulator()]);
+  watchUpstream(upstream);
   const both = { STARTMESSAGING_BASE_URL: upstream.url, SENDWITHSES_BASE_URL: upstream.url };
   const settings = { REDIS_URL: redis.url, ...both, ...variables };
   const instances: Instance[] = [];
@@ -87,8 +105,12 @@ export async function startWorld({
     instances,
     url: instances[0]?.url ?? '',
     async close() {
-      await Promise.all(instances.map((instance) => instance.close()));
-      await Promise.all([upstream.close(), redis.stop()]);
+      try {
+        await Promise.all(instances.map((instance) => instance.close()));
+        await checkRedis(redis.url);
+      } finally {
+        await Promise.all([upstream.close(), redis.stop()]);
+      }
     },
   };
 }
@@ -117,6 +139,7 @@ export async function call(
   body?: unknown,
   headers: Record<string, string> = {},
 ): Promise<Answer> {
+  learnRequest(body);
   const response = await fetch(url, {
     method,
     headers: { ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
@@ -124,6 +147,7 @@ export async function call(
   });
   const text = await response.text();
   const json = (response.headers.get('content-type') ?? '').includes('json');
+  learnAnswer(text, response.headers);
   return { status: response.status, headers: response.headers, body: json ? JSON.parse(text) : text };
 }
 
@@ -144,6 +168,7 @@ export const verifyOtp = (
 export function textedCode(upstream: Emulator, phoneNumber: string): string {
   const message = upstream.messages.filter((sent) => sent.phoneNumber === phoneNumber).at(-1);
   if (message === undefined) throw new Error('No SMS was sent to this number');
+  learnCode(message.code);
   return message.code;
 }
 
@@ -153,7 +178,11 @@ export const wrongCode = (code: string): string =>
 
 let numbers = 0;
 /** A valid mobile number that no other test of this file uses. */
-export const freshNumber = (): string => `+9198${String(10_000_000 + (numbers += 1))}`;
+export const freshNumber = (): string => {
+  const number = `+9198${String(10_000_000 + (numbers += 1))}`;
+  learnNumber(number);
+  return number;
+};
 
 /** The whole login: send, read the SMS, verify. */
 export async function login(world: World, phoneNumber = freshNumber(), url = world.url): Promise<Answer> {

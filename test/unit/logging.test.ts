@@ -1,12 +1,17 @@
 import { Logger } from '../../src/logging/logger';
-import { describeError, redact } from '../../src/logging/redact';
-import { requestContext } from '../../src/logging/request-context';
+import { describe as describeValue, describeError } from '../../src/logging/describe';
+import { redact } from '../../src/logging/redact';
+import { aboutNumber, conceal, requestContext } from '../../src/logging/request-context';
+import { traceIdOf } from '../../src/logging/trace-id';
 
 const NUMBER = '+919876543210';
 const KEY = `sm_live_${'5e'.repeat(20)}`;
 const JWT =
   'eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiJhYmMifQ.MEUCIQDx_y-z0123456789abcdefghijklmnopqrstuvwxyzAB';
 const REDIS = 'rediss+cluster://user:hunter2@cache-1:6379,cache-2:6379';
+const MAC = `hunter2${'x'.repeat(36)}`;
+const REFRESH = `${'s'.repeat(22)}.${'i'.repeat(22)}.7.kEy-id.${MAC}`;
+const DEVICE = `${'d'.repeat(22)}.1795000000000.kEy-id.${MAC}`;
 const ALL = `${NUMBER} ${KEY} ${JWT} ${REDIS}`;
 
 /** None of the secrets stands in it, in no part that is worth having. */
@@ -20,6 +25,7 @@ beforeEach(() => {
   lines = [];
   logger = new Logger('trace', { write: (line) => lines.push(line) });
 });
+const onlyMessages = (): unknown[] => lines.map((line) => (JSON.parse(line) as { msg: unknown }).msg);
 const onlyLine = (): Record<string, unknown> => {
   expect(lines).toHaveLength(1);
   return JSON.parse(lines[0]!) as Record<string, unknown>;
@@ -48,6 +54,17 @@ describe('redact', () => {
     ['a Sentinel URL with TLS', 'rediss+sentinel://user:hunter2@s-1:26379,s-2:26379/main'],
     ['a Cluster URL', REDIS],
     ['all of them', ALL],
+    ['a number that was encoded twice', '%252B919876543210'],
+    ['a number whose digits are encoded', '%39%38%37%36%35%34%33%32%31%30'],
+    ['a number whose digits are escaped', '\\u0039\\u00387654\\u0033210'],
+    ['a number in JSON in JSON', JSON.stringify(JSON.stringify({ to: NUMBER }))],
+    ['a number in groups', '+91 98765 43210, 98765-43210'],
+    ['a number of another country', '+449876543210'],
+    ['a test number', '+910987654321'],
+    ['a refresh token', REFRESH],
+    ['a refresh token with something behind it', `${REFRESH}x`],
+    ['a device token', DEVICE],
+    ['a private key', '-----BEGIN PRIVATE KEY-----\nMEUCIQhunter2\n-----END PRIVATE KEY-----'],
   ])('hides %s', (_, text) => {
     expectClean(redact(`before ${text} after`));
     expect(redact(`before ${text} after`)).toMatch(/^before .*after$/);
@@ -61,9 +78,39 @@ describe('redact', () => {
     expect(redact(plain)).toBe(plain);
   });
 
+  test.each([
+    'otp=123456',
+    '"otpCode":"123456"',
+    '\\"otpCode\\": 123456',
+    'Your code is 123456.',
+    'otp%22%3A%22123456%22',
+    'pin: 123456',
+  ])('hides the code in %s', (text) => {
+    expect(redact(text)).not.toContain('1234');
+  });
+
+  test('keeps six digits that are no code', () => {
+    expect(redact('123456 keys, 250000 paise, port 54321')).toBe('123456 keys, 250000 paise, port 54321');
+  });
+
   test('does not hang on long text', () => {
     const began = performance.now();
-    for (const text of ['eyJ', '91', '9', 'redis://', 'sm_live_', 'eyJ.']) redact(text.repeat(50_000));
+    const starts = [
+      'eyJ',
+      '91',
+      '9',
+      'redis://',
+      'sm_live_',
+      'eyJ.',
+      '%25',
+      '%',
+      '\\',
+      '91 ',
+      '+',
+      'otp ',
+      'a.abcdef.',
+    ];
+    for (const text of [...starts, '-----BEGIN ', 'is', 'redis+a', '-', ' ']) redact(text.repeat(50_000));
     expect(performance.now() - began).toBeLessThan(2_000);
   });
 });
@@ -145,6 +192,99 @@ describe('describeError', () => {
   });
 });
 
+describe('describe', () => {
+  test('hides secrets in texts of any depth, in names, and in all that holds values', () => {
+    const text = JSON.stringify(
+      describeValue({
+        list: [[ALL], new Set([NUMBER]), new Map<unknown, unknown>([[NUMBER, { [JWT]: KEY }]])],
+        nested: { a: { b: { c: REDIS } } },
+        bytes: [Buffer.from(ALL), new Uint8Array([1]), new ArrayBuffer(2)],
+        url: new URL(`https://x.example/?to=%2B919876543210`),
+        figures: [919876543210, 9876543210n, 42],
+        errors: [redisError(), axiosError(), { inner: new Error(ALL) }],
+        symbol: Symbol(NUMBER),
+      }),
+    );
+    expectClean(text);
+    expect(text).toContain('[58 bytes]'.replace('58', String(Buffer.byteLength(ALL))));
+    expect(text).toContain('42');
+  });
+
+  test.each([
+    'otpCode',
+    'otp',
+    'OTP',
+    'phone_number',
+    'accessToken',
+    'refresh_token',
+    'deviceToken',
+    'Authorization',
+    'set-cookie',
+    'X-API-Key',
+    'apiKey',
+    'client_secret',
+    'password',
+    'altcha',
+  ])('leaves the field %s out whatever it holds', (name) => {
+    expect(describeValue({ deep: [{ [name]: 'harmless', other: 'kept' }] })).toEqual({
+      deep: [{ [name]: '***', other: 'kept' }],
+    });
+  });
+
+  test('takes a code for one by the name of its field, and leaves the codes of errors', () => {
+    const fields = {
+      code: 'otp_incorrect',
+      statusCode: 404,
+      upstreamStatus: 402,
+      tokenType: 'Bearer',
+      count: 123456,
+    };
+    expect(describeValue(fields)).toEqual(fields);
+    expect(describeValue({ code: '123456', smsCode: 123456 })).toEqual({ code: '***', smsCode: '***' });
+  });
+
+  test('ends with circles, with depth and with width, and says what it left out', () => {
+    const circle: Record<string, unknown> = { list: Array.from({ length: 10_000 }, (_, i) => ({ i })) };
+    circle.self = circle;
+    const deep = Array.from({ length: 50 }).reduce((inner) => ({ inner }), {});
+    const text = JSON.stringify(describeValue({ circle, deep }));
+    expect(text).toContain('[circular]');
+    expect(text).toContain('[more]');
+    expect(text.length).toBeLessThan(10_000);
+  });
+
+  test('does not ask a toJSON, and reads around what throws', () => {
+    const broken = {
+      toJSON: () => ALL,
+      get worse(): string {
+        throw new Error(ALL);
+      },
+      fine: 1,
+    };
+    expect(describeValue(broken)).toEqual({ toJSON: '[function]', worse: '[unreadable]', fine: 1 });
+    const refuses = new Proxy(
+      {},
+      {
+        ownKeys: () => {
+          throw new Error(ALL);
+        },
+      },
+    );
+    expect(describeValue({ refuses, fine: 1 })).toEqual({ refuses: '[unreadable]', fine: 1 });
+  });
+
+  test('tells what an AggregateError gathered', () => {
+    const gathered = new AggregateError(
+      [Object.assign(new Error(`no ${NUMBER}`), { code: 'ECONNREFUSED' }), KEY],
+      '',
+    );
+    expect(describeError(gathered)).toMatchObject({
+      name: 'AggregateError',
+      errors: [{ name: 'Error', message: 'no +91******', code: 'ECONNREFUSED' }, { message: 'sm_live_***' }],
+    });
+  });
+});
+
 describe('Logger', () => {
   test('writes one JSON line with time, level and fields', () => {
     logger.info('request', { requestId: 'r-1', status: 200 });
@@ -198,6 +338,55 @@ describe('Logger', () => {
     expect(lines[1]).toContain('ERR_BAD_REQUEST');
   });
 
+  test('hides in every field of a line, whoever wrote it', () => {
+    logger.info('request', { note: ALL, deep: [{ text: ALL }], otpCode: '123456', ratio: 0.5 });
+    logger.alert('wallet_exhausted', 'No money', { upstreamMessage: ALL });
+    logger.audit('admin.block', { reason: ALL });
+    expect(lines).toHaveLength(3);
+    expectClean(lines.join(''));
+    expect(lines.join('')).not.toContain('123456');
+    expect(lines[0]).toContain('"ratio":0.5');
+  });
+
+  test('hides the secrets of the configuration, however they look, and encoded', () => {
+    const secrets = ['correct horse/battery', '(a+b)*c$[d]', 'correct horse/battery staple'];
+    const careful = new Logger('trace', { write: (line) => lines.push(line) }, secrets);
+    for (const secret of secrets)
+      careful.warn(`has ${secret}, ${encodeURIComponent(secret)}.`, { x: [secret] });
+    expect(lines.join('')).not.toMatch(/horse|a\+b|staple|a%2Bb/);
+    expect(onlyMessages()).toEqual(Array(3).fill('has ***, ***.'));
+  });
+
+  test('loses no line over what cannot be read, and never throws', () => {
+    const thrower = (): never => {
+      throw new Error(ALL);
+    };
+    const hostile = Object.defineProperty(new Error('x'), 'message', { get: thrower });
+    logger.error(hostile);
+    logger.error({
+      toString: thrower,
+      get x() {
+        return thrower();
+      },
+    });
+    logger.warn('fields', new Proxy({}, { ownKeys: thrower }));
+    logger.warn('error', { error: hostile });
+    logger.log(undefined);
+    logger.log(Symbol('x'));
+    logger.log('\ud800 alone');
+    expect(lines).toHaveLength(7);
+    expectClean(lines.join(''));
+    expect(lines.map((line) => (JSON.parse(line) as { msg: unknown }).msg)).toEqual([
+      '[unreadable]',
+      expect.stringContaining('[unreadable]'),
+      'fields',
+      'error',
+      'undefined',
+      'Symbol(x)',
+      expect.stringContaining('alone'),
+    ]);
+  });
+
   test('writes nothing below its level', () => {
     const quiet = new Logger('warn', { write: (line) => lines.push(line) });
     quiet.log('x');
@@ -219,6 +408,107 @@ describe('the lines of one request', () => {
     expect(first).toMatchObject({ requestId: 'r-1', secretish: 'a' });
     expect(second).toMatchObject({ requestId: 'r-1', other: 'b' });
     expect(second).not.toHaveProperty('secretish');
+  });
+});
+
+describe('what a request is about', () => {
+  const inRequest = (work: () => void): void => {
+    requestContext.run({ requestId: 'r-1', traceId: 't-1', secrets: new Set() }, work);
+  };
+
+  test('stands in all of its lines from then on: its trace, the pseudonym of its number', () => {
+    inRequest(() => {
+      logger.info('before');
+      aboutNumber('ajXFAKEpseudonym-00QQQ');
+      logger.info('after');
+    });
+    logger.info('outside');
+    const [before, after, outside] = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+    expect(before).toMatchObject({ requestId: 'r-1', traceId: 't-1' });
+    expect(before).not.toHaveProperty('phone');
+    expect(after).toMatchObject({ requestId: 'r-1', traceId: 't-1', phone: 'ajXFAKEpseudonym-00QQQ' });
+    for (const name of ['requestId', 'traceId', 'phone', 'secrets']) expect(outside).not.toHaveProperty(name);
+  });
+
+  test('is no number, though a caller made the id up', () => {
+    inRequest(() => {
+      aboutNumber('9876543210AAAAAAAAAAAA');
+      logger.info('x');
+    });
+    expectClean(lines.join(''));
+  });
+
+  test('hides its codes and tokens in its own lines, where they stand by themselves', () => {
+    const token = 'Opaque-Token-Of-Nobody';
+    inRequest(() => {
+      conceal('482913');
+      conceal(token);
+      logger.warn(`it was 482913, not 4829131`, {
+        n: 482913,
+        deep: [`x${token}x`],
+        error: new Error('at 482913'),
+      });
+    });
+    expect(lines[0]).not.toMatch(/(?<!\d)482913(?!\d)|Opaque/);
+    expect(lines[0]).toContain('4829131');
+    logger.info('another request, 482913 keys');
+    expect(lines[1]).toContain('482913');
+  });
+
+  test('cannot blank what our own lines say', () => {
+    inRequest(() => {
+      for (const word of [
+        'wallet_exhausted',
+        'error',
+        'request',
+        'A step over Redis failed',
+        '',
+        '\ud800'.repeat(20),
+      ])
+        conceal(word);
+      logger.alert('wallet_exhausted', 'A step over Redis failed');
+    });
+    expect(onlyLine()).toMatchObject({
+      level: 'error',
+      alert: 'wallet_exhausted',
+      msg: 'A step over Redis failed',
+    });
+  });
+});
+
+describe('the trace id', () => {
+  const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736';
+  const PARENT = '00f067aa0ba902b7';
+
+  test.each([
+    ['version 00', `00-${TRACE}-${PARENT}-01`],
+    ['other flags', `00-${TRACE}-${PARENT}-ff`],
+    ['a later version', `cc-${TRACE}-${PARENT}-01`],
+    ['a later version that says more', `cc-${TRACE}-${PARENT}-01-what-the-future-will-be-like`],
+  ])('is the caller’s: %s', (_, header) => {
+    expect(traceIdOf(header)).toBe(TRACE);
+  });
+
+  test.each([
+    ['there is none', undefined],
+    ['it is empty', ''],
+    ['it came twice', [`00-${TRACE}-${PARENT}-01`]],
+    ['two are joined', `00-${TRACE}-${PARENT}-01, 00-${TRACE}-${PARENT}-01`],
+    ['it is upper case', `00-${TRACE.toUpperCase()}-${PARENT}-01`],
+    ['the version is forbidden', `ff-${TRACE}-${PARENT}-01`],
+    ['version 00 says more', `00-${TRACE}-${PARENT}-01-x`],
+    ['the trace id is zero', `00-${'0'.repeat(32)}-${PARENT}-01`],
+    ['the parent id is zero', `00-${TRACE}-${'0'.repeat(16)}-01`],
+    ['it is too short', `00-${TRACE.slice(1)}-${PARENT}-01`],
+    ['it is no hex', `00-${TRACE.replace('4', 'g')}-${PARENT}-01`],
+    ['something follows', `00-${TRACE}-${PARENT}-01x`],
+    ['a line follows', `00-${TRACE}-${PARENT}-01\nx`],
+    ['it is a phone number behind zeros', `00-${'0'.repeat(20)}919876543210-${PARENT}-01`],
+  ])('is a new one when %s', (_, header) => {
+    const [one, two] = [traceIdOf(header), traceIdOf(header)];
+    expect(one).toMatch(/^[\da-f]{32}$/);
+    expect(new Set([one, two, TRACE, TRACE.toUpperCase()]).size).toBe(4);
+    expectClean(one);
   });
 });
 

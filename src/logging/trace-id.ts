@@ -1,0 +1,13 @@
+import { randomBytes } from 'node:crypto';
+
+// W3C Trace Context, section 3.2.2: lower case; a later version may say more behind the flags.
+const TRACEPARENT = /^(?!ff)([\da-f]{2})-([\da-f]{32})-([\da-f]{16})-[\da-f]{2}(-.*)?$/;
+
+/** The trace that a request belongs to: that of its `traceparent` header where it is well-formed, else a new one. */
+export function traceIdOf(traceparent: unknown): string {
+  const given = typeof traceparent === 'string' ? traceparent.slice(0, 256) : '';
+  const [, version, traceId, parentId, more] = TRACEPARENT.exec(given) ?? [];
+  const wellFormed = traceId !== undefined && !/^0+$/.test(parentId ?? '') && (version !== '00' || !more);
+  // Of digits alone it is a phone number behind zeros, not sixteen random bytes; of zeros alone it says "none".
+  return wellFormed && /[a-f]/.test(traceId) ? traceId : randomBytes(16).toString('hex');
+}

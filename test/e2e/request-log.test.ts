@@ -1,0 +1,196 @@
+import { Redis } from 'ioredis';
+import { Logger } from '../../src/logging/logger';
+import { asAdmin, block, WITH_ADMIN } from '../support/admin';
+import { checkRedis, learnAnswer, leaksIn, ServiceLog } from '../support/canaries';
+import {
+  API_KEY,
+  call,
+  freshNumber,
+  login,
+  SECRET,
+  sendOtp,
+  startWorld,
+  textedCode,
+  until,
+  verifyOtp,
+  wrongCode,
+  type World,
+} from '../support/world';
+
+const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736';
+const TRACEPARENT = `00-${TRACE}-00f067aa0ba902b7-01`;
+
+type Line = Record<string, unknown>;
+let world: World;
+beforeAll(async () => {
+  world = await startWorld({ variables: { STARTMESSAGING_CONTRACT: 'caller', ...WITH_ADMIN } });
+});
+afterAll(() => world.close());
+
+const lines = (): Line[] => world.instances[0]!.logs.map((line) => JSON.parse(line) as Line);
+
+/** The request lines that come of it, which are written after their answers. */
+async function linesOf(count: number, work: () => Promise<unknown>): Promise<Line[]> {
+  const before = lines().length;
+  const news = (): Line[] =>
+    lines()
+      .slice(before)
+      .filter(({ msg }) => msg === 'request');
+  await work();
+  await until(() => news().length >= count);
+  expect(news()).toHaveLength(count);
+  return news();
+}
+
+describe('every request has one line', () => {
+  it('with its trace, its id, how long it took and how it ended', async () => {
+    const [line] = await linesOf(1, () =>
+      call('POST', `${world.url}/auth/send-otp`, {}, { traceparent: TRACEPARENT, 'x-request-id': 'mine.1' }),
+    );
+    expect(line).toEqual({
+      level: 'info',
+      time: expect.any(String) as string,
+      requestId: 'mine.1',
+      traceId: TRACE,
+      method: 'POST',
+      route: '/auth/send-otp',
+      status: 400,
+      code: 'validation_failed',
+      durationMs: expect.any(Number) as number,
+      msg: 'request',
+    });
+  });
+
+  it('with a new trace where the header is none', async () => {
+    const [one, two] = await linesOf(2, async () => {
+      await call('GET', `${world.url}/auth/me`);
+      await call('GET', `${world.url}/auth/me`, undefined, { traceparent: `${TRACEPARENT}x` });
+    });
+    for (const line of [one!, two!]) expect(line.traceId).toMatch(/^[\da-f]{32}$/);
+    expect(new Set([TRACE, one!.traceId, two!.traceId]).size).toBe(3);
+  });
+
+  it('also where it is refused before any route', async () => {
+    const [unknown, malformed, preflight] = await linesOf(3, async () => {
+      await call('GET', `${world.url}/nowhere/${freshNumber()}`, undefined, { traceparent: TRACEPARENT });
+      await call('GET', `${world.url}/auth/%zz`, undefined, { traceparent: TRACEPARENT });
+      await call('OPTIONS', `${world.url}/auth/me`, undefined, { traceparent: TRACEPARENT });
+    });
+    expect(unknown).toMatchObject({ traceId: TRACE, route: 'unknown', code: 'not_found' });
+    expect(malformed).toMatchObject({ traceId: TRACE, code: 'validation_failed' });
+    expect(preflight).toMatchObject({ traceId: TRACE, method: 'OPTIONS' });
+  });
+
+  it('and those of probes are for those who debug', async () => {
+    await call('GET', `${world.url}/health/live`);
+    const probe = (): Line | undefined => lines().find(({ route }) => route === '/health/live');
+    await until(() => probe() !== undefined);
+    expect(probe()).toMatchObject({ level: 'debug', msg: 'probe', status: 200 });
+  });
+
+  it('with the pseudonym of the number that it is about, always the same', async () => {
+    const number = freshNumber();
+    const told = await linesOf(8, async () => {
+      const sent = await sendOtp(world.url, number);
+      const code = textedCode(world.upstream, number);
+      await call('GET', `${world.url}/auth/otp/${sent.body.requestId}`);
+      await verifyOtp(world.url, sent.body.requestId, wrongCode(code));
+      const { body } = await verifyOtp(world.url, sent.body.requestId, code);
+      const bearer = { authorization: `Bearer ${body.accessToken}` };
+      await call('GET', `${world.url}/auth/me`, undefined, bearer);
+      await call('POST', `${world.url}/auth/refresh`, { refreshToken: body.refreshToken });
+      await verifyOtp(world.url, sent.body.requestId, code);
+      await block(world.url, number);
+    });
+    expect(told.map(({ status }) => status)).toEqual([200, 200, 400, 200, 200, 200, 410, 204]);
+    const [{ phone } = { phone: '' }] = told;
+    expect(phone).toMatch(/^[\w-]{22}$/);
+    expect(told.map((line) => line.phone)).toEqual(Array(8).fill(phone));
+    // The audit calls it the same.
+    expect(lines().find(({ audit }) => audit === 'admin.block')).toMatchObject({ phone });
+    const [other] = await linesOf(1, () => sendOtp(world.url, freshNumber()));
+    expect(other!.phone).not.toBe(phone);
+    const [nobody] = await linesOf(1, () => asAdmin('GET', `${world.url}/admin/guard`));
+    expect(nobody).not.toHaveProperty('phone');
+  });
+});
+
+it('a caller can write neither number nor key nor code into the log by what it may choose', async () => {
+  const number = freshNumber();
+  const sent = await sendOtp(world.url, number);
+  const code = textedCode(world.upstream, number);
+  const told = await linesOf(4, async () => {
+    for (const id of [number.slice(1), API_KEY])
+      await call('GET', `${world.url}/auth/me`, undefined, { 'x-request-id': id });
+    await call('GET', `${world.url}/auth/me`, undefined, {
+      traceparent: `00-${'0'.repeat(20)}${number.slice(1)}-00f067aa0ba902b7-01`,
+    });
+    await call(
+      'POST',
+      `${world.url}/auth/verify-otp`,
+      `{"requestId":"${sent.body.requestId}","otpCode":"${code}"`,
+    );
+  });
+  expect(told.map(({ requestId }) => requestId).slice(0, 2)).toEqual(['+91******', 'sm_live_***']);
+  expect(leaksIn(JSON.stringify(told))).toEqual([]);
+});
+
+describe('the canaries of every test', () => {
+  it.each(['number', 'code', 'access token', 'refresh token', 'key', 'secret'])(
+    'find a %s in a log, and the log is not let pass',
+    async (what) => {
+      const number = freshNumber();
+      const { body } = await login(world, number);
+      const known: Record<string, string> = {
+        number: number.slice(3),
+        code: textedCode(world.upstream, number),
+        'access token': body.accessToken as string,
+        'refresh token': (body.refreshToken as string).slice(-30),
+        key: API_KEY,
+        secret: SECRET,
+      };
+      const log = new ServiceLog();
+      log.write(`${JSON.stringify({ msg: `so ${known[what]} it is` })}\n`);
+      expect(() => {
+        log.check();
+      }).toThrow('The log holds what it must not');
+      // The same through the logger is clean.
+      const clean = new ServiceLog();
+      new Logger('trace', clean, [SECRET]).warn(
+        `so ${what === 'code' ? `otp ${known[what]}` : known[what]} it is`,
+      );
+      if (what !== 'refresh token')
+        expect(() => {
+          clean.check();
+        }).not.toThrow();
+      else
+        expect(() => {
+          clean.check();
+        }).toThrow('a token');
+    },
+  );
+
+  it('find a line that is no JSON', () => {
+    const log = new ServiceLog();
+    log.write('{"msg":"fine"}\n[Nest] not fine\n');
+    expect(() => {
+      log.check();
+    }).toThrow('no JSON: [Nest] not fine');
+  });
+
+  it('find a token and a key without an end in Redis', async () => {
+    const redis = new Redis(world.redis.url);
+    try {
+      const token = `${'s'.repeat(22)}.${'i'.repeat(22)}.0.kEy-id.${'m'.repeat(31)}ofNoOther_12`;
+      learnAnswer(JSON.stringify({ refreshToken: token }), new Headers());
+      await redis.set('otp-login:{x}:leak', token, 'EX', 60);
+      await expect(checkRedis(world.redis.url)).rejects.toThrow('a token: otp-login:{x}:leak');
+      await redis.set('otp-login:{x}:leak', 'harmless');
+      await expect(checkRedis(world.redis.url)).rejects.toThrow('never expires: otp-login:{x}:leak');
+      await redis.del('otp-login:{x}:leak');
+      await expect(checkRedis(world.redis.url)).resolves.toBeUndefined();
+    } finally {
+      redis.disconnect();
+    }
+  });
+});
