@@ -4,7 +4,7 @@ import { Config } from '../config/config';
 import { redact } from '../logging/redact';
 import { requestContext } from '../logging/request-context';
 import { Logger, type Alert } from '../logging/logger';
-import { Metrics } from '../metrics/metrics';
+import { Metrics, startAtZero } from '../metrics/metrics';
 import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
 import { ALERT_TYPES, type AlertType } from './alert-types';
@@ -49,6 +49,7 @@ export class Alerts implements OnApplicationShutdown {
     private readonly metrics: Metrics,
     private readonly logger: Logger,
   ) {
+    startAtZero(metrics.alertWebhooks, 'outcome', ['delivered', 'failed', 'held_back']);
     logger.onAlert((alert, message) => {
       this.take(alert, message);
     });

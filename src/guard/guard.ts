@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { Config, type GuardMode } from '../config/config';
 import { Logger, type Alert } from '../logging/logger';
-import { Metrics } from '../metrics/metrics';
+import { Metrics, startAtZero } from '../metrics/metrics';
 import { seriesOf, type PhoneNumber } from '../phone-number/phone-number';
 import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
@@ -14,6 +14,7 @@ export const GUARD_KEY = `${KEY_PREFIX}{admission}:guard`;
 const EXPLAIN = Script.load(__dirname, 'explain', GUARD_FUNCTIONS);
 
 const SERVICE = 'service';
+const SIGNALS = ['conversion', 'wrong_codes', 'unsolved', 'quiet'] as const;
 const STEPS = ['none', 'observe', 'challenge', 'deny'] as const;
 const HIGHEST: Record<GuardMode, number> = { off: 0, observe: 1, enforce: 3 };
 const TOLD = 100;
@@ -22,7 +23,7 @@ const TOLD = 100;
 export type GuardStep = (typeof STEPS)[number];
 
 /** Why a step changed; `unsolved` holds one up, and on `quiet` it falls. */
-export type GuardSignal = 'conversion' | 'wrong_codes' | 'unsolved' | 'quiet';
+export type GuardSignal = (typeof SIGNALS)[number];
 
 /** A step that changed, and the figures that it changed for. */
 export interface GuardDecision {
@@ -70,7 +71,10 @@ export class Guard {
     private readonly store: Store,
     private readonly metrics: Metrics,
     private readonly logger: Logger,
-  ) {}
+  ) {
+    startAtZero(metrics.alerts, 'alert', Object.values(ALERTS));
+    for (const signal of SIGNALS) for (const step of STEPS) metrics.guardDecisions.inc({ signal, step }, 0);
+  }
 
   /** The highest steps that each signal may raise, as the scripts read them. */
   get modes(): [conversion: number, wrongCodes: number] {

@@ -5,7 +5,7 @@ import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { FastifyRequest } from 'fastify';
 import { ApiError } from '../errors/api-error';
 import { pathOf } from '../errors/routes';
-import type { Metrics } from '../metrics/metrics';
+import { type Metrics, startAtZero } from '../metrics/metrics';
 
 /**
  * How much a process takes on at once. A busy one has some dozens of requests in flight; a thousand hold some ten
@@ -43,6 +43,7 @@ export async function shedLoad(
   bounds: typeof BOUNDS = BOUNDS,
 ): Promise<void> {
   const fastify = app.getHttpAdapter().getInstance();
+  startAtZero(metrics.limitsHit, 'limit', ['in_flight', 'event_loop', 'connections', 'pipelined']);
   const refused = (limit: string, retryAfterSeconds: number): ApiError => {
     metrics.limitsHit.inc({ limit });
     return new ApiError('overloaded', { retryAfterSeconds });

@@ -8,6 +8,9 @@ import { contextOf } from './request-context';
 /** Tells of a request that was answered. */
 export type Observe = (request: FastifyRequest, reply: FastifyReply) => void;
 
+/** Whoever calls chooses the method: the others that Node's parser knows are one label. */
+const METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
+
 /**
  * One line and one observation for every answer. The route's pattern, never the URL: a caller may have put a phone
  * number or a token there, and every unknown path would be a new label. Returns what to call for an answer that no hook
@@ -17,7 +20,10 @@ export function observeRequests(adapter: FastifyAdapter, logger: Logger, metrics
   const observe: Observe = (request, reply) => {
     const route = request.routeOptions.url ?? 'unknown';
     const { method } = request;
-    metrics.requests.observe({ method, route, status: reply.statusCode }, reply.elapsedTime / 1_000);
+    metrics.requests.observe(
+      { method: METHODS.has(method) ? method : 'other', route, status: reply.statusCode },
+      reply.elapsedTime / 1_000,
+    );
     const line = {
       method,
       route,

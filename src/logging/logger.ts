@@ -39,9 +39,10 @@ export class Logger implements LoggerService {
         level,
         base: null,
         // A copy: pino writes each line's fields into it, and they would stand in the request's next line too.
-        mixin: () => {
+        mixin: (line) => {
           const { requestId, traceId, phone } = requestContext.getStore() ?? {};
-          return { requestId, traceId, phone };
+          // An event of the audit names a person itself, by one name: with both, it would say whose `sub` a number has.
+          return 'audit' in line ? { requestId, traceId } : { requestId, traceId, phone };
         },
         timestamp: pino.stdTimeFunctions.isoTime,
         formatters: { level: (label) => ({ level: label }) },

@@ -2,6 +2,8 @@ import { Injectable } from '@nestjs/common';
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20];
+/** A step over Redis takes a millisecond, and is given up after 750. */
+const REDIS_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.75];
 
 /** What operations watch, in Prometheus conventions. Every label has a bounded set of values. */
 @Injectable()
@@ -32,6 +34,18 @@ export class Metrics {
     labelNames: ['outcome'] as const,
     registers: [this.registry],
   });
+  readonly smsSent = new Counter({
+    name: 'otp_login_sms_sent_total',
+    help: 'SMS that a provider took, or may have taken: what is paid for. No repeats, no test numbers',
+    labelNames: ['provider'] as const,
+    registers: [this.registry],
+  });
+  readonly smsVerified = new Counter({
+    name: 'otp_login_sms_verified_total',
+    help: 'SMS whose code came back. Divided by otp_login_sms_sent_total it is the conversion',
+    labelNames: ['provider'] as const,
+    registers: [this.registry],
+  });
   readonly refreshes = new Counter({
     name: 'otp_login_refreshes_total',
     help: 'Uses of refresh tokens by outcome: rotated, repeated within the grace interval, or the error code',
@@ -47,6 +61,20 @@ export class Metrics {
     name: 'otp_login_limits_hit_total',
     help: 'Requests refused by a limit, by its kind',
     labelNames: ['limit'] as const,
+    registers: [this.registry],
+  });
+  readonly budget = new Gauge({
+    name: 'otp_login_budget_paise',
+    help: 'The budget of each rolling window that has one',
+    labelNames: ['window'] as const,
+    registers: [this.registry],
+  });
+  readonly budgetLeft = new Gauge({
+    name: 'otp_login_budget_left_paise',
+    help:
+      'What is left of it for numbers that are new here and for returning ones, as Redis has it at the scrape. ' +
+      'The same of every replica: take their maximum, never their sum',
+    labelNames: ['window', 'numbers'] as const,
     registers: [this.registry],
   });
   readonly upstreamCalls = new Histogram({
@@ -98,6 +126,35 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  readonly redisSteps = new Histogram({
+    name: 'otp_login_redis_step_duration_seconds',
+    help: 'Round trips to Redis by step (a script or a command) and outcome: answered or failed',
+    labelNames: ['step', 'outcome'] as const,
+    buckets: REDIS_SECONDS,
+    registers: [this.registry],
+  });
+  readonly redisAvailable = new Gauge({
+    name: 'otp_login_redis_available',
+    help: '1 while there is a connection to Redis, of a cluster to the primary of every slot',
+    registers: [this.registry],
+  });
+  readonly signingKeys = new Gauge({
+    name: 'otp_login_signing_keys',
+    help: 'Keys that are published: the one that signs, those that will, those that did',
+    labelNames: ['state'] as const,
+    registers: [this.registry],
+  });
+  readonly signingSince = new Gauge({
+    name: 'otp_login_signing_key_active_timestamp_seconds',
+    help: 'The time from which the key signs that signs now',
+    registers: [this.registry],
+  });
+  readonly signingNext = new Gauge({
+    name: 'otp_login_signing_key_next_timestamp_seconds',
+    help: 'The time from which the next key will sign; 0 while there is none',
+    registers: [this.registry],
+  });
+
   readonly checkFailed = new Gauge({
     name: 'otp_login_check_failed',
     help: '1 for each check of Redis that found something to mend when it was last reached, 0 for the others',
@@ -117,8 +174,29 @@ export class Metrics {
     labelNames: ['source'] as const,
     registers: [this.registry],
   });
+  private readonly lookedUp: (() => void | Promise<void>)[] = [];
 
   constructor() {
     collectDefaultMetrics({ register: this.registry, prefix: 'otp_login_' });
   }
+
+  /** Takes what sets a gauge that is looked up at each scrape. Whoever asks Redis there is answered or refused in its time. */
+  onScrape(lookUp: () => void | Promise<void>): void {
+    this.lookedUp.push(lookUp);
+  }
+
+  /** What Prometheus reads. A gauge that cannot be looked up takes no other one with it. */
+  async read(): Promise<string> {
+    await Promise.allSettled(this.lookedUp.map(async (lookUp) => lookUp()));
+    return this.registry.metrics();
+  }
+}
+
+/** Counts nothing yet: a value that is first seen as 1 has not risen, and no alert would come of it. */
+export function startAtZero<Label extends string>(
+  counter: Counter<Label>,
+  label: Label,
+  values: Iterable<string>,
+): void {
+  for (const value of values) counter.inc({ [label]: value } as Record<Label, string>, 0);
 }

@@ -3,7 +3,7 @@ import { Config } from '../config/config';
 import { Ledger } from '../ledger/ledger';
 import { readSms, type Sms } from '../ledger/sms';
 import { Logger } from '../logging/logger';
-import { Metrics } from '../metrics/metrics';
+import { Metrics, startAtZero } from '../metrics/metrics';
 import { Script } from '../redis/script';
 import { Store } from '../redis/store';
 import { Admission } from '../throttling/admission';
@@ -32,7 +32,10 @@ export class Deliveries {
     private readonly config: Config,
     private readonly metrics: Metrics,
     private readonly logger: Logger,
-  ) {}
+  ) {
+    startAtZero(metrics.deliveries, 'delivery', ['delivered', 'failed']);
+    startAtZero(metrics.alerts, 'alert', ['sms_price']);
+  }
 
   /** Looks in the background. A look that fails changes nothing: the next asker looks again. */
   look(requestId: string, look: Look): void {

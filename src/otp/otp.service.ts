@@ -19,6 +19,7 @@ import { DeviceTokens } from './device-tokens';
 import { Numbers } from './numbers';
 import { ProviderError } from './otp-provider';
 import type { OtpRequest, OtpState } from './otp-request';
+import { counted, startOutcomes } from './outcomes';
 import { Providers } from './providers';
 import { Sends, type Asker } from './sends';
 import { tidy } from './tidy';
@@ -65,6 +66,7 @@ export class OtpService {
     private readonly audit: Audit,
   ) {
     this.repeatKey = deriveKey(config.subjectSecret, 'idempotency of verify');
+    startOutcomes(metrics);
   }
 
   /**
@@ -161,12 +163,15 @@ export class OtpService {
   }
 
   /** A right code counts where its SMS was asked for; and right or wrong where it was tried. */
-  private recordCode({ phone, sms: text, quietMs }: Attempt, { address }: Asker, right: boolean): void {
+  private recordCode(attempt: Attempt, { address }: Asker, right: boolean): void {
+    const { phone, sms: text, quietMs } = attempt;
     if (isTestNumber(phone)) return;
     const tried = this.guard.scopesOf(phone, networkOf(address));
     const sms = readSms(text);
     if (!right) this.ledger.record({ what: 'wrong', quiet: quietMs, tried });
     else if (sms) {
+      const provider = this.providers.of(attempt)?.name;
+      if (provider !== undefined) this.metrics.smsVerified.inc({ provider });
       const scopes = this.guard.scopesOf(phone, sms.network);
       this.ledger.record({ what: 'verified', sms: sms.entry, at: sms.at, scopes, tried });
     }
@@ -187,21 +192,5 @@ export class OtpService {
       if (error.accepted === 'no') await tidy(this.attempts.giveBack(requestId, attempt));
       throw error.refusal;
     }
-  }
-}
-
-/** Counts how a step ended: what it answered, or the code of its error. */
-async function counted<Answer>(
-  counter: Metrics['sends'],
-  step: Promise<Answer>,
-  outcomeOf: (answer: Answer) => string,
-): Promise<Answer> {
-  try {
-    const answer = await step;
-    counter.inc({ outcome: outcomeOf(answer) });
-    return answer;
-  } catch (error) {
-    counter.inc({ outcome: error instanceof ApiError ? error.code : 'internal_error' });
-    throw error;
   }
 }

@@ -8,6 +8,7 @@ import { ProofOfWork } from '../guard/proof-of-work';
 import { Ledger } from '../ledger/ledger';
 import { readSms, writeSms, type Sms } from '../ledger/sms';
 import { aboutNumber } from '../logging/request-context';
+import { Metrics } from '../metrics/metrics';
 import { isTestNumber, type PhoneNumber } from '../phone-number/phone-number';
 import { Admission, type Admitted } from '../throttling/admission';
 import { networkOf, originOf } from '../throttling/client-address';
@@ -50,6 +51,7 @@ export class Sends {
     private readonly ledger: Ledger,
     private readonly providers: Providers,
     private readonly failover: Failover,
+    private readonly metrics: Metrics,
   ) {
     this.idempotencyKey = deriveKey(config.subjectSecret, 'upstream idempotency key');
   }
@@ -81,6 +83,7 @@ export class Sends {
         record,
         sms: fresh?.sms,
       });
+      if (fresh) this.metrics.smsSent.inc({ provider: turn.provider.name });
       const sms = fresh ? writeSms({ ...fresh.sms, message: sent.messageId ?? '' }) : (resumed?.sms ?? '');
       this.record(sent, sms);
       const resendAfterMs = await this.resendAfter(pseudonym, sent, resumed ?? fresh);
@@ -89,6 +92,8 @@ export class Sends {
       const failure = error instanceof ProviderError ? error : undefined;
       const admitted = resumed ?? fresh;
       const unsent = admitted === undefined || (failure?.accepted === 'no' && resumed === undefined);
+      if (fresh && failure?.accepted === 'unknown')
+        this.metrics.smsSent.inc({ provider: turn.provider.name });
       if (unsent && fresh) await tidy(this.admission.refund(fresh));
       // A pending challenge verifies nothing. Under a key it waits for the repeat, else it is removed or expires.
       if (record) {

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import type { ProviderName } from '../config/config';
 import { ApiError, type ErrorCode } from '../errors/api-error';
 import { Logger, type Alert } from '../logging/logger';
-import { Metrics } from '../metrics/metrics';
+import { Metrics, startAtZero } from '../metrics/metrics';
 import type { UpstreamCall } from '../upstream/upstream';
 import { UpstreamError, type UpstreamReason } from '../upstream/upstream.error';
 import { ProviderError } from './otp-provider';
@@ -63,7 +63,10 @@ export class UpstreamFaults {
   constructor(
     private readonly logger: Logger,
     private readonly metrics: Metrics,
-  ) {}
+  ) {
+    const alerts = Object.values(FAULTS).flatMap(({ alert }) => alert ?? []);
+    startAtZero(metrics.alerts, 'alert', ['provider_down', ...alerts]);
+  }
 
   /** What a client shall tell of its calls and its breaker. */
   watch(provider: ProviderName): {
@@ -71,6 +74,9 @@ export class UpstreamFaults {
     onBreaker: (open: boolean) => void;
   } {
     this.metrics.breakerOpen.set({ provider }, 0);
+    this.metrics.walletExhausted.set({ provider }, 0);
+    startAtZero(this.metrics.smsSent, 'provider', [provider]);
+    startAtZero(this.metrics.smsVerified, 'provider', [provider]);
     return {
       onCall: ({ operation, outcome, seconds }) => {
         this.metrics.upstreamCalls.observe({ provider, operation, outcome }, seconds);

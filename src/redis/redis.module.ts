@@ -1,6 +1,7 @@
 import { Global, Inject, Module, type OnApplicationShutdown } from '@nestjs/common';
 import { Config } from '../config/config';
 import { Logger } from '../logging/logger';
+import { Metrics } from '../metrics/metrics';
 import { redisClient, type RedisClient } from './connection';
 import { changeCredentials } from './credentials';
 import { startEmbeddedStore, type EmbeddedStore } from './embedded';
@@ -23,10 +24,20 @@ const EMBEDDED = Symbol('embedded store');
     },
     {
       provide: Store,
-      inject: [Config, Logger, EMBEDDED],
-      useFactory: (config: Config, logger: Logger, embedded: EmbeddedStore | undefined): Store => {
+      inject: [Config, Logger, Metrics, EMBEDDED],
+      useFactory: (
+        config: Config,
+        logger: Logger,
+        metrics: Metrics,
+        embedded: EmbeddedStore | undefined,
+      ): Store => {
         const client = redisClient(config.redisUrl ?? embedded?.url ?? '');
-        const store = new Store(client, logger);
+        const store = new Store(client, logger, ({ step, outcome, seconds }) => {
+          metrics.redisSteps.observe({ step, outcome }, seconds);
+        });
+        metrics.onScrape(() => {
+          metrics.redisAvailable.set(store.available ? 1 : 0);
+        });
         store.connect();
         followCredentials(client, config, logger);
         return store;

@@ -16,6 +16,13 @@ export const RETRY_AFTER_SECONDS = 2;
 /** A node that is away fails several times a second. */
 const NODE_WARNING_EVERY_MS = 5_000;
 
+/** One step over Redis, as told to `onStep`. Its name is a script's or a command's: a closed set. */
+export interface StoreStep {
+  step: string;
+  outcome: 'answered' | 'failed';
+  seconds: number;
+}
+
 /** Redis as the rest of the house sees it: an answer, or an {@link ApiError} `store_unavailable`. Never anything else. */
 export class Store {
   #reached = false;
@@ -25,6 +32,8 @@ export class Store {
   constructor(
     private readonly client: RedisClient,
     private readonly logger: Logger,
+    /** Told of every step, for metrics; must not throw. */
+    private readonly onStep: (step: StoreStep) => void = () => undefined,
   ) {
     this.#replication = new Replication(client, logger);
     client.on('ready', () => {
@@ -113,6 +122,8 @@ export class Store {
   }
 
   async #answer<Answer>(name: string, send: (givenUp: () => boolean) => Promise<Answer>): Promise<Answer> {
+    const started = performance.now();
+    let outcome: StoreStep['outcome'] = 'failed';
     let timer: NodeJS.Timeout | undefined;
     let givenUp = false;
     const late = new Promise<never>((_, reject) => {
@@ -127,12 +138,15 @@ export class Store {
       }, COMMAND_TIMEOUT_MS);
     });
     try {
-      return await Promise.race([send(() => givenUp), late]);
+      const answer = await Promise.race([send(() => givenUp), late]);
+      outcome = 'answered';
+      return answer;
     } catch (cause) {
       this.logger.error('A step over Redis failed', { step: name, error: cause });
       throw new ApiError('store_unavailable', { cause, retryAfterSeconds: RETRY_AFTER_SECONDS });
     } finally {
       clearTimeout(timer);
+      this.onStep({ step: name, outcome, seconds: (performance.now() - started) / 1_000 });
     }
   }
 }

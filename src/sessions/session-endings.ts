@@ -4,7 +4,7 @@ import type { Ending } from '../audit/audit-event';
 import { Config } from '../config/config';
 import { ApiError } from '../errors/api-error';
 import { Logger } from '../logging/logger';
-import { Metrics } from '../metrics/metrics';
+import { Metrics, startAtZero } from '../metrics/metrics';
 import { Script, type Step } from '../redis/script';
 import { RETRY_AFTER_SECONDS, Store } from '../redis/store';
 import { Revocations } from './revocations';
@@ -22,7 +22,9 @@ export class SessionEndings {
     private readonly metrics: Metrics,
     private readonly logger: Logger,
     private readonly audit: Audit,
-  ) {}
+  ) {
+    startAtZero(metrics.alerts, 'alert', ['token_reused']);
+  }
 
   /** Ends these sessions of this user. The ids must be found ones: what is published is believed by others. */
   async endThese(subject: string, ids: readonly string[], because: Ending): Promise<void> {

@@ -8,12 +8,13 @@ import {
 } from '@nestjs/throttler';
 import type { FastifyRequest } from 'fastify';
 import { ApiError } from '../errors/api-error';
-import { Metrics } from '../metrics/metrics';
+import { Metrics, startAtZero } from '../metrics/metrics';
 import { ClientAddress } from './client-address';
 import { RedisThrottlerStorage } from './redis-throttler-storage';
 
 /** The named sets of limits per client address: LIMIT_IP, and LIMIT_VERIFY_IP for verifications and, by themselves, looks. */
-export type AddressLimit = 'send' | 'verify' | 'status';
+export type AddressLimit = (typeof ADDRESS_LIMITS)[number];
+const ADDRESS_LIMITS = ['send', 'verify', 'status'] as const;
 
 const LIMITED_AS = 'throttling:limited-as';
 
@@ -34,6 +35,11 @@ export class AddressThrottlerGuard extends ThrottlerGuard {
     private readonly metrics: Metrics,
   ) {
     super(options, storage, reflector);
+    startAtZero(
+      metrics.limitsHit,
+      'limit',
+      ADDRESS_LIMITS.map((name) => `address_${name}`),
+    );
   }
 
   override async canActivate(context: ExecutionContext): Promise<boolean> {

@@ -6,7 +6,7 @@ import { WORK_LIFE_SECONDS } from '../guard/proof-of-work';
 import { LEDGER_FUNCTIONS, LEDGER_KEY, REGULARS_KEY } from '../ledger/ledger';
 import type { Sms } from '../ledger/sms';
 import { Logger } from '../logging/logger';
-import { Metrics } from '../metrics/metrics';
+import { Metrics, startAtZero } from '../metrics/metrics';
 import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
 import { limitArguments } from './redis-throttler-storage';
@@ -17,7 +17,8 @@ const FORGIVE = Script.load(__dirname, 'forgive');
 
 // One slot for all: upstream takes 20 sends a second, so one slot carries any deployment, and one script can decide.
 const SLOT = `${KEY_PREFIX}{admission}:`;
-const BUDGET = [`${SLOT}budget:minutes`, `${SLOT}budget:quarters`];
+/** What was charged in the minutes of an hour, and in the quarters of an hour of a day. */
+export const BUDGET = [`${SLOT}budget:minutes`, `${SLOT}budget:quarters`];
 
 const DAY_SECONDS = 86_400;
 /** How many sends the holders of a number's device tokens have left when strangers used up the number's own. */
@@ -54,9 +55,12 @@ export interface Admitted {
   charged: [minute: string, quarter: string];
 }
 
+/** What refuses an SMS. */
+const LIMITS = ['phone', 'service', 'budget', 'denied', 'challenge'] as const;
+
 type Answer =
   | ['admitted', string, number, string, string, string, string, Sms['allowance']]
-  | ['phone' | 'service' | 'budget' | 'denied' | 'challenge', string, number];
+  | [(typeof LIMITS)[number], string, number];
 
 /** Decides whether one more SMS may be sent: per phone number, for the whole service, within the budget; in one step. */
 @Injectable()
@@ -69,7 +73,10 @@ export class Admission {
     private readonly guard: Guard,
     private readonly metrics: Metrics,
     private readonly logger: Logger,
-  ) {}
+  ) {
+    startAtZero(metrics.limitsHit, 'limit', LIMITS);
+    startAtZero(metrics.alerts, 'alert', ['budget_exhausted']);
+  }
 
   /**
    * Counts and charges one SMS, or throws `rate_limited`, `overloaded`, `sms_unavailable`; or `challenge_required`, still

@@ -5,6 +5,7 @@ import { GuardModule } from '../guard/guard.module';
 import { Store } from '../redis/store';
 import { AddressThrottlerGuard, type AddressLimit } from './address-throttler.guard';
 import { Admission } from './admission';
+import { BudgetGauges } from './budget-gauges';
 import { ClientAddress } from './client-address';
 import { RedisThrottlerStorage } from './redis-throttler-storage';
 
@@ -32,7 +33,7 @@ function named(name: AddressLimit, limits: readonly Limit[]): ThrottlerOptions[]
       }),
     }),
   ],
-  providers: [AddressThrottlerGuard, ClientAddress, Admission],
+  providers: [AddressThrottlerGuard, ClientAddress, Admission, BudgetGauges],
   exports: [ThrottlerModule, AddressThrottlerGuard, ClientAddress, Admission],
 })
 export class ThrottlingModule {}

@@ -34,7 +34,7 @@ export class KeyAudit implements OnModuleInit, OnModuleDestroy {
   }
 
   private look(): void {
-    const now = new Map(this.keys.all.map((key) => [thumbprintOf(key), key]));
+    const now = new Map(this.keys.published.map((key) => [thumbprintOf(key), key]));
     const signs = this.keys.current();
     const signing = thumbprintOf(signs);
     for (const [thumbprint, { kid }] of now)

@@ -100,7 +100,7 @@ export class SigningKeys implements OnModuleDestroy {
   }
 
   /** All that are published, in the order of activation. */
-  get all(): readonly SigningKey[] {
+  get published(): readonly SigningKey[] {
     return this.keys;
   }
 
@@ -193,6 +193,7 @@ function parseKey({ name: file, pem }: Files[number]): SigningKey {
 
 function generated(): SigningKey {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  const kid = `${new Date().toISOString().slice(0, 16).replace(/[-:]/g, '')}Z-${randomBytes(4).toString('hex')}`;
-  return { kid, activeFrom: 0, privateKey, publicKey };
+  const now = new Date();
+  const kid = `${now.toISOString().slice(0, 16).replace(/[-:]/g, '')}Z-${randomBytes(4).toString('hex')}`;
+  return { kid, activeFrom: now.getTime(), privateKey, publicKey };
 }

@@ -5,13 +5,14 @@ import { AccessTokens } from './access-tokens';
 import { JwksController } from './jwks.controller';
 import { KeyAudit } from './key-audit';
 import { RefreshTokens } from './refresh-tokens';
+import { SigningKeyGauges } from './signing-key-gauges';
 import { SigningKeys } from './signing-keys';
 import { TokensService } from './tokens.service';
 
 /** Access tokens, the keys that sign them, and the JWKS that others verify them by. */
 @Module({
   imports: [JwtModule.register({}), SessionsModule],
-  providers: [SigningKeys, KeyAudit, AccessTokens, RefreshTokens, TokensService],
+  providers: [SigningKeys, SigningKeyGauges, KeyAudit, AccessTokens, RefreshTokens, TokensService],
   controllers: [JwksController],
   exports: [AccessTokens, RefreshTokens, TokensService],
 })

@@ -1,9 +1,21 @@
 import { Injectable } from '@nestjs/common';
-import { ApiError } from '../errors/api-error';
-import { Metrics } from '../metrics/metrics';
+import { ApiError, type ErrorCode } from '../errors/api-error';
+import { Metrics, startAtZero } from '../metrics/metrics';
 import { SessionsService, type Session } from '../sessions/sessions.service';
 import { AccessTokens, authTime } from './access-tokens';
 import { RefreshTokens } from './refresh-tokens';
+
+/** How uses of refresh tokens end. */
+const REFRESHES: readonly (ErrorCode | 'rotated' | 'repeated')[] = [
+  'rotated',
+  'repeated',
+  'refresh_token_invalid',
+  'refresh_token_reused',
+  'session_expired',
+  'session_revoked',
+  'store_unavailable',
+  'internal_error',
+];
 
 /** What a client holds of a session. Lifetimes are in seconds. */
 export interface TokenSet {
@@ -21,7 +33,9 @@ export class TokensService {
     private readonly refreshTokens: RefreshTokens,
     private readonly sessions: SessionsService,
     private readonly metrics: Metrics,
-  ) {}
+  ) {
+    startAtZero(metrics.refreshes, 'outcome', REFRESHES);
+  }
 
   /** A new access token, and the newest refresh token of the session. */
   async issue(session: Session): Promise<TokenSet> {

@@ -74,9 +74,10 @@ async function told(about: RegExp): Promise<Event[]> {
   for (const event of events) {
     expect(event.id).toMatch(UUID);
     expect(event.time).toMatch(ISO);
-    const { level, time, type, msg, requestId, ...line } = lines.find(({ id }) => id === event.id)!;
+    const { level, time, type, msg, requestId, traceId, ...line } = lines.find(({ id }) => id === event.id)!;
     expect([level, type, msg, time]).toEqual(['info', 'audit', 'audit', expect.stringMatching(ISO)]);
-    expect(requestId === undefined || typeof requestId === 'string').toBe(true);
+    // Both, or neither where no request is about it.
+    expect(typeof requestId).toBe(typeof traceId);
     const same = Object.fromEntries(Object.entries(line).map(([name, value]) => [name, String(value)]));
     expect({ ...event, time: '' }).toEqual({ ...same, time: '' });
   }

@@ -19,7 +19,7 @@ const ARROWS: Record<string, string[]> = {
   metrics: [],
   logging: ['config'],
   errors: ['logging'],
-  redis: ['config', 'logging', 'errors'],
+  redis: ['config', 'logging', 'errors', 'metrics'],
   // Everybody tells it, and it asks nobody.
   audit: ['config', 'logging', 'metrics', 'redis'],
   // It hears of alerts by the logger: whoever raises one need not know that they are sent on.

@@ -77,7 +77,8 @@ describe('the files', () => {
   });
 
   test.each(APPLIED)('of %s hold what the schemas of Kubernetes know, and nothing else', (name) => {
-    const known = rendered[name]!.filter(({ kind }) => kind !== 'ServiceMonitor');
+    // Of the Prometheus operator, not of Kubernetes; the rules are read in test/e2e/monitoring.test.ts.
+    const known = rendered[name]!.filter(({ kind }) => !['ServiceMonitor', 'PrometheusRule'].includes(kind));
     const faults = faultsOf(known).map((found, i) => [known[i]!.kind, known[i]!.metadata.name, ...found]);
     expect(faults).toEqual(known.map(({ kind, metadata }) => [kind, metadata.name]));
   });
@@ -95,9 +96,10 @@ describe('the files', () => {
   });
 
   test('whose patches match nothing would not render', () => {
-    const copy = mkdtempSync(join(tmpdir(), 'otp-login-kustomize-'));
+    const whole = mkdtempSync(join(tmpdir(), 'otp-login-kustomize-'));
+    const copy = join(whole, 'kubernetes');
     try {
-      cpSync(FOLDER, copy, { recursive: true });
+      cpSync(dirname(FOLDER), whole, { recursive: true });
       const deployment = join(copy, 'base/deployment.yaml');
       writeFileSync(deployment, readFileSync(deployment, 'utf8').replace('requests:', 'request:'));
       expect(() => render(join(copy, 'overlays/production'))).toThrow('requests/cpu does not apply');
@@ -105,7 +107,7 @@ describe('the files', () => {
       writeFileSync(join(copy, 'base/ingress.yaml'), read('deploy/kubernetes/base/service.yaml'));
       expect(() => render(join(copy, 'overlays/small'))).toThrow('patches 0 objects');
     } finally {
-      rmSync(copy, { recursive: true, force: true });
+      rmSync(whole, { recursive: true, force: true });
     }
   });
 

@@ -1,0 +1,17 @@
+-- Tells what was charged to the budget within its windows, as admission counts it, and changes nothing.
+-- KEYS the budget's minutes (hash), its quarter hours (hash), that somebody logged in within 30 days; all in {admission}
+-- ARGV none
+-- Returns {paise of the hour, paise of the day, 1 when there is somebody to keep a reserve for}.
+-- One script, because buckets are told old from young by the store's own clock.
+local now = now_ms()
+
+local function spent(key, width, buckets)
+  local sum, oldest = 0, math.floor(now / width) - buckets
+  local fields = redis.call('HGETALL', key)
+  for i = 1, #fields, 2 do
+    if tonumber(fields[i]) >= oldest then sum = sum + tonumber(fields[i + 1]) end
+  end
+  return sum
+end
+
+return { spent(KEYS[1], 60000, 60), spent(KEYS[2], 900000, 96), redis.call('EXISTS', KEYS[3]) }
