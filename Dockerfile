@@ -14,7 +14,8 @@ RUN npm run build && rm -rf dist/emulator
 FROM node:24-bookworm-slim AS packages
 WORKDIR /app
 COPY package.json package-lock.json ./
-RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund && npm cache clean --force
+# Optional ones too: without it npm keeps the compiler and Express, which ours may use if they are there, and tests need.
+RUN npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund && npm cache clean --force
 
 FROM node:24-bookworm-slim
 ARG VERSION=0.1.0

@@ -4,10 +4,10 @@ import { spawn, spawnSync } from 'node:child_process';
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createConnection, createServer } from 'node:net';
+import { createConnection } from 'node:net';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { build, checkNode, giveUp, installPackages, ready, ROOT } from '../scripts/project.mjs';
+import { build, checkNode, freePort, giveUp, installPackages, ready, ROOT } from '../scripts/project.mjs';
 
 const RUNS = 7;
 const IDLE_MS = 5_000;
@@ -135,15 +135,6 @@ async function connects(port) {
   } finally {
     socket.destroy();
   }
-}
-
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 function row(numbers, digits) {

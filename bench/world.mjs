@@ -1,11 +1,9 @@
 // What the benches share: a real Redis, the emulator and the built service in one process.
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { createRequire } from 'node:module';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
-import { build, checkNode, giveUp, installPackages, ROOT } from '../scripts/project.mjs';
+import { build, checkNode, freePort, giveUp, installPackages, ROOT } from '../scripts/project.mjs';
 
 checkNode();
 installPackages();
@@ -53,12 +51,4 @@ export async function login({ app, emulator }, phoneNumber, client) {
   const { requestId } = await otp.request(phoneNumber);
   const verified = await otp.verify(requestId, emulator.lastMessageTo(phoneNumber).code);
   return app.get(dist('sessions/sessions.service').SessionsService).open(verified, client);
-}
-
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  return port;
 }

@@ -1,5 +1,6 @@
 // What the scripts share: the checkout, its packages and its build. Plain Node, because nothing is installed yet.
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -84,6 +85,16 @@ export async function portTrouble(port) {
     if (code === 'EADDRINUSE' || code === 'EACCES') return code;
   }
   return undefined;
+}
+
+/** A port of the loopback address that nobody listens on. */
+export async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  await once(server, 'close');
+  return port;
 }
 
 /** Resolves to true when the service takes traffic, and to false when `gone` says that it no longer can. */

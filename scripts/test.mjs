@@ -1,8 +1,8 @@
 // `npm test`: installs what is missing, then runs Jest with the arguments that it was given. With `--full` tests of many
 // runs make all of them, and take as long as that takes.
 import { spawn, spawnSync } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
+import { findProgram, obtainProgram } from './programs.mjs';
 import { checkNode, giveUp, installPackages, ROOT } from './project.mjs';
 
 const REDIS_MAJOR = 7;
@@ -59,47 +59,6 @@ jest.once('exit', (code) => {
 /** The path of a program: from its variable, from PATH, or from Debian's package of it. */
 function program({ variable, names, aptPackage, help }) {
   const named = process.env[variable];
-  if (named) return find([named]) ?? giveUp(`${variable} names no program: ${named}`);
-  const found = find(names);
-  if (found) return found;
-  installByApt(aptPackage);
-  return find(names) ?? giveUp(help);
-}
-
-function find(names) {
-  const folders = (process.env.PATH ?? '').split(delimiter);
-  const paths = names.flatMap((name) =>
-    name.includes('/') ? [name] : folders.filter(Boolean).map((folder) => join(folder, name)),
-  );
-  return paths.find((path) => {
-    try {
-      accessSync(path, constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-}
-
-/** Does nothing where there is no apt-get, or no right to use it: the caller looks again and explains. */
-function installByApt(name) {
-  if (!find(['apt-get'])) return;
-  const root = process.getuid?.() === 0;
-  if (!root && spawnSync('sudo', ['-n', 'true'], { stdio: 'ignore' }).status !== 0) return;
-  const run = (...command) => {
-    const [file, ...rest] = [
-      ...(root ? [] : ['sudo', '-n']),
-      'env',
-      'DEBIAN_FRONTEND=noninteractive',
-      ...command,
-    ];
-    return spawnSync(file, rest, { stdio: ['ignore', 'ignore', 'inherit'] }).status === 0;
-  };
-  console.log(`Installing ${name} (apt-get) ...`);
-  run('apt-get', 'update', '-qq');
-  const installed = run('apt-get', 'install', '-y', '-qq', '--no-install-recommends', name);
-  // The package starts a Redis on port 6379 of its own. The tests start theirs on free ports, and nobody asked for it.
-  if (installed && name === 'redis-server') {
-    run('sh', '-c', '(systemctl disable --now redis-server || service redis-server stop) 2>/dev/null');
-  }
+  if (named) return findProgram([named]) ?? giveUp(`${variable} names no program: ${named}`);
+  return obtainProgram(names, aptPackage) ?? giveUp(help);
 }

@@ -506,7 +506,13 @@ test('the image holds neither tests nor the emulator nor tools of development', 
     expect.stringMatching(/^scripts\/[\w. /-]+$/),
   ]);
   expect(image.join()).toMatch(/npm run build && rm -rf dist\/emulator/);
-  expect(image.join()).toMatch(/npm ci --omit=dev/);
+  expect(image.join()).toMatch(/npm ci --omit=dev --omit=optional/);
+  // What is optional and left out all the same must be something that only development asks for.
+  const { packages } = JSON.parse(read('package-lock.json')) as {
+    packages: Record<string, { dev?: boolean; optional?: boolean }>;
+  };
+  const optional = Object.entries(packages).filter(([, entry]) => entry.optional && !entry.dev);
+  expect(optional.map(([path]) => path)).toEqual([]);
 });
 
 function within(cidr: string, address: string): boolean {

@@ -667,7 +667,15 @@ test('memory and connections come back after thousands of such answers, and noth
   const { url, open, seen } = await upstream((socket, request) =>
     floods[turn++ % floods.length]?.(socket, request),
   );
-  const client = clientOf(url, { timeoutMs: 300 });
+  const newClient = (): StartMessagingClient => clientOf(url, { timeoutMs: 300 });
+  let client = newClient();
+  /** Such answers may open the breaker, on a slow machine soon: a new client asks on. */
+  const ask = async (): Promise<void> => {
+    const asked = client;
+    if ((await verify(asked)) !== 'breaker_open') return;
+    if (client === asked) client = newClient();
+    await ask();
+  };
   // Jest's `process` is a copy, and hears no warning.
   const { process: real } = vm.runInThisContext('({ process })') as { process: NodeJS.Process };
   const warnings: string[] = [];
@@ -678,7 +686,7 @@ test('memory and connections come back after thousands of such answers, and noth
   const round = (calls: number): Promise<unknown> =>
     Promise.all(
       Array.from({ length: 40 }, async () => {
-        for (let i = 0; i < calls / 40; i++) await verify(client);
+        for (let i = 0; i < calls / 40; i++) await ask();
       }),
     );
   try {
@@ -691,7 +699,8 @@ test('memory and connections come back after thousands of such answers, and noth
     // On a slow machine some are given up before they were heard.
     expect(seen.requests).toBeGreaterThan((400 + calls) / 2);
     // Noise is under half a megabyte; 4 KB kept of every answer that is read would be two, and a body of each 30.
-    expect(memory() - memoryBefore).toBeLessThan(1_500_000);
+    // Node.js 24 frees some of it only after further turns of the event loop.
+    await until(() => memory() - memoryBefore < 1_500_000);
     expect(warnings).toEqual([]);
   } finally {
     real.off('warning', heard);

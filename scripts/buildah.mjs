@@ -1,0 +1,36 @@
+// Debian's buildah: builds and opens images without a daemon, in a store of its own that goes when the script ends.
+import { spawnSync } from 'node:child_process';
+import { giveUp } from './project.mjs';
+
+/** Buildah with its store inside the folder. */
+export class Buildah {
+  constructor(program, folder) {
+    this.program = program;
+    // vfs copies where other drivers mount: slower, and at home in every sandbox.
+    this.global = ['--root', `${folder}/store`, '--runroot', `${folder}/run`, '--storage-driver', 'vfs'];
+  }
+
+  /** What the command printed; gives up with what it said when it failed. */
+  run(command, ...args) {
+    const { status, stdout, stderr } = this.attempt(command, ...args);
+    if (status !== 0) giveUp(`buildah ${command} failed:\n${stdout}${stderr}`);
+    return stdout.trim();
+  }
+
+  attempt(command, ...args) {
+    return spawnSync(this.program, [...this.global, command, ...args], {
+      encoding: 'utf8',
+      maxBuffer: 2 ** 28,
+    });
+  }
+
+  /** The folder that holds the files of an image, in a container of its own. */
+  open(image) {
+    return this.run('mount', this.run('from', '--pull-never', image));
+  }
+
+  /** What an image says of how it is run: Docker's `Config`. */
+  configOf(image) {
+    return JSON.parse(this.run('inspect', '--type', 'image', image)).Docker.config;
+  }
+}
