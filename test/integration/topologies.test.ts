@@ -86,14 +86,19 @@ describe.each(KINDS)('Redis as %s', (kind) => {
     await redis.settled();
   });
 
+  /** From now on nobody stands in for a primary; one that was just being replaced on a busy machine has been. */
+  async function patient(): Promise<void> {
+    await redis.beingPatient(true);
+    await redis.settled();
+  }
+
   /** All of it goes down at once, and comes back with what it has on its disk. */
   async function outage(): Promise<void> {
     const primaries = await redis.primaries();
     for (const primary of primaries) await primary.kill();
-    const away = await me('x.y.z');
-    for (const answer of [away, await sendOtp(url, freshNumber())])
-      expect([503, 401]).toContain(answer.status);
+    const away = await sendOtp(url, freshNumber());
     for (const primary of primaries) await primary.start();
+    expect([away.status, away.body.code]).toEqual([503, 'store_unavailable']);
   }
 
   it('slow, is waited for; too slow, is told within the deadline; and served again when it is not', async () => {
@@ -139,7 +144,7 @@ describe.each(KINDS)('Redis as %s', (kind) => {
   });
 
   it('back empty, has forgotten everybody, and nobody is somebody else', async () => {
-    await redis.beingPatient(true);
+    await patient();
     const number = freshNumber();
     const { body } = await logIn(number);
     const people = everybody();
@@ -165,7 +170,7 @@ describe.each(KINDS)('Redis as %s', (kind) => {
   });
 
   it('back from an old dump, has forgotten what was done since, and nothing is doubled by it', async () => {
-    await redis.beingPatient(true);
+    await patient();
     const [once, twice, out] = [await logIn(), await logIn(), await logIn()];
     const number = freshNumber();
     const { body: sent } = await sendOtp(url, number);
@@ -179,13 +184,15 @@ describe.each(KINDS)('Redis as %s', (kind) => {
     expect([verified.status, late.status, first.status, second.status]).toEqual([200, 200, 200, 200]);
     expect((await logout(out.body.refreshToken)).status).toBe(204);
     await outage();
-    await until(async () => (await me(once.body.accessToken)).status === 200);
+    // Every shard of a cluster: each is back in its own time.
+    await redis.settled();
+    for (const instance of instances)
+      await until(async () => (await call('GET', `${instance.url}/health/ready`)).body.status === 'ok');
 
     // What ended has not: the window that docs/reliability.md tells of.
-    await until(async () => (await me(out.body.accessToken)).status !== 503);
+    expect((await me(once.body.accessToken)).status).toBe(200);
     expect((await me(out.body.accessToken)).status).toBe(200);
     // What was opened is gone.
-    await until(async () => (await me(late.body.accessToken)).status !== 503);
     expect((await me(late.body.accessToken)).body.code).toBe('session_expired');
     // One rotation is caught up; who is further ahead logs in again.
     expect((await refresh(first.body.refreshToken)).status).toBe(200);
