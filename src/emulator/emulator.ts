@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Account, type EmulatorSettings, type SentMessage } from './account';
@@ -71,6 +72,8 @@ export async function startEmulator(
   const faults = new Faults();
   const inbox = new Inbox(account, faults);
   const closing = new AbortController();
+  // Each answer that is slow listens to it.
+  setMaxListeners(0, closing.signal);
   const api = new Api(account, faults, closing.signal, () => {
     inbox.changed();
   });
