@@ -1,7 +1,7 @@
 import type { DestinationStream } from 'pino';
 
 /** Some thousands of lines. */
-const MOST_WAITING_BYTES = 4 * 1024 * 1024;
+const MOST_WAITING_BYTES = 2 * 1024 * 1024;
 
 /**
  * Where the log goes. A pipe that nobody reads (a log shipper that hangs) must not stop the service: by default Node waits

@@ -60,8 +60,10 @@ const holds = <Input>(
 
 /** Every key but the counts of client addresses. */
 const keysBeyondAddresses = async (): Promise<string[]> =>
-  // What became of codes before is written a moment later, beside what is sent.
-  (await redis.keys('*')).filter((key) => !/:address:|\{admission\}:(ledger|regulars)/.test(key)).sort();
+  // What became of codes before is written a moment later, beside what is sent; so are the signing keys of the start.
+  (await redis.keys('*'))
+    .filter((key) => !/:address:|\{admission\}:(ledger|regulars)|\{audit\}/.test(key))
+    .sort();
 
 /** One call with a body of any bytes. */
 async function post(url: string, bytes: string | Buffer): Promise<RawAnswer> {
