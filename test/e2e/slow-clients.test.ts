@@ -134,7 +134,7 @@ it('takes no more connections than it can hold, and says how many it turned away
   await until(() => clients.filter((socket) => socket.destroyed).length === 30);
   expect(await sockets()).toBe(20);
   const { values } = await metrics.limitsHit.get();
-  expect(values).toEqual([{ labels: { limit: 'connections' }, value: 30 }]);
+  expect(values.filter(({ value }) => value > 0)).toEqual([{ labels: { limit: 'connections' }, value: 30 }]);
   for (const socket of clients) socket.destroy();
   await until(async () => (await sockets()) === 0);
   const late = await client(get('/slow'));
