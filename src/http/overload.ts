@@ -49,10 +49,19 @@ export async function shedLoad(
     return new ApiError('overloaded', { retryAfterSeconds });
   };
 
+  // On a slow machine a start is a stall of seconds, and the sample that holds it would refuse people by a service that says
+  // it is ready. The first that lies behind it is that of the second interval.
+  let judgedFrom = Infinity;
+  fastify.addHook('onListen', (done) => {
+    judgedFrom = performance.now() + 2 * EVENT_LOOP.sampleInterval;
+    done();
+  });
   await app.register(underPressure, {
     ...EVENT_LOOP,
     pressureHandler: (request) =>
-      isProbe(request) ? undefined : Promise.reject(refused('event_loop', EVENT_LOOP.sampleInterval / 1_000)),
+      isProbe(request) || performance.now() < judgedFrom
+        ? undefined
+        : Promise.reject(refused('event_loop', EVENT_LOOP.sampleInterval / 1_000)),
   });
 
   let inFlight = 0;

@@ -40,6 +40,28 @@ local youngest = math.max(now, tonumber(used or -1) + 1)
 -- Whether this service makes the code of a nonce, and still can: one that a provider made names no secret.
 local function derives(nonce) return string.find(known, ',' .. string.match(nonce, '^[^.]+') .. ',', 1, true) end
 
+-- A code of ours that is older than the live one, or than one that was used, would be void when it arrives.
+local function void(issued) return tonumber(issued) < math.max(tonumber(live_issued or 0), tonumber(used or -1) + 1) end
+
+-- The code of `slot` again, while at least half of its life remains (SMS arrive out of order) and it can be derived.
+local function again(slot)
+  local nonce, issued, expires = unpack(redis.call('HMGET', KEYS[2], slot, slot .. ':issued', slot .. ':expires'))
+  if not nonce or tonumber(expires) - now < ttl / 2 or not derives(nonce) then return nil end
+  if slot == 'next' and void(issued) then return nil end
+  return nonce, tonumber(issued), slot
+end
+
+-- The code that is sent now.
+local function code()
+  local nonce, issued, slot
+  if resend then
+    nonce, issued, slot = again('live')
+    if not nonce then nonce, issued, slot = again('next') end
+  end
+  if not nonce then return fresh, youngest, 'next' end
+  return nonce, issued, slot
+end
+
 -- A repeat of one that failed resumes it: the same challenge, so the same code under the same key of upstream, by the
 -- provider that may have sent it.
 if state then
@@ -48,9 +70,11 @@ if state then
     unpack(redis.call('HMGET', pending, 'state', 'nonce', 'issued', 'expires', 'provider'))
   if stage == 'pending' and tonumber(expires) > now and not block_voids(KEYS[7], issued) then
     local bound = not (state == 'released' and unsent == '1')
-    -- Certainly nothing was sent: it begins with the first provider again, under the same code where that was ours.
-    if not bound and not (by == provider and resend and derives(nonce)) then
-      by, nonce, issued = provider, fresh, youngest
+    local ours = by == provider and resend and derives(nonce)
+    -- Certainly nothing was sent: it begins with the first provider again, under the same code where that was ours. And where
+    -- that is void by now, because the person got another one meanwhile, under one that is not.
+    if (ours and void(issued)) or not (ours or bound) then
+      by, nonce, issued = provider, code()
       redis.call('HSET', pending, 'provider', by, 'nonce', nonce, 'issued', text(issued))
     end
     -- Counted anew, so its code gets a full life, as far as a code's whole life allows.
@@ -69,24 +93,7 @@ if state then
   end
 end
 
--- The code of `slot` again, while at least half of its life remains (SMS arrive out of order) and it can be derived.
-local function again(slot)
-  local nonce, issued, expires = unpack(redis.call('HMGET', KEYS[2], slot, slot .. ':issued', slot .. ':expires'))
-  if not nonce or tonumber(expires) - now < ttl / 2 or not derives(nonce) then return nil end
-  -- One that was never sent and is older than another provider's would be void when it arrives.
-  if slot == 'next' and tonumber(issued) < math.max(tonumber(live_issued or 0), tonumber(used or -1) + 1) then
-    return nil
-  end
-  return nonce, tonumber(issued), slot
-end
-
-local nonce, issued, slot
-if resend then
-  nonce, issued, slot = again('live')
-  if not nonce then nonce, issued, slot = again('next') end
-end
-if not nonce then nonce, issued, slot = fresh, youngest, 'next' end
-
+local nonce, issued, slot = code()
 local expires = math.min(now + ttl, issued + life)
 redis.call('HSET', KEYS[1], 'state', 'pending', 'nonce', nonce, 'issued', text(issued), 'expires', text(expires),
   'attempts', attempts, 'phone', phone, 'provider', provider)

@@ -44,6 +44,8 @@ export interface Told {
   correlationId: string | undefined;
 }
 
+type Ended = Awaited<ReturnType<Upstream['once']>>;
+
 const NUMBER_LIMIT_SECONDS = 300;
 const THROTTLE_SECONDS = 60;
 
@@ -65,12 +67,25 @@ export class Upstream {
     this.breaker = new Breaker(options.onBreaker);
   }
 
-  /** Makes a call, and repeats it after the failures that are in `retried`. */
+  /**
+   * Makes a call, and repeats it after the failures that are in `retried`. It counts once for the breaker, by how it ended:
+   * each repeat as a failure of its own would open that after a handful of people.
+   */
   async call(call: Call, retried: ReadonlySet<UpstreamReason>): Promise<Told> {
-    return withRetries(this.options, retried, async (timeoutMs) => {
-      const ended = await this.breaker.run(() => this.once(call, timeoutMs));
-      return this.read(ended);
+    const result = await this.breaker.run(async () => {
+      let last: Ended | undefined;
+      const attempt = async (timeoutMs: number): Promise<Told> => {
+        // Others found it down meanwhile; and of a probe there is one.
+        if (last !== undefined && this.breaker.open) return this.read(undefined);
+        last = await this.once(call, timeoutMs);
+        return this.read(last);
+      };
+      const ended = await Promise.allSettled([withRetries(this.options, retried, attempt)]);
+      return { ended: ended[0], down: last?.down ?? false };
     });
+    if (result === undefined) return this.read(undefined);
+    if (result.ended.status === 'rejected') throw result.ended.reason;
+    return result.ended.value;
   }
 
   /** One call that nobody waits for: it does not count for the breaker, and is not made while that is open. */
@@ -101,7 +116,7 @@ export class Upstream {
     return { answer, outcome, correlationId, never, down: isDown(outcome, answer) };
   }
 
-  private read(ended: Awaited<ReturnType<Upstream['once']>> | undefined): Told {
+  private read(ended: Ended | undefined): Told {
     if (ended === undefined) throw new UpstreamError(this.provider, 'breaker_open');
     const { answer, outcome, correlationId, never } = ended;
     if ('failure' in answer) {

@@ -87,6 +87,30 @@ describe.each(['caller', 'provider'] as const)(
       expect((await verifyOtp(world.url, again.body.requestId, code)).status).toBe(200);
     });
 
+    it('that upstream refused is tried again with a code that works, also when its own was used since', async () => {
+      world = await startWorld({ variables });
+      world.upstream.fault({
+        on: 'send',
+        times: 6,
+        fault: { kind: 'error', status: 503, code: 'SERVICE_UNAVAILABLE' },
+      });
+      const phoneNumber = freshNumber();
+      for (const key of ['k', 'l']) {
+        expect((await sendOtp(world.url, phoneNumber, under(key))).status).toBe(502);
+      }
+      const logIn = async (requestId: string): Promise<number> =>
+        (await verifyOtp(world.url, requestId, textedCode(world.upstream, phoneNumber))).status;
+      expect(await logIn((await sendOtp(world.url, phoneNumber)).body.requestId)).toBe(200);
+      expect(await logIn((await sendOtp(world.url, phoneNumber, under('k'))).body.requestId)).toBe(200);
+
+      // Nor does it void a code that is under way, where that can be sent again.
+      const other = await sendOtp(world.url, phoneNumber);
+      const again = await sendOtp(world.url, phoneNumber, under('l'));
+      const { body } = await call('GET', `${world.url}/auth/otp/${other.body.requestId}`);
+      expect(body.state).toBe(contract === 'caller' ? 'pending' : 'expired');
+      expect(await logIn(again.body.requestId)).toBe(200);
+    });
+
     it('that a limit refused holds no place', async () => {
       world = await startWorld({ variables: { ...variables, LIMIT_GLOBAL: '1/1' } });
       expect((await sendOtp(world.url, freshNumber())).status).toBe(200);

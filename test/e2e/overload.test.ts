@@ -206,6 +206,16 @@ process.on('SIGUSR2', () => {
 });
 `;
 
+// As a machine does that is too busy to start a service: nothing turns for longer than a sample.
+const SLOW_START = `
+const { Server } = require('node:net');
+const { listen } = Server.prototype;
+Server.prototype.listen = function (...args) {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2500);
+  return listen.apply(this, args);
+};
+`;
+
 describe('an event loop that stands still', () => {
   it('sheds load by 503 with Retry-After, answers probes, and recovers by itself', async () => {
     const stall = join(build.folder, 'stall.cjs');
@@ -228,6 +238,18 @@ describe('an event loop that stands still', () => {
     await until(async () => (await call('GET', `${url}/auth/me`)).status === 401);
     await logIn(url);
   }, 120_000);
+
+  it('while the service starts refuses nobody who comes when it is ready', async () => {
+    const stall = join(build.folder, 'slow-start.cjs');
+    writeFileSync(stall, SLOW_START);
+    const { url } = await serve({ NODE_OPTIONS: `--require ${stall}` });
+    const statuses = new Set<number>();
+    for (const end = Date.now() + 4_500; Date.now() < end;) {
+      statuses.add((await call('GET', `${url}/auth/me`)).status);
+      await sleep(50);
+    }
+    expect([...statuses]).toEqual([401]);
+  });
 
   it('once, for longer than a sample, refuses nobody for longer than a sample', async () => {
     const { service, url } = await serve();
