@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { toUSVString } from 'node:util';
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { Config } from '../config/config';
 import { Logger } from '../logging/logger';
@@ -77,9 +78,12 @@ export class Audit implements OnApplicationShutdown {
   }
 }
 
-/** `field, value, field, value ...`, as a stream keeps it. */
+/**
+ * `field, value, field, value ...`, as a stream keeps it. Half a surrogate pair is no text: Lua's JSON refuses it, and would
+ * refuse the batch, and with it all that waits behind, for ever.
+ */
 function flat(entry: Entry): string[] {
   return Object.entries(entry).flatMap(([field, value]) =>
-    value === undefined ? [] : [field, String(value)],
+    value === undefined ? [] : [field, toUSVString(String(value))],
   );
 }

@@ -1,16 +1,17 @@
 import type { FastifyRequest } from 'fastify';
-import { isSecretName, redact } from '../logging/redact';
+import { isSecretName, redact, redactWritten } from '../logging/redact';
 import type { RequestContext } from '../logging/request-context';
 import { traceIdOf } from '../logging/trace-id';
 
-const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
+/** Not one that ends in twelve digits: that is a phone number behind dashes. */
+const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-(?!\d{12}$)[\da-f]{12}$/;
 const contexts = new WeakMap<FastifyRequest, RequestContext>();
 
 /** What the lines of this request say; the same for all of them, whatever the connection carries beside it. */
 export function contextOf(request: FastifyRequest): RequestContext {
   const context = contexts.get(request) ?? {
     // The caller's may be a phone number or a key. A UUID is taken as it is: now and then one looks like a number.
-    requestId: UUID.test(request.id) ? request.id : redact(request.id),
+    requestId: UUID.test(request.id) ? request.id : redactWritten(redact(request.id)),
     traceId: traceIdOf(request.headers.traceparent),
     secrets: new Set<string>(),
   };

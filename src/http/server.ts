@@ -60,7 +60,10 @@ function requestId(request: Pick<IncomingMessage, 'headers'>): string {
 function writeStandardHeaders(request: FastifyRequest, reply: FastifyReply): void {
   void reply.header('X-Request-Id', request.id);
   // Codes, numbers and tokens must not lie in a shared cache.
-  if (/^\/(auth|oauth|admin)(\/|$)/.test(pathOf(request))) void reply.header('Cache-Control', 'no-store');
+  const [, place] = /^\/(auth|oauth|admin)(?:\/|$)/.exec(pathOf(request)) ?? [];
+  if (place !== undefined) void reply.header('Cache-Control', 'no-store');
+  // RFC 6749 section 5.1 wants both.
+  if (place === 'oauth') void reply.header('Pragma', 'no-cache');
 }
 
 /** Hooks that every answer passes. */

@@ -1,4 +1,4 @@
-import { types } from 'node:util';
+import { toUSVString, types } from 'node:util';
 import { isCode, isSecretName, redact } from './redact';
 
 type Hide = (text: string) => string;
@@ -56,7 +56,7 @@ class Description {
   ofError(error: unknown, depth: number): Described {
     if (!isError(error)) {
       const told = this.of(error, 1);
-      return { message: asText(told).slice(0, 500) };
+      return { message: toUSVString(asText(told).slice(0, 500)) };
     }
     this.seen.add(error);
     // A library may have made a getter of any of these.
@@ -65,7 +65,7 @@ class Description {
     const deeper = depth < DEEPEST_CAUSE;
     return {
       name: this.text(String(read('name'))),
-      message: this.text(String(read('message'))).slice(0, 1_000),
+      message: this.text(String(read('message')), 1_000),
       ...(typeof code === 'string' ? { code: isCode('code', code) ? '***' : this.text(code) } : {}),
       ...(typeof reason === 'string' ? { reason: this.text(reason) } : {}),
       ...(depth === 0 && typeof stack === 'string' ? { stack: this.text(stack) } : {}),
@@ -102,7 +102,7 @@ class Description {
     const entries = keys.slice(0, MOST_ENTRIES).map((key): [string, unknown] => {
       const name = typeof key === 'string' ? key : asText(this.of(key, depth + 1));
       const entry = readable(() => (isMap ? value.get(key) : (value as Described)[name]));
-      return [this.text(name).slice(0, 200), this.ofEntry(name, entry, depth)];
+      return [this.text(name, 200), this.ofEntry(name, entry, depth)];
     });
     return Object.fromEntries(entries);
   }
@@ -113,9 +113,9 @@ class Description {
     return depth === 0 && name === 'error' ? this.ofError(value, 0) : this.of(value, depth + 1);
   }
 
-  /** Hidden first and cut then, so that no half of a secret is left. */
-  private text(text: string): string {
-    return this.hide(text).slice(0, LONGEST_TEXT);
+  /** Hidden first and cut then, so that no half of a secret is left. Half a character is not written: not every reader of JSON bears it. */
+  private text(text: string, longest = LONGEST_TEXT): string {
+    return toUSVString(this.hide(text).slice(0, longest));
   }
 
   /** A phone number or a code may have been read as a number. */

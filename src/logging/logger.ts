@@ -40,7 +40,9 @@ export class Logger implements LoggerService {
         base: null,
         // A copy: pino writes each line's fields into it, and they would stand in the request's next line too.
         mixin: (line) => {
-          const { requestId, traceId, phone } = requestContext.getStore() ?? {};
+          const { requestId: id, traceId, phone, hideSecrets } = requestContext.getStore() ?? {};
+          // A caller's own may be the code that its body brings.
+          const requestId = id === undefined ? undefined : (hideSecrets?.(id) ?? id);
           // An event of the audit names a person itself, by one name: with both, it would say whose `sub` a number has.
           return 'audit' in line ? { requestId, traceId } : { requestId, traceId, phone };
         },

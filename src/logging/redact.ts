@@ -14,7 +14,8 @@ const SECRETS: [RegExp, string][] = [
   [/(?:\+|%2B)?91[ -]?[6-9](?:[ -]?\d){9}(?!\d)/gi, '+91******'],
   [/(?:\+|%2B)91[ -]?\d(?:[ -]?\d){9}(?!\d)/gi, '+91******'],
   [/(?:\+|%2B)[1-9]\d{7,14}(?!\d)/gi, '+******'],
-  [/(?<!\d)[6-9]\d{4}[ -]?\d{5}(?!\d)/g, '******'],
+  // Also behind the 0 of a trunk call, or as many as fill a field.
+  [/(?<!\d)0*[6-9]\d{4}[ -]?\d{5}(?!\d)/g, '******'],
   // A code is six digits like many a figure: it is told by what is written before it. "otpCode":"123456", code is 123456.
   [/((?:otp|code|passcode|pin)(?:["'\\\s:=]|is|%22|%3A){1,12})\d{4,8}(?!\d)/gi, '$1***'],
   // Redis repeats the arguments of a command that it does not know or allow.
@@ -30,10 +31,13 @@ export function redact(text: string): string {
   return SECRETS.reduce((clean, [pattern, replacement]) => clean.replace(pattern, replacement), text);
 }
 
-/** What a person wrote: numbers as people write them, too, with spaces, dashes, brackets and a leading 0. */
+/** What a person wrote: numbers as people write them, too, with spaces, dashes, brackets, a leading 0, in any script. */
 export function redactWritten(text: string): string {
   return redact(
-    text.replace(/(?<!\d)(?:\+?91|0)?[\s().-]{0,9}[6-9](?:[\s().-]{0,9}\d){9}(?!\d)/g, ' ******').trim(),
+    text
+      .replace(/(?<!\d)(?:\+?91|0)?[\s().-]{0,9}[6-9](?:[\s().-]{0,9}\d){9}(?!\d)/g, ' ******')
+      .replace(/(?:[^\P{Nd}\d][\s().-]{0,9}){9,}[^\P{Nd}\d]/gu, ' ******')
+      .trim(),
   );
 }
 

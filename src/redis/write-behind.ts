@@ -65,6 +65,12 @@ export class WriteBehind<Item> {
 
   private flushIn(ms: number): void {
     // Outside of the request that happens to be first: what is logged of many is not its own.
-    this.timer ??= requestContext.exit(() => setTimeout(() => void this.flush(), ms).unref());
+    this.timer ??= requestContext.exit(() =>
+      setTimeout(() => {
+        // One that has fired is none: while a write is under way it starts nothing, and the next must be able to.
+        this.timer = undefined;
+        void this.flush();
+      }, ms).unref(),
+    );
   }
 }

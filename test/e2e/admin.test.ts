@@ -4,6 +4,7 @@ import {
   call,
   freshNumber,
   login,
+  redisCommand,
   sendOtp,
   startInstance,
   startWorld,
@@ -473,4 +474,14 @@ describe('GET /admin/guard', () => {
     const { body } = await asAdmin('GET', `${url}/admin/guard`);
     expect(body.modes).toEqual({ conversion: 'enforce', wrongCodes: 'off' });
   });
+});
+
+it('while Redis hangs the usage is refused as soon as one step over it would be', async () => {
+  const number = freshNumber();
+  const { body } = await sendOtp(world.url, number);
+  // The ledger waits to write it.
+  await verifyOtp(world.url, body.requestId, wrongCode(textedCode(world.upstream, number)));
+  // Between one step's time and two: had it waited for the first one to be given up, the second would be answered.
+  await redisCommand(world, 'CLIENT', 'PAUSE', '1200', 'ALL');
+  expect(told(await asAdmin('GET', `${world.url}/admin/usage`))).toEqual([503, 'store_unavailable']);
 });

@@ -426,6 +426,15 @@ describe('the stream', () => {
     }
   });
 
+  it('goes on behind what is no text', async () => {
+    await begin({}, 1);
+    await block(world.url, freshNumber(), { reason: 'half a character: \ud83d' });
+    tell(1);
+    await until(async () => (await sessions()).includes(0));
+    const [begun] = (await streamed()).filter(({ audit }) => audit === 'admin.block');
+    expect(begun).toMatchObject({ reason: 'half a character: \ufffd' });
+  });
+
   it('keeps no event for more than ninety days', async () => {
     await begin({}, 1);
     const old = Date.now() - 90 * DAY_MS;

@@ -360,6 +360,7 @@ describe('the answers', () => {
       'content-type': 'application/x-www-form-urlencoded',
     });
     expect([status, headers.get('cache-control')]).toEqual([200, 'no-store']);
+    expect(headers.get('pragma')).toBe('no-cache');
     expect(headers.get('content-type')).toMatch(/^application\/json/);
   });
 });

@@ -119,12 +119,16 @@ it('a caller can write neither number nor key nor code into the log by what it m
   const number = freshNumber();
   const sent = await sendOtp(world.url, number);
   const code = textedCode(world.upstream, number);
-  const told = await linesOf(4, async () => {
-    for (const id of [number.slice(1), API_KEY])
+  const national = number.slice(3);
+  const dotted = `${national.slice(0, 5)}.${national.slice(5)}`;
+  const asUuid = `00000000-0000-4000-8000-${number.slice(1)}`;
+  const told = await linesOf(8, async () => {
+    for (const id of [number.slice(1), API_KEY, `0${national}`, dotted, asUuid])
       await call('GET', `${world.url}/auth/me`, undefined, { 'x-request-id': id });
-    await call('GET', `${world.url}/auth/me`, undefined, {
-      traceparent: `00-${'0'.repeat(20)}${number.slice(1)}-00f067aa0ba902b7-01`,
-    });
+    for (const front of ['0'.repeat(20), `a${'0'.repeat(19)}`])
+      await call('GET', `${world.url}/auth/me`, undefined, {
+        traceparent: `00-${front}${number.slice(1)}-00f067aa0ba902b7-01`,
+      });
     await call(
       'POST',
       `${world.url}/auth/verify-otp`,
@@ -132,6 +136,7 @@ it('a caller can write neither number nor key nor code into the log by what it m
     );
   });
   expect(told.map(({ requestId }) => requestId).slice(0, 2)).toEqual(['+91******', 'sm_live_***']);
+  expect(JSON.stringify(told)).not.toContain(dotted);
   expect(leaksIn(JSON.stringify(told))).toEqual([]);
 });
 

@@ -1,6 +1,6 @@
 import { Logger } from '../../src/logging/logger';
 import { describe as describeValue, describeError } from '../../src/logging/describe';
-import { redact } from '../../src/logging/redact';
+import { redact, redactWritten } from '../../src/logging/redact';
 import { aboutNumber, conceal, requestContext } from '../../src/logging/request-context';
 import { traceIdOf } from '../../src/logging/trace-id';
 
@@ -59,6 +59,7 @@ describe('redact', () => {
     ['a number whose digits are escaped', '\\u0039\\u00387654\\u0033210'],
     ['a number in JSON in JSON', JSON.stringify(JSON.stringify({ to: NUMBER }))],
     ['a number in groups', '+91 98765 43210, 98765-43210'],
+    ['a national number behind a 0', 'tel=09876543210; 009876543210; 0000009876543210'],
     ['a number of another country', '+449876543210'],
     ['a test number', '+910987654321'],
     ['a refresh token', REFRESH],
@@ -93,12 +94,20 @@ describe('redact', () => {
     expect(redact('123456 keys, 250000 paise, port 54321')).toBe('123456 keys, 250000 paise, port 54321');
   });
 
+  test.each(['98765.43210', '(0) 98765-43210', '987 654 3210', '९८७६५४३२१०', '+९१ ９８７６５ ४३२१०'])(
+    'hides %s where a person wrote it',
+    (text) => {
+      expect(redactWritten(`lost ${text}, in 2026`)).toMatch(/^lost [^\p{Nd}]*, in 2026$/u);
+    },
+  );
+
   test('does not hang on long text', () => {
     const began = performance.now();
     const starts = [
       'eyJ',
       '91',
       '9',
+      '0',
       'redis://',
       'sm_live_',
       'eyJ.',
@@ -504,12 +513,41 @@ describe('the trace id', () => {
     ['something follows', `00-${TRACE}-${PARENT}-01x`],
     ['a line follows', `00-${TRACE}-${PARENT}-01\nx`],
     ['it is a phone number behind zeros', `00-${'0'.repeat(20)}919876543210-${PARENT}-01`],
+    ['it is a phone number among letters', `00-a${'0'.repeat(19)}919876543210-${PARENT}-01`],
+    ['it is a national number behind zeros', `00-${'0'.repeat(20)}9876543210ab-${PARENT}-01`],
   ])('is a new one when %s', (_, header) => {
     const [one, two] = [traceIdOf(header), traceIdOf(header)];
     expect(one).toMatch(/^[\da-f]{32}$/);
     expect(new Set([one, two, TRACE, TRACE.toUpperCase()]).size).toBe(4);
     expectClean(one);
   });
+});
+
+test('half a character is not written, and none is cut in half', () => {
+  logger.info('half \ud83d', {
+    ['half \ud83d']: `${'x'.repeat(3_999)}😀`,
+    error: new Error('x'.repeat(999) + '😀'),
+  });
+  // As its escape it is good JSON, which many readers refuse all the same.
+  expect(JSON.stringify(onlyLine())).not.toContain('\\ud83d');
+  expect(onlyLine()).toMatchObject({ msg: 'half \ufffd', error: { message: `${'x'.repeat(999)}\ufffd` } });
+});
+
+test('a number is not written as the pseudonym of an id that a caller made up', () => {
+  for (const id of ['AAAAAAAA919876543210AA', '1234569876543210AAAAAA'])
+    requestContext.run({ requestId: 'r-1' }, () => {
+      aboutNumber(id);
+      logger.info('request');
+    });
+  expectClean(lines.join(''));
+});
+
+test('an id that a caller made of its code is not written', () => {
+  requestContext.run({ requestId: '271828', secrets: new Set() }, () => {
+    conceal('271828');
+    logger.info('request');
+  });
+  expect(onlyLine()).toMatchObject({ requestId: '***' });
 });
 
 describe('the audit', () => {
