@@ -150,7 +150,7 @@ export class OtpService {
       this.recordCode(attempt, asker, true);
       return new VerifiedPhone(attempt.phone, requestId);
     } catch (error) {
-      if (repeat && error instanceof ApiError) await tidy(this.attempts.settle(requestId, repeat, error));
+      if (repeat && error instanceof ApiError) await this.attempts.settle(requestId, repeat, error);
       throw error;
     }
   }

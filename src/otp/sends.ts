@@ -101,7 +101,7 @@ export class Sends {
         const sms = fresh ? writeSms(fresh.sms) : (resumed?.sms ?? '');
         const counted =
           !unsent && turn.provider.knowsRepeats ? { resendAfterMs: admitted.resendAfterMs, sms } : undefined;
-        await tidy(this.pending.release(requestId, record, { unsent: unsent && !bound, counted }));
+        await this.pending.release(requestId, record, { unsent: unsent && !bound, counted });
       }
       if (!record && admitted === undefined) await tidy(this.pending.abandon(requestId));
       throw failure?.refusal ?? error;

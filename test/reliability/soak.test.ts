@@ -161,7 +161,7 @@ it(`memory and sockets stay level while people log in for ${SECONDS} s, with fau
   );
   const at = Array.from({ length: POINTS }, (_, i) => Math.round(((i + 1) * SECONDS) / POINTS)).join(' ');
   const [most, rss] = [Math.max(...samples.map(({ sockets }) => sockets)), samples.at(-1)?.rssMb ?? 0];
-  // The clients have closed theirs; idle ones to upstream are closed after four seconds.
+  // The clients have closed theirs, and those to upstream carry one call each.
   let after = await sample(url, service);
   await until(async () => {
     after = await sample(url, service);
