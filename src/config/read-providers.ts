@@ -24,7 +24,7 @@ export function readProviders(settings: Settings) {
     ),
     upstreamRetryDelayMs: settings.withDefault('UPSTREAM_RETRY_DELAY_MS', wholeNumber(0, 45_000), 1000),
     upstreamMaxAttempts: settings.withDefault('UPSTREAM_MAX_ATTEMPTS', wholeNumber(1, 10), 3),
-    // An idempotency key in flight is held for 60 s at most: a send that outlived it could be sent twice.
+    // An Idempotency-Key is held for as long, and five seconds: nobody shall be told to wait for more than a minute.
     upstreamDeadlineMs: settings.withDefault('UPSTREAM_DEADLINE_MS', wholeNumber(1, 45_000), 20_000),
   };
 }
