@@ -12,7 +12,10 @@ export interface Sms {
   message: string;
 }
 
-export function writeSms({ entry, at, allowance, network, message }: Sms): string {
+/** Empty for none. */
+export function writeSms(sms: Sms | undefined): string {
+  if (sms === undefined) return '';
+  const { entry, at, allowance, network, message } = sms;
   return [entry, at, allowance, network, message].join('|');
 }
 

@@ -8,7 +8,7 @@
 --      was issued (ms) or '', the device, how long a login counts (ms), the provider that is asked first, limits of failed
 --      codes, those of devices; last who takes the key's place (a mark of this request), and for how long (ms)
 -- Returns {'locked', ms}, {'blocked'}, or {'begun', nonce, life (ms), part of the request id, ms until a resend or -1: it
---      was admitted and may have been sent, its SMS, 1 by a device's token, 1 when the number logged in before, provider (''
+--      was admitted and may have been sent, its SMS (at -1: what it left in the number's limit), 1 by a device's token, 1 when the number logged in before, provider (''
 --      for the only one of an older version), 1 when that may have sent it}; for a key that was used {'replay', part of the request id, answer} or {'in progress', ms}.
 -- One script, because two sends at once must agree on one code: the person would read the wrong one of two SMS. And of
 -- two requests under one key one must see the other.
@@ -83,6 +83,8 @@ if state then
       redis.call('HSET', pending, 'expires', text(expires))
       redis.call('PEXPIREAT', pending, text(expires))
       redis.call('PEXPIREAT', record, text(expires))
+      -- One repeat has what the first try left in the number's limit; after a crash nobody knows what became of it.
+      redis.call('HDEL', record, 'sms')
     end
     redis.call('HSET', record, 'state', 'flight', 'until', place_until, 'owner', owner)
     local resend_after = resend_at and math.max(0, resend_at - now) or -1

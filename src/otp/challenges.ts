@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { Config } from '../config/config';
 import { ApiError } from '../errors/api-error';
+import { readSms, type Sms } from '../ledger/sms';
 import type { PhoneNumber } from '../phone-number/phone-number';
 import { Script } from '../redis/script';
 import { Store } from '../redis/store';
@@ -46,6 +47,8 @@ export interface PendingChallenge {
   bound: boolean;
   /** Set when it was admitted before and may have been sent: a repeat under its key is not counted again. */
   resumed: { resendAfterMs: number; sms: string } | undefined;
+  /** What a first try that certainly was not sent left in the number's limit: its repeat takes that place. */
+  left: Sms | undefined;
   /** It was asked for with the token of a device of this number. */
   byDevice: boolean;
   /** The number logged in within 30 days. */
@@ -151,6 +154,7 @@ export class Challenges {
           provider,
           bound: bound === 1,
           resumed: resendAfterMs < 0 ? undefined : { resendAfterMs, sms },
+          left: resendAfterMs < 0 ? readSms(sms) : undefined,
           byDevice: byDevice === 1,
           returning: returning === 1,
         };

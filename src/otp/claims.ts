@@ -22,10 +22,14 @@ export interface Repeated {
   owner: string;
 }
 
-/** What a send that failed left: whether certainly nothing was sent; what it counts as when it need not be counted again. */
+/** What a send that failed left. */
 export interface Left {
+  /** Certainly nothing was sent. */
   unsent: boolean;
-  counted?: { resendAfterMs: number; sms: string } | undefined;
+  /** When its repeat need not be counted again: how long until the number's next. */
+  resendAfterMs?: number | undefined;
+  /** What it was counted as; empty for what was not. */
+  sms?: string | undefined;
 }
 
 /** A verification under one: where its answer is kept, and what its body was, both as keyed hashes. */
@@ -68,11 +72,10 @@ export class Claims implements OnApplicationShutdown {
   releasing(
     requestId: string,
     { record, owner }: Repeated,
-    { unsent, counted }: Left = { unsent: false },
+    { unsent, resendAfterMs = -1, sms = '' }: Left = { unsent: false },
   ): Step {
     const keys = this.records.sendRecord(requestId, record);
-    const resendAfterMs = Math.floor(counted?.resendAfterMs ?? -1);
-    return () => this.store.run(RELEASE, keys, [owner, resendAfterMs, counted?.sms ?? '', unsent ? 1 : 0]);
+    return () => this.store.run(RELEASE, keys, [owner, Math.floor(resendAfterMs), sms, unsent ? 1 : 0]);
   }
 
   /** The step that gives up the place of a verification, for the answer to be kept if there is one; see `settle.lua`. */

@@ -43,9 +43,9 @@ export class PendingChallenges {
   }
 
   /**
-   * Releases an Idempotency-Key for a repeat, which resumes this challenge: `counted` when it was admitted and may have been
-   * sent under a key that upstream knows again, else it is admitted anew; and from the first provider on when it certainly
-   * was not sent.
+   * Releases an Idempotency-Key for a repeat, which resumes this challenge: with `resendAfterMs` it was admitted and may have
+   * been sent under a key that upstream knows again, else it is admitted anew; and from the first provider on when it
+   * certainly was not sent.
    */
   async release(requestId: string, repeated: Repeated, left: Left): Promise<void> {
     await this.claims.giveUp(this.claims.releasing(requestId, repeated, left));

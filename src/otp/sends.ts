@@ -67,7 +67,7 @@ export class Sends {
     const [first, ...others] = this.providers.inOrder(phone);
     const begun = await this.challenges.begin(phone, first, record, device);
     if ('delivery' in begun) return begun;
-    const { requestId, pseudonym, nonce, lifeSeconds, resumed, bound } = begun;
+    const { requestId, pseudonym, nonce, lifeSeconds, resumed, left, bound } = begun;
     // Who may have sent it before is asked again, and nobody else.
     const turn: Turn = { provider: first, nonce, lifeSeconds, others: bound ? [] : others };
     let fresh: Admitted | undefined;
@@ -98,10 +98,13 @@ export class Sends {
       // A pending challenge verifies nothing. Under a key it waits for the repeat, else it is removed or expires.
       if (record) {
         // Where upstream ignores keys, a repeat is another SMS, and is counted as one.
-        const sms = fresh ? writeSms(fresh.sms) : (resumed?.sms ?? '');
-        const counted =
-          !unsent && turn.provider.knowsRepeats ? { resendAfterMs: admitted.resendAfterMs, sms } : undefined;
-        await this.pending.release(requestId, record, { unsent: unsent && !bound, counted });
+        const again = !unsent && turn.provider.knowsRepeats;
+        const sms = resumed?.sms ?? writeSms(fresh?.sms ?? left);
+        await this.pending.release(requestId, record, {
+          unsent: unsent && !bound,
+          resendAfterMs: again ? admitted.resendAfterMs : undefined,
+          sms: again || unsent ? sms : '',
+        });
       }
       if (!record && admitted === undefined) await tidy(this.pending.abandon(requestId));
       throw failure?.refusal ?? error;
@@ -111,7 +114,7 @@ export class Sends {
   /** Undefined for a test number: it costs nothing, and counts for nothing. */
   private async admit(
     phone: PhoneNumber,
-    { pseudonym, byDevice, returning }: PendingChallenge,
+    { pseudonym, byDevice, returning, left }: PendingChallenge,
     { address, solution }: Asker,
     provider: string,
   ): Promise<Admitted | undefined> {
@@ -125,6 +128,7 @@ export class Sends {
       network,
       scopes: this.guard.scopesOf(phone, network),
       provider,
+      left,
       solution: solution === undefined ? undefined : await this.proofOfWork.check(solution, phone, origin),
     };
     try {

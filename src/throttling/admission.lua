@@ -6,7 +6,7 @@
 -- ARGV price in paise, budget per hour, budget per day (-1: none), percent of them that is not for this number while
 --      there are others that logged in before, 'device' | 'returning' | 'new', the guard's highest step for conversion and
 --      for wrong codes, pseudonym, provider, how long a used solution is remembered (ms), the scopes of the guard as a JSON
---      array, the number's limits, those of its devices, the service's
+--      array, when a first try of this send that was not sent was counted by the number or '', the number's limits, those of its devices, the service's
 -- Returns {'admitted', decisions, ms until this number may ask again, minute, quarter hour, ledger entry, timestamp,
 --      'phone' | 'device': the list that it was counted in}, what a refund and the outcome need; or {'phone' | 'service' |
 --      'budget' | 'denied' | 'challenge', decisions, ms until it opens again}. Decisions of the guard that were taken just
@@ -19,7 +19,7 @@ local scopes = cjson.decode(ARGV[11])
 local number = { key = KEYS[1], name = 'phone' }
 local device = { key = KEYS[2], name = 'device' }
 local at
-number.limits, number.keep, number.longest, at = read_limits(12)
+number.limits, number.keep, number.longest, at = read_limits(13)
 device.limits, device.keep, device.longest, at = read_limits(at)
 local service_limits, service_keep, service_longest = read_limits(at)
 local ledger, guard, solution = KEYS[6], KEYS[7], KEYS[9]
@@ -64,7 +64,18 @@ for _, scope in ipairs(scopes) do
 end
 local decided = #decisions > 0 and cjson.encode(decisions) or '[]'
 
-local allowance, wait = number, windows_wait(number.key, now, number.limits)
+-- A repeat of what was not sent takes the place that its first try left, so that it is counted once and when it is sent. What
+-- it was counted in holds no more than its limits allow: only those can refuse it that are full without it.
+local left = ARGV[12] ~= '' and redis.call('LPOS', number.key, ARGV[12], 'RANK', -1)
+local refusing = number.limits
+if left then
+  refusing = {}
+  local newer = redis.call('LLEN', number.key) - left - 1
+  for _, limit in ipairs(number.limits) do
+    if limit.count <= newer then refusing[#refusing + 1] = limit end
+  end
+end
+local allowance, wait = number, windows_wait(number.key, now, refusing)
 if wait > 0 and standing == 'device' then
   -- Strangers who know the number can use up its own; they cannot touch that of its devices.
   allowance, wait = device, math.min(wait, windows_wait(device.key, now, device.limits))
@@ -89,6 +100,7 @@ if step == 3 or (step == 2 and not solved) then
   return { step == 3 and 'denied' or 'challenge', decided, math.max(1, held_until - now) }
 end
 
+if left and allowance == number then redis.call('LREM', number.key, -1, ARGV[12]) end
 local counted = window_record(allowance.key, now, allowance.keep, allowance.longest)
 window_record(KEYS[3], now, service_keep, service_longest)
 local minute, quarter = text(math.floor(now / 60000)), text(math.floor(now / 900000))

@@ -39,6 +39,8 @@ export interface Applicant {
   network: string;
   /** Who is to send it. */
   provider: string;
+  /** A first try of the same send, of which certainly nothing was sent: its place in the number's limit is taken over. */
+  left?: Sms | undefined;
   /** The name of a solved proof of work. */
   solution?: string | undefined;
 }
@@ -83,7 +85,7 @@ export class Admission {
    * without the challenge, where the guard wants a proof of work first.
    */
   async admit(applicant: Applicant): Promise<Admitted> {
-    const { pseudonym, byDevice, returning, scopes, network, provider, solution } = applicant;
+    const { pseudonym, byDevice, returning, scopes, network, provider, left, solution } = applicant;
     const { smsPricePaise, budgetPaisePerHour, budgetPaisePerDay, budgetReservePercent, limitGlobal } =
       this.config;
     const answer = (await this.store.run(
@@ -111,6 +113,7 @@ export class Admission {
         // Twice as long: a replica whose clock is behind takes it for alive a little longer.
         2 * WORK_LIFE_SECONDS * 1_000,
         JSON.stringify(scopes),
+        left?.allowance === 'phone' ? left.at : '',
         ...limitArguments(this.config.limitPhone),
         ...limitArguments(DEVICE_SENDS),
         ...limitArguments(limitGlobal),

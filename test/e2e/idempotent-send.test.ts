@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   call,
   freshNumber,
@@ -109,6 +110,53 @@ describe.each(['caller', 'provider'] as const)(
       const { body } = await call('GET', `${world.url}/auth/otp/${other.body.requestId}`);
       expect(body.state).toBe(contract === 'caller' ? 'pending' : 'expired');
       expect(await logIn(again.body.requestId)).toBe(200);
+    });
+
+    it('that certainly was not sent has the place of its number when it is tried again, also by many at once', async () => {
+      world = await startWorld({
+        variables: { ...variables, LIMIT_PHONE: '1/600', BUDGET_PAISE_PER_DAY: '25' },
+        count: 2,
+      });
+      world.upstream.fault({ on: 'send', times: 2, fault: 'wallet-empty' });
+      const phoneNumber = freshNumber();
+      for (let i = 0; i < 2; i++) {
+        const { status, body } = await sendOtp(world.url, phoneNumber, under('k'));
+        expect([status, body.code]).toEqual([503, 'sms_unavailable']);
+      }
+      // The failed send counts for all others: it is not given back.
+      expect((await sendOtp(world.url, phoneNumber, under('b'))).status).toBe(429);
+      expect((await sendOtp(world.url, phoneNumber)).status).toBe(429);
+      const answers = await Promise.all(
+        Array.from({ length: 20 }, (_, i) =>
+          sendOtp(world.instances[i % 2]?.url ?? '', phoneNumber, under('k')),
+        ),
+      );
+      expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200, 409]));
+      expect(world.upstream.messages).toHaveLength(1);
+      expect(new Set(keysOfUpstream()).size).toBe(1);
+      expect((await sendOtp(world.url, phoneNumber, under('b'))).status).toBe(429);
+    });
+
+    it('that certainly was not sent is counted when it is tried again, not when it failed', async () => {
+      world = await startWorld({ variables: { ...variables, LIMIT_PHONE: '1/5,9/600' } });
+      const phoneNumber = freshNumber();
+      const statusUnder = async (key: string): Promise<number> =>
+        (await sendOtp(world.url, phoneNumber, under(key))).status;
+      world.upstream.fault({ on: 'send', fault: 'wallet-empty' });
+      expect(await statusUnder('k')).toBe(503);
+      await sleep(3_000);
+      expect(await statusUnder('k')).toBe(200);
+      // Five seconds after the failure, not yet after the SMS.
+      await sleep(2_100);
+      expect(await statusUnder('b')).toBe(429);
+      // Nor does it come to stand beside another's that was sent since.
+      await sleep(3_000);
+      world.upstream.fault({ on: 'send', fault: 'wallet-empty' });
+      expect(await statusUnder('c')).toBe(503);
+      await sleep(5_100);
+      expect(await statusUnder('d')).toBe(200);
+      expect(await statusUnder('c')).toBe(429);
+      expect(world.upstream.messages).toHaveLength(2);
     });
 
     it('that a limit refused holds no place', async () => {
