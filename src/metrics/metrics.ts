@@ -170,7 +170,7 @@ export class Metrics {
   });
   readonly secretsRefused = new Gauge({
     name: 'otp_login_secrets_refused',
-    help: '1 while the files of secrets, or the folder of signing keys, hold something that is refused: what was in use stays',
+    help: '1 while the files of secrets or the folder of signing keys hold what is refused, or Redis its new user or password: what was in use stays',
     labelNames: ['source'] as const,
     registers: [this.registry],
   });

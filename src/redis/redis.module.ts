@@ -7,6 +7,9 @@ import { changeCredentials } from './credentials';
 import { startEmbeddedStore, type EmbeddedStore } from './embedded';
 import { Store } from './store';
 
+/** Whoever changes a password changes it at Redis within minutes. */
+const TRY_AGAIN_MS = 5_000;
+
 const EMBEDDED = Symbol('embedded store');
 
 /** One connection to Redis, or to the embedded store when development names none. */
@@ -39,7 +42,7 @@ const EMBEDDED = Symbol('embedded store');
           metrics.redisAvailable.set(store.available ? 1 : 0);
         });
         store.connect();
-        followCredentials(client, config, logger);
+        followCredentials(client, config, logger, metrics);
         return store;
       },
     },
@@ -58,14 +61,29 @@ export class RedisModule implements OnApplicationShutdown {
   }
 }
 
-/** Only who asks can change while the service runs, not where: see `SecretFiles`. */
-function followCredentials(client: RedisClient, config: Config, logger: Logger): void {
+/** Only who asks can change while the service runs, not where: see `SecretFiles`. What Redis refuses is tried until it takes it. */
+function followCredentials(client: RedisClient, config: Config, logger: Logger, metrics: Metrics): void {
   let current = config.redisUrl;
+  if (current === undefined) return;
+  const refused = (is: 0 | 1): void => {
+    metrics.secretsRefused.set({ source: 'redis' }, is);
+  };
+  const change = async (redisUrl: string, tries = 0): Promise<void> => {
+    if (redisUrl !== current) return;
+    try {
+      await changeCredentials(client, redisUrl);
+      refused(0);
+    } catch (error) {
+      refused(1);
+      if (tries === 0)
+        logger.error('Redis refuses the user or the password that REDIS_URL names now', { error });
+      setTimeout(() => void change(redisUrl, tries + 1), TRY_AGAIN_MS).unref();
+    }
+  };
+  refused(0);
   config.onSecrets(() => {
     if (config.redisUrl === undefined || config.redisUrl === current) return;
     current = config.redisUrl;
-    changeCredentials(client, current).catch((error: unknown) => {
-      logger.error('Redis refuses the user or the password that REDIS_URL names now', { error });
-    });
+    void change(current);
   });
 }

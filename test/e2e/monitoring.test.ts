@@ -176,7 +176,7 @@ const BOUNDS: Record<string, (value: string) => boolean> = {
   ),
   window: words('hour day'),
   numbers: words('new returning'),
-  source: words('files signing_keys'),
+  source: words('files signing_keys redis'),
   signal: words('conversion wrong_codes unsolved quiet'),
   // Of the guard, and of Redis: the names of our scripts and commands.
   step: (value) => /^[a-z][a-z -]{1,20}$/.test(value),

@@ -318,8 +318,11 @@ it('Redis that does not know the new password is told of, and what is connected 
   await until(() => linesOf(instance, 'Redis refuses the user or the password').length === 1, 30_000);
   expect(instance.logs.join('')).not.toContain('canary-password');
   expect((await loginAt(instance.url)).status).toBe(200);
+  const refused = (): Promise<number> => metric(instance, 'otp_login_secrets_refused', 'redis');
+  expect(await refused()).toBe(1);
   // It is the one that counts as soon as Redis takes it.
   await owner.call('ACL', 'SETUSER', 'login', 'resetpass', '>canary-password');
+  await until(async () => (await refused()) === 0, 20_000);
   await owner.call('CLIENT', 'KILL', 'USER', 'login');
   await until(() => linesOf(instance, 'Redis is reached').length >= 2);
   expect((await loginAt(instance.url)).status).toBe(200);
