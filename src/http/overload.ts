@@ -16,7 +16,7 @@ export const BOUNDS = {
   connections: 10_000,
   /** Unanswered requests of one connection. Clients that do not pipeline have one. */
   onOneConnection: 32,
-  /** From a request's head to the end of its answer: a send takes 100 s at most, by two providers; what remains is for reading. */
+  /** From a request's head to the end of its answer: a send takes 50 s at most; what remains is for reading. */
   answerWithinMs: 120_000,
 };
 

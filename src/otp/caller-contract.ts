@@ -27,13 +27,14 @@ export class CallerContract implements OtpProvider {
     private readonly faults: UpstreamFaults,
   ) {}
 
-  async send({ phone, nonce, lifeSeconds, idempotencyKey }: Challenge): Promise<Sent> {
+  async send({ phone, nonce, lifeSeconds, idempotencyKey, until }: Challenge): Promise<Sent> {
     try {
       const sent = await this.client.sendCode({
         phoneNumber: phone,
         code: this.codes.derive(phone, nonce),
         expiryMinutes: Math.max(1, Math.floor(lifeSeconds / 60)),
         idempotencyKey,
+        until,
       });
       return {
         delivery: DELIVERIES.get(sent.status) ?? 'accepted',

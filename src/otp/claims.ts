@@ -48,8 +48,8 @@ type Step = () => Promise<unknown>;
 @Injectable()
 export class Claims implements OnApplicationShutdown {
   /**
-   * The longest that one provider may take: a repeat that came sooner could send a second SMS beside the first. A hand-over
-   * takes the place anew. At most 50 s, so nobody is told to wait for longer than a minute, also after a crash.
+   * The longest that a send may take: a repeat that came sooner could send a second SMS beside the first. At most 50 s, so
+   * nobody is told to wait for longer than a minute, also after a crash.
    */
   private readonly placeMs: number;
   private readonly waiting = new Set<NodeJS.Timeout>();

@@ -1,4 +1,5 @@
 import { Injectable } from '@nestjs/common';
+import { Config } from '../config/config';
 import { ApiError } from '../errors/api-error';
 import { Ledger } from '../ledger/ledger';
 import type { Sms } from '../ledger/sms';
@@ -27,25 +28,31 @@ export interface Send {
   sms: Sms | undefined;
 }
 
+/** What a provider must have left of the time of all to be asked. */
+const LEAST_MS = 500;
+
 /** Sends by the first provider that takes it. */
 @Injectable()
 export class Failover {
   constructor(
+    private readonly config: Config,
     private readonly pending: PendingChallenges,
     private readonly ledger: Ledger,
   ) {}
 
   /**
-   * Asks one provider after the other, as long as certainly nothing was sent and the fault is the provider's; `turn` says
-   * who has it. Throws the last one's {@link ProviderError}.
+   * Asks one provider after the other, as long as certainly nothing was sent, the fault is the provider's, and there is time:
+   * one deadline for all, for the person waits once. `turn` says who has it. Throws the last one's {@link ProviderError}.
    */
   async send(turn: Turn, send: Send): Promise<Sent> {
+    const until = performance.now() + this.config.upstreamDeadlineMs;
     for (;;) {
+      const { provider, nonce, lifeSeconds } = turn;
       try {
-        return await turn.provider.send({ ...send, nonce: turn.nonce, lifeSeconds: turn.lifeSeconds });
+        return await provider.send({ ...send, nonce, lifeSeconds, until });
       } catch (error) {
         const next = error instanceof ProviderError && error.elsewhere ? turn.others.shift() : undefined;
-        if (next === undefined) throw error;
+        if (next === undefined || until - performance.now() < LEAST_MS) throw error;
         await this.handOver(turn, next, send);
       }
     }

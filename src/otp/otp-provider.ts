@@ -12,6 +12,8 @@ export interface Challenge {
   lifeSeconds: number;
   /** Stays the same over every repeat of this send, and tells nothing of our request id. */
   idempotencyKey: string;
+  /** When it must be over, by `performance.now()`. */
+  until: number;
 }
 
 /** What a provider says of a send. */

@@ -35,7 +35,7 @@ export class PendingChallenges {
     const lifeMs = (await this.store.run(
       HAND_OVER,
       [keys.challenge, keys.codes, ...this.records.sendRecord(requestId, repeated?.record)],
-      [sender.name, nonce, this.config.otpTtlSeconds * 1_000, ...this.claims.place(repeated)],
+      [sender.name, nonce, this.config.otpTtlSeconds * 1_000, repeated?.owner ?? ''],
     )) as number;
     // The store was emptied, or somebody else's repeat has it in hand by now.
     if (lifeMs === 0) throw new ApiError('store_unavailable');

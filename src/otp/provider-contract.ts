@@ -15,9 +15,9 @@ export class ProviderContract implements OtpProvider {
     private readonly faults: UpstreamFaults,
   ) {}
 
-  async send({ phone, idempotencyKey }: Challenge): Promise<Sent> {
+  async send({ phone, idempotencyKey, until }: Challenge): Promise<Sent> {
     try {
-      const sent = await this.client.sendOtp({ phoneNumber: phone, idempotencyKey });
+      const sent = await this.client.sendOtp({ phoneNumber: phone, idempotencyKey, until });
       return {
         delivery: 'accepted',
         upstreamId: sent.id,

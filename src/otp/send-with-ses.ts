@@ -18,9 +18,9 @@ export class SendWithSes implements OtpProvider {
     private readonly faults: UpstreamFaults,
   ) {}
 
-  async send({ phone }: Challenge): Promise<Sent> {
+  async send({ phone, until }: Challenge): Promise<Sent> {
     try {
-      await this.client.send(phone);
+      await this.client.send(phone, until);
       return { delivery: 'accepted' };
     } catch (error) {
       const failure = this.faults.translate(error);

@@ -40,7 +40,7 @@ export class SendWithSesClient {
   }
 
   /** Has a code made and sent. `accepted: 'unknown'` in the error means that the SMS may be on its way. */
-  async send(mobile: string): Promise<void> {
+  async send(mobile: string, until?: number): Promise<void> {
     const { senderId, originationNumber, sentIf } = this.options;
     await this.upstream.call(
       {
@@ -52,6 +52,7 @@ export class SendWithSesClient {
           ...(originationNumber !== undefined && { origination_number: originationNumber }),
         },
         secrets: [mobile],
+        until,
         meaning: (answer) => classifySend(answer, sentIf),
       },
       CERTAINLY_NOT_DONE,

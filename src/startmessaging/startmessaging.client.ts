@@ -53,8 +53,9 @@ export class StartMessagingClient {
     code: string;
     expiryMinutes: number;
     idempotencyKey: string;
+    until?: number;
   }): Promise<SentOtp> {
-    const { phoneNumber, code, idempotencyKey } = request;
+    const { phoneNumber, code, idempotencyKey, until } = request;
     const { templateId, appName } = this.options;
     // A missing `expiry` was once texted as "Valid for undefined minutes"; the values are strings.
     const variables = { otp: code, appName, expiry: String(request.expiryMinutes) };
@@ -63,13 +64,19 @@ export class StartMessagingClient {
       { phoneNumber, ...(templateId && { templateId }), variables, idempotencyKey },
       [phoneNumber, code],
       CERTAINLY_NOT_SENT,
+      until,
     );
   }
 
   /** Has StartMessaging make and send a code (`provider` contract). The `id` is what `verifyOtp` takes. */
-  async sendOtp(request: { phoneNumber: string; idempotencyKey: string }): Promise<SentOtp & { id: string }> {
-    const { phoneNumber, idempotencyKey } = request;
-    const sent = await this.send('sendOtp', { phoneNumber, idempotencyKey }, [phoneNumber], NO_GOOD_ANSWER);
+  async sendOtp(request: {
+    phoneNumber: string;
+    idempotencyKey: string;
+    until?: number;
+  }): Promise<SentOtp & { id: string }> {
+    const { phoneNumber, idempotencyKey, until } = request;
+    const body = { phoneNumber, idempotencyKey };
+    const sent = await this.send('sendOtp', body, [phoneNumber], NO_GOOD_ANSWER, until);
     return sent as SentOtp & { id: string }; // an answer without an id is a failure
   }
 
@@ -121,12 +128,14 @@ export class StartMessagingClient {
     body: object,
     secrets: readonly string[],
     retried: ReadonlySet<UpstreamReason>,
+    until: number | undefined,
   ): Promise<SentOtp> {
     const call: Call = {
       operation: 'send',
       path: '/otp/send',
       body,
       secrets,
+      until,
       // Its names are kept, so one that repeats the number or the code is none to go on with.
       meaning: (answer, never) => (namesRepeat(answer.body, never) ? 'failed' : classify(operation, answer)),
     };

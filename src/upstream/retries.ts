@@ -14,7 +14,7 @@ export interface RetryLimits {
   retryDelayMs: number;
   /** Calls in all. */
   maxAttempts: number;
-  /** All calls and pauses together. */
+  /** All calls and pauses together, unless it is said by when. */
   deadlineMs: number;
 }
 
@@ -28,8 +28,8 @@ export async function withRetries<T>(
   limits: RetryLimits,
   retried: ReadonlySet<UpstreamReason>,
   attempt: (timeoutMs: number) => Promise<T>,
+  deadline = performance.now() + limits.deadlineMs,
 ): Promise<T> {
-  const deadline = performance.now() + limits.deadlineMs;
   const timeLeft = () => deadline - performance.now();
   const pauses = {
     generator: fullJitterGenerator,

@@ -34,6 +34,8 @@ export interface Call {
   body?: object;
   /** What must never be read back out of an answer, beside the credential. */
   secrets: readonly string[];
+  /** When all calls and pauses must be over, by `performance.now()`. */
+  until?: number | undefined;
   meaning: (answer: Answer, never: readonly string[]) => Verdict;
 }
 
@@ -80,7 +82,7 @@ export class Upstream {
         last = await this.once(call, timeoutMs);
         return this.read(last);
       };
-      const ended = await Promise.allSettled([withRetries(this.options, retried, attempt)]);
+      const ended = await Promise.allSettled([withRetries(this.options, retried, attempt, call.until)]);
       return { ended: ended[0], down: last?.down ?? false };
     });
     if (result === undefined) return this.read(undefined);

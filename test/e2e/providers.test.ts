@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { createServer, type AddressInfo } from 'node:net';
 import type { FaultScript } from '../../src/emulator/emulator';
 import { LEDGER_KEY } from '../../src/ledger/ledger';
 import { usageOf, WITH_ADMIN } from '../support/admin';
@@ -145,6 +147,27 @@ describe.each(['caller', 'provider'] as const)(
       expect([told(answer), sendersTo(phoneNumber)]).toEqual(['200 accepted', ['sendwithses']]);
     });
 
+    it('the second has what the first left of the time for both', async () => {
+      // A TLS handshake that never ends: three tries of a second each, and certainly nothing was sent.
+      const silent = createServer().listen(0, '127.0.0.1');
+      await once(silent, 'listening');
+      world = await startWorld({
+        variables: {
+          ...variables,
+          STARTMESSAGING_BASE_URL: `https://127.0.0.1:${(silent.address() as AddressInfo).port}`,
+          UPSTREAM_CONNECT_TIMEOUT_MS: '1000',
+          UPSTREAM_TIMEOUT_MS: '10000',
+          UPSTREAM_DEADLINE_MS: '5000',
+        },
+      });
+      // Shorter than the deadline, longer than what is left of it.
+      fail('sendwithses', { kind: 'slow', delayMs: 3_500 });
+      const phoneNumber = freshNumber();
+      expect(told(await sendOtp(world.url, phoneNumber))).toBe('200 unknown');
+      expect(calls()).toEqual({ startmessaging: 0, sendwithses: 1 });
+      silent.close();
+    });
+
     it.each<[string, Fault, string]>([
       [
         'a refused number',
@@ -281,23 +304,24 @@ describe.each(['caller', 'provider'] as const)(
       }
     });
 
-    it('a send that was handed over keeps its key for as long as the second provider takes', async () => {
+    it('a send whose key has run out is not handed over: another may take it at any time', async () => {
       world = await startWorld({ variables });
       const proxy = await RedisProxy.before(world.redis);
       try {
-        const slow = await another({ ...variables, REDIS_URL: proxy.url, UPSTREAM_TIMEOUT_MS: '5000' });
-        fail('startmessaging', WALLET_EMPTY, { times: 1 });
-        fail('sendwithses', { kind: 'slow', delayMs: 1_500 });
+        const slow = await another({ ...variables, REDIS_URL: proxy.url });
+        // Redis must know the script: one that it asks for is not sent for a caller who was answered.
+        fail('startmessaging', WALLET_EMPTY, { times: 2 });
+        expect(told(await sendOtp(slow, freshNumber()))).toBe('200 accepted');
         const phoneNumber = freshNumber();
         const held = proxy.trap('hand-over', 'hold');
         const first = sendOtp(slow, phoneNumber, under('k'));
         await held.caught();
         await aMinuteLater(world);
         held.letGo();
-        await until(() => calls().sendwithses === 1);
-        expect(told(await sendOtp(world.url, phoneNumber, under('k')))).toBe('409 idempotency_in_progress');
-        expect(told(await first)).toBe('200 accepted');
-        expect(sendersTo(phoneNumber)).toEqual(['sendwithses']);
+        expect(told(await first)).toBe('503 store_unavailable');
+        expect(sendersTo(phoneNumber)).toEqual([]);
+        expect(told(await sendOtp(world.url, phoneNumber, under('k')))).toBe('200 accepted');
+        expect(sendersTo(phoneNumber)).toHaveLength(1);
       } finally {
         await Promise.all(more.splice(0).map((instance) => instance.close()));
         await proxy.close();
@@ -305,10 +329,11 @@ describe.each(['caller', 'provider'] as const)(
     });
 
     it('a send that another has in hand by now is not handed over under it', async () => {
-      world = await startWorld({ variables });
+      const patient = { ...variables, UPSTREAM_TIMEOUT_MS: '10000' };
+      world = await startWorld({ variables: patient });
       const proxy = await RedisProxy.before(world.redis);
       try {
-        const stalled = await another({ ...variables, REDIS_URL: proxy.url });
+        const stalled = await another({ ...patient, REDIS_URL: proxy.url });
         // Redis must know the script: one that it asks for is not sent for a caller who was answered.
         fail('startmessaging', WALLET_EMPTY, { times: 2 });
         expect(told(await sendOtp(stalled, freshNumber()))).toBe('200 accepted');
