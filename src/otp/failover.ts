@@ -46,14 +46,17 @@ export class Failover {
    */
   async send(turn: Turn, send: Send): Promise<Sent> {
     const until = performance.now() + this.config.upstreamDeadlineMs;
+    const late = (): boolean => until - performance.now() < LEAST_MS;
     for (;;) {
       const { provider, nonce, lifeSeconds } = turn;
       try {
         return await provider.send({ ...send, nonce, lifeSeconds, until });
       } catch (error) {
         const next = error instanceof ProviderError && error.elsewhere ? turn.others.shift() : undefined;
-        if (next === undefined || until - performance.now() < LEAST_MS) throw error;
+        if (next === undefined || late()) throw error;
         await this.handOver(turn, next, send);
+        // Redis took its time for it.
+        if (late()) throw error;
       }
     }
   }

@@ -42,6 +42,9 @@ async function serve(redisUrl: string): Promise<void> {
     REDIS_URL: redisUrl,
     STARTMESSAGING_BASE_URL: upstream.url,
     STARTMESSAGING_CONTRACT: 'caller',
+    // A busy machine is not an upstream that is dead.
+    UPSTREAM_TIMEOUT_MS: '10000',
+    UPSTREAM_DEADLINE_MS: '20000',
     JWT_KEYS_DIR: signingKeys(),
     LIMIT_PHONE: '5/600',
   };
@@ -86,10 +89,11 @@ describe.each(KINDS)('Redis as %s', (kind) => {
     await redis.settled();
   });
 
-  /** From now on nobody stands in for a primary; one that was just being replaced on a busy machine has been. */
+  /** From now on nobody stands in for a primary; one that was just being replaced on a busy machine has been, and is found. */
   async function patient(): Promise<void> {
     await redis.beingPatient(true);
     await redis.settled();
+    await until(async () => (await logIn()).status === 200, THROUGH_MS);
   }
 
   /** All of it goes down at once, and comes back with what it has on its disk. */
