@@ -12,10 +12,7 @@ export interface Sms {
   message: string;
 }
 
-/** Empty for none. */
-export function writeSms(sms: Sms | undefined): string {
-  if (sms === undefined) return '';
-  const { entry, at, allowance, network, message } = sms;
+export function writeSms({ entry, at, allowance, network, message }: Sms): string {
   return [entry, at, allowance, network, message].join('|');
 }
 

@@ -2,14 +2,14 @@
 -- person's login. A locked number is refused here, before an SMS is paid for.
 -- KEYS challenge, codes (hash: the live nonce and the next one), failed codes (list), cleared (time of a success), failed
 --      codes of devices (list), end of devices, blocked, known (it logged in within 30 days), and under an
---      Idempotency-Key its record (hash: state, until, owner, request, answer, resend, sms, unsent); all in {pseudonym}
+--      Idempotency-Key its record (hash: state, until, owner, request, answer, unsent); all in {pseudonym}
 -- ARGV fresh nonce, '1' when a code may be sent again, known secrets ',id,id,', time to live (ms), a code's whole
 --      life (ms), attempts, encrypted phone number, the challenge's own part of the request id, when the device's token
 --      was issued (ms) or '', the device, how long a login counts (ms), the provider that is asked first, limits of failed
 --      codes, those of devices; last who takes the key's place (a mark of this request), and for how long (ms)
--- Returns {'locked', ms}, {'blocked'}, or {'begun', nonce, life (ms), part of the request id, ms until a resend or -1: it
---      was admitted and may have been sent, its SMS (at -1: what it left in the number's limit), 1 by a device's token, 1 when the number logged in before, provider (''
---      for the only one of an older version), 1 when that may have sent it}; for a key that was used {'replay', part of the request id, answer} or {'in progress', ms}.
+-- Returns {'locked', ms}, {'blocked'}, or {'begun', nonce, life (ms), part of the request id, 1 by a device's
+--      token, 1 when the number logged in before, provider ('' for the only one of an older version), 1 when that may have
+--      sent it}; for a key that was used {'replay', part of the request id, answer} or {'in progress', ms}.
 -- One script, because two sends at once must agree on one code: the person would read the wrong one of two SMS. And of
 -- two requests under one key one must see the other.
 local fresh, resend, known = ARGV[1], ARGV[2] == '1', ARGV[3]
@@ -18,10 +18,10 @@ local now = now_ms()
 local owner, place_until = ARGV[#ARGV - 1], text(now + tonumber(ARGV[#ARGV]))
 
 local record, request = KEYS[9], ARGV[8]
-local state, taken_until, first, answer, resend_at, sms, unsent
+local state, taken_until, first, answer, unsent
 if record then
-  state, taken_until, first, answer, resend_at, sms, unsent =
-    unpack(redis.call('HMGET', record, 'state', 'until', 'request', 'answer', 'resend', 'sms', 'unsent'))
+  state, taken_until, first, answer, unsent =
+    unpack(redis.call('HMGET', record, 'state', 'until', 'request', 'answer', 'unsent'))
   if state == 'done' then return { 'replay', first, answer } end
   -- After a crash the place of the first stays taken for as long as a send can last.
   if state == 'flight' and now < tonumber(taken_until) then return { 'in progress', taken_until - now } end
@@ -77,20 +77,14 @@ if state then
       by, nonce, issued = provider, code()
       redis.call('HSET', pending, 'provider', by, 'nonce', nonce, 'issued', text(issued))
     end
-    -- Counted anew, so its code gets a full life, as far as a code's whole life allows.
-    if not resend_at then
-      expires = math.min(now + ttl, tonumber(issued) + life)
-      redis.call('HSET', pending, 'expires', text(expires))
-      redis.call('PEXPIREAT', pending, text(expires))
-      redis.call('PEXPIREAT', record, text(expires))
-      -- One repeat has what the first try left in the number's limit; after a crash nobody knows what became of it.
-      redis.call('HDEL', record, 'sms')
-    end
+    -- A full life, as far as a code's whole life allows.
+    expires = math.min(now + ttl, tonumber(issued) + life)
+    redis.call('HSET', pending, 'expires', text(expires))
+    redis.call('PEXPIREAT', pending, text(expires))
     redis.call('HSET', record, 'state', 'flight', 'until', place_until, 'owner', owner)
-    local resend_after = resend_at and math.max(0, resend_at - now) or -1
+    redis.call('PEXPIREAT', record, text(expires))
     return {
-      'begun', nonce, expires - now, first, resend_after, sms or '', device and 1 or 0, returning and 1 or 0,
-      by or '', bound and 1 or 0,
+      'begun', nonce, expires - now, first, device and 1 or 0, returning and 1 or 0, by or '', bound and 1 or 0,
     }
   end
 end
@@ -107,7 +101,7 @@ end
 redis.call('PEXPIRE', KEYS[2], text(life))
 if record then
   redis.call('HSET', record, 'state', 'flight', 'until', place_until, 'owner', owner, 'request', request)
-  redis.call('HDEL', record, 'resend', 'sms', 'unsent')
+  redis.call('HDEL', record, 'unsent')
   redis.call('PEXPIREAT', record, text(expires))
 end
-return { 'begun', nonce, expires - now, request, -1, '', device and 1 or 0, returning and 1 or 0, provider, 0 }
+return { 'begun', nonce, expires - now, request, device and 1 or 0, returning and 1 or 0, provider, 0 }

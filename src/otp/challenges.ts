@@ -1,7 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { Config } from '../config/config';
 import { ApiError } from '../errors/api-error';
-import { readSms, type Sms } from '../ledger/sms';
 import type { PhoneNumber } from '../phone-number/phone-number';
 import { Script } from '../redis/script';
 import { Store } from '../redis/store';
@@ -45,10 +44,6 @@ export interface PendingChallenge {
   provider: string;
   /** It may have been sent by that one: nobody else is asked. */
   bound: boolean;
-  /** Set when it was admitted before and may have been sent: a repeat under its key is not counted again. */
-  resumed: { resendAfterMs: number; sms: string } | undefined;
-  /** What a first try that certainly was not sent left in the number's limit: its repeat takes that place. */
-  left: Sms | undefined;
   /** It was asked for with the token of a device of this number. */
   byDevice: boolean;
   /** The number logged in within 30 days. */
@@ -121,9 +116,9 @@ export class Challenges {
         ...this.claims.place(repeated),
       ],
     );
-    const release = repeated && this.claims.releasing(freshId, repeated);
+    const release = repeated && this.claims.releasing(freshId, repeated, false);
     const answer = (await this.claims.orGiveUp(begun, release)) as
-      | ['begun', string, number, string, number, string, number, number, string, number]
+      | ['begun', string, number, string, number, number, string, number]
       | ['blocked']
       | ['replay', string, string]
       | ['locked' | 'in progress', number];
@@ -145,7 +140,7 @@ export class Challenges {
         };
       }
       case 'begun': {
-        const [, nonce, lifeMs, own, resendAfterMs, sms, byDevice, returning, provider, bound] = answer;
+        const [, nonce, lifeMs, own, byDevice, returning, provider, bound] = answer;
         return {
           requestId: pseudonym + own,
           pseudonym,
@@ -153,8 +148,6 @@ export class Challenges {
           lifeSeconds: lifeMs / 1_000,
           provider,
           bound: bound === 1,
-          resumed: resendAfterMs < 0 ? undefined : { resendAfterMs, sms },
-          left: resendAfterMs < 0 ? readSms(sms) : undefined,
           byDevice: byDevice === 1,
           returning: returning === 1,
         };

@@ -22,16 +22,6 @@ export interface Repeated {
   owner: string;
 }
 
-/** What a send that failed left. */
-export interface Left {
-  /** Certainly nothing was sent. */
-  unsent: boolean;
-  /** When its repeat need not be counted again: how long until the number's next. */
-  resendAfterMs?: number | undefined;
-  /** What it was counted as; empty for what was not. */
-  sms?: string | undefined;
-}
-
 /** A verification under one: where its answer is kept, and what its body was, both as keyed hashes. */
 export interface Repeat {
   field: string;
@@ -68,14 +58,10 @@ export class Claims implements OnApplicationShutdown {
     return [by?.owner ?? '', this.placeMs];
   }
 
-  /** The step that gives up the place of a send; see `release.lua`. */
-  releasing(
-    requestId: string,
-    { record, owner }: Repeated,
-    { unsent, resendAfterMs = -1, sms = '' }: Left = { unsent: false },
-  ): Step {
+  /** The step that gives up the place of a send, of which certainly nothing was sent or not; see `release.lua`. */
+  releasing(requestId: string, { record, owner }: Repeated, unsent: boolean): Step {
     const keys = this.records.sendRecord(requestId, record);
-    return () => this.store.run(RELEASE, keys, [owner, Math.floor(resendAfterMs), sms, unsent ? 1 : 0]);
+    return () => this.store.run(RELEASE, keys, [owner, unsent ? 1 : 0]);
   }
 
   /** The step that gives up the place of a verification, for the answer to be kept if there is one; see `settle.lua`. */

@@ -4,7 +4,7 @@ import { ApiError } from '../errors/api-error';
 import { Script } from '../redis/script';
 import { Store } from '../redis/store';
 import { ChallengeRecords } from './challenge-records';
-import { Claims, type Left, type Repeated } from './claims';
+import { Claims, type Repeated } from './claims';
 import { Codes } from './codes';
 import type { OtpProvider } from './otp-provider';
 
@@ -43,12 +43,11 @@ export class PendingChallenges {
   }
 
   /**
-   * Releases an Idempotency-Key for a repeat, which resumes this challenge: with `resendAfterMs` it was admitted and may have
-   * been sent under a key that upstream knows again, else it is admitted anew; and from the first provider on when it
-   * certainly was not sent.
+   * Releases an Idempotency-Key for a repeat, which resumes this challenge; from the first provider on when certainly
+   * nothing was sent.
    */
-  async release(requestId: string, repeated: Repeated, left: Left): Promise<void> {
-    await this.claims.giveUp(this.claims.releasing(requestId, repeated, left));
+  async release(requestId: string, repeated: Repeated, unsent: boolean): Promise<void> {
+    await this.claims.giveUp(this.claims.releasing(requestId, repeated, unsent));
   }
 
   /** Forgets a pending challenge whose SMS was not sent. */

@@ -6,11 +6,12 @@ import { ApiError } from '../errors/api-error';
 import { Guard } from '../guard/guard';
 import { ProofOfWork } from '../guard/proof-of-work';
 import { Ledger } from '../ledger/ledger';
-import { readSms, writeSms, type Sms } from '../ledger/sms';
+import { readSms, writeSms } from '../ledger/sms';
 import { aboutNumber } from '../logging/request-context';
 import { Metrics } from '../metrics/metrics';
 import { isTestNumber, type PhoneNumber } from '../phone-number/phone-number';
-import { Admission, type Admitted } from '../throttling/admission';
+import { Admission } from '../throttling/admission';
+import type { Admitted, Repeat } from '../throttling/applicant';
 import { networkOf, originOf } from '../throttling/client-address';
 import { Challenges, type PendingChallenge } from './challenges';
 import type { Repeated } from './claims';
@@ -67,46 +68,41 @@ export class Sends {
     const [first, ...others] = this.providers.inOrder(phone);
     const begun = await this.challenges.begin(phone, first, record, device);
     if ('delivery' in begun) return begun;
-    const { requestId, pseudonym, nonce, lifeSeconds, resumed, left, bound } = begun;
+    const { requestId, pseudonym, nonce, lifeSeconds, bound } = begun;
     // Who may have sent it before is asked again, and nobody else.
     const turn: Turn = { provider: first, nonce, lifeSeconds, others: bound ? [] : others };
-    let fresh: Admitted | undefined;
+    let admitted: Admitted | undefined;
     try {
       if (bound) turn.provider = this.providers.of({ ...begun, phone }) ?? gone();
-      // What may have been sent under this key was counted then.
-      if (resumed === undefined) fresh = await this.admit(phone, begun, asker, turn.provider.name);
-      const idempotencyKey = this.keyOf(requestId);
-      const sent = await this.failover.send(turn, {
-        phone,
-        requestId,
-        idempotencyKey,
-        record,
-        sms: fresh?.sms,
-      });
-      if (fresh) this.metrics.smsSent.inc({ provider: turn.provider.name });
-      const sms = fresh ? writeSms({ ...fresh.sms, message: sent.messageId ?? '' }) : (resumed?.sms ?? '');
+      // Where upstream ignores keys, what may have been sent is not sent again: it would be a second SMS.
+      const sendsAgain = !bound || turn.provider.knowsRepeats;
+      const repeat = record && { of: requestId, by: record.owner, sendsAgain };
+      admitted = await this.admit(phone, begun, asker, turn.provider.name, repeat);
+      const sent: Sent =
+        admitted?.again && !sendsAgain
+          ? { delivery: 'unknown' }
+          : await this.failover.send(turn, {
+              phone,
+              requestId,
+              idempotencyKey: this.keyOf(requestId),
+              record,
+              sms: admitted?.sms,
+            });
+      if (admitted && !admitted.again) this.metrics.smsSent.inc({ provider: turn.provider.name });
+      const sms = admitted ? writeSms({ ...admitted.sms, message: sent.messageId ?? '' }) : '';
       this.record(sent, sms);
-      const resendAfterMs = await this.resendAfter(pseudonym, sent, resumed ?? fresh);
+      const resendAfterMs = await this.resendAfter(pseudonym, sent, admitted);
       return await this.challenges.finish(requestId, sent, resendAfterMs, record, sms);
     } catch (error) {
       const failure = error instanceof ProviderError ? error : undefined;
-      const admitted = resumed ?? fresh;
-      const unsent = admitted === undefined || (failure?.accepted === 'no' && resumed === undefined);
-      if (fresh && failure?.accepted === 'unknown')
+      const sentBefore = bound && admitted?.again === true;
+      const unsent = admitted === undefined || (failure?.accepted === 'no' && !sentBefore);
+      if (admitted && !admitted.again && failure?.accepted === 'unknown')
         this.metrics.smsSent.inc({ provider: turn.provider.name });
-      if (unsent && fresh) await tidy(this.admission.refund(fresh));
+      if (unsent && admitted) await tidy(this.admission.refund(admitted));
       // A pending challenge verifies nothing. Under a key it waits for the repeat, else it is removed or expires.
-      if (record) {
-        // Where upstream ignores keys, a repeat is another SMS, and is counted as one.
-        const again = !unsent && turn.provider.knowsRepeats;
-        const sms = resumed?.sms ?? writeSms(fresh?.sms ?? left);
-        await this.pending.release(requestId, record, {
-          unsent: unsent && !bound,
-          resendAfterMs: again ? admitted.resendAfterMs : undefined,
-          sms: again || unsent ? sms : '',
-        });
-      }
-      if (!record && admitted === undefined) await tidy(this.pending.abandon(requestId));
+      if (record) await this.pending.release(requestId, record, unsent && !bound);
+      else if (admitted === undefined) await tidy(this.pending.abandon(requestId));
       throw failure?.refusal ?? error;
     }
   }
@@ -114,9 +110,10 @@ export class Sends {
   /** Undefined for a test number: it costs nothing, and counts for nothing. */
   private async admit(
     phone: PhoneNumber,
-    { pseudonym, byDevice, returning, left }: PendingChallenge,
+    { pseudonym, byDevice, returning }: PendingChallenge,
     { address, solution }: Asker,
     provider: string,
+    repeat: Repeat | undefined,
   ): Promise<Admitted | undefined> {
     if (isTestNumber(phone)) return undefined;
     const origin = originOf(address);
@@ -128,7 +125,7 @@ export class Sends {
       network,
       scopes: this.guard.scopesOf(phone, network),
       provider,
-      left,
+      repeat,
       solution: solution === undefined ? undefined : await this.proofOfWork.check(solution, phone, origin),
     };
     try {
@@ -143,10 +140,10 @@ export class Sends {
   private async resendAfter(
     pseudonym: string,
     { delivery }: Sent,
-    admitted: { resendAfterMs: number; sms: Sms | string } | undefined,
+    admitted: Admitted | undefined,
   ): Promise<number> {
     const { resendAfterMs = 0, sms } = admitted ?? {};
-    if (delivery !== 'failed' || typeof sms !== 'object') return resendAfterMs;
+    if (delivery !== 'failed' || sms === undefined) return resendAfterMs;
     return (await this.admission.forgive(pseudonym, sms)) ?? resendAfterMs;
   }
 

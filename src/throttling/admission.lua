@@ -1,14 +1,18 @@
 -- Admits one SMS or refuses it: every limit and budget is checked before any is counted, so a refusal costs nothing.
 -- What is admitted is in the ledger and charged in the same step.
 -- KEYS the number's list of timestamps, that of its devices, the whole service's, the budget's minutes (hash), its quarter
---      hours (hash), the ledger, the guard, that somebody logged in within 30 days, and the solution of a proof of work if
---      there is one; all in {admission}
+--      hours (hash), the ledger, the guard, that somebody logged in within 30 days, under an Idempotency-Key
+--      the send (hash: by, charged, place, allowance, minute, quarter, entry, at, network, scopes), and the solution of a
+--      proof of work if there is one; all in {admission}
 -- ARGV price in paise, budget per hour, budget per day (-1: none), percent of them that is not for this number while
 --      there are others that logged in before, 'device' | 'returning' | 'new', the guard's highest step for conversion and
 --      for wrong codes, pseudonym, provider, how long a used solution is remembered (ms), the scopes of the guard as a JSON
---      array, when a first try of this send that was not sent was counted by the number or '', the number's limits, those of its devices, the service's
+--      array, the address range that asks, who has the send in hand or '' without such a key, '1' when upstream is asked also
+--      when it may have been before, for how long the send is known again (ms), the number's limits, those of its devices,
+--      the service's
 -- Returns {'admitted', decisions, ms until this number may ask again, minute, quarter hour, ledger entry, timestamp,
---      'phone' | 'device': the list that it was counted in}, what a refund and the outcome need; or {'phone' | 'service' |
+--      'phone' | 'device': the list that it was counted in, its address range, its scopes, 1 when all this was before},
+--      what a refund and the outcome need; or {'phone' | 'service' |
 --      'budget' | 'denied' | 'challenge', decisions, ms until it opens again}. Decisions of the guard that were taken just
 --      now: a JSON array.
 -- One script, because between a check and a count on two replicas the last place would be given twice.
@@ -19,16 +23,61 @@ local scopes = cjson.decode(ARGV[11])
 local number = { key = KEYS[1], name = 'phone' }
 local device = { key = KEYS[2], name = 'device' }
 local at
-number.limits, number.keep, number.longest, at = read_limits(13)
+number.limits, number.keep, number.longest, at = read_limits(16)
 device.limits, device.keep, device.longest, at = read_limits(at)
 local service_limits, service_keep, service_longest = read_limits(at)
-local ledger, guard, solution = KEYS[6], KEYS[7], KEYS[9]
+local ledger, guard = KEYS[6], KEYS[7]
+local send = ARGV[13] ~= '' and KEYS[9]
+local solution = KEYS[send and 10 or 9]
 -- Where nobody is known yet there is nobody to keep a reserve for.
 if reserve > 0 and redis.call('EXISTS', KEYS[8]) == 1 then
   if per_hour >= 0 then per_hour = per_hour - math.floor(per_hour * reserve / 100) end
   if per_day >= 0 then per_day = per_day - math.floor(per_day * reserve / 100) end
 end
 local now = now_ms()
+
+-- Of a repeat what its first try was admitted as; `charged` unless that was given back.
+local first = {}
+if send then
+  local fields = redis.call('HGETALL', send)
+  for i = 1, #fields, 2 do first[fields[i]] = fields[i + 1] end
+end
+
+-- A repeat takes the place that its first try holds in the list, so that it is counted once, and when it is sent. The list
+-- holds no more than its limits allow: only those can refuse that are full without it.
+local function wait_beside_first(list)
+  local place = first.allowance == list.name and redis.call('LPOS', list.key, first.place, 'RANK', -1)
+  if not place then return windows_wait(list.key, now, list.limits) end
+  local refusing, newer = {}, redis.call('LLEN', list.key) - place - 1
+  for _, limit in ipairs(list.limits) do
+    if limit.count <= newer then refusing[#refusing + 1] = limit end
+  end
+  return windows_wait(list.key, now, refusing)
+end
+local function take_place(list)
+  if first.allowance == list.name then redis.call('LREM', list.key, -1, first.place) end
+  return text(window_record(list.key, now, list.keep, list.longest))
+end
+local function until_next()
+  local wait = windows_wait(number.key, now, number.limits)
+  if standing == 'device' then wait = math.min(wait, windows_wait(device.key, now, device.limits)) end
+  return wait
+end
+
+-- Admitted and charged before: that may have been sent.
+if first.charged == '1' then
+  if ARGV[14] == '1' then
+    local list = first.allowance == 'device' and device or number
+    local wait = wait_beside_first(list)
+    if wait > 0 then return { 'phone', '[]', wait } end
+    redis.call('HSET', send, 'by', ARGV[13], 'place', take_place(list))
+    redis.call('PEXPIRE', send, ARGV[15])
+  end
+  return {
+    'admitted', '[]', until_next(), first.minute, first.quarter, first.entry, first.at, first.allowance, first.network,
+    first.scopes, 1,
+  }
+end
 
 -- Milliseconds until the budget has room for the price. A bucket counts until all of it has left the window: never
 -- more than the budget in any window, perhaps refused one bucket early. What has left is deleted on the way.
@@ -64,18 +113,7 @@ for _, scope in ipairs(scopes) do
 end
 local decided = #decisions > 0 and cjson.encode(decisions) or '[]'
 
--- A repeat of what was not sent takes the place that its first try left, so that it is counted once and when it is sent. What
--- it was counted in holds no more than its limits allow: only those can refuse it that are full without it.
-local left = ARGV[12] ~= '' and redis.call('LPOS', number.key, ARGV[12], 'RANK', -1)
-local refusing = number.limits
-if left then
-  refusing = {}
-  local newer = redis.call('LLEN', number.key) - left - 1
-  for _, limit in ipairs(number.limits) do
-    if limit.count <= newer then refusing[#refusing + 1] = limit end
-  end
-end
-local allowance, wait = number, windows_wait(number.key, now, refusing)
+local allowance, wait = number, wait_beside_first(number)
 if wait > 0 and standing == 'device' then
   -- Strangers who know the number can use up its own; they cannot touch that of its devices.
   allowance, wait = device, math.min(wait, windows_wait(device.key, now, device.limits))
@@ -100,8 +138,7 @@ if step == 3 or (step == 2 and not solved) then
   return { step == 3 and 'denied' or 'challenge', decided, math.max(1, held_until - now) }
 end
 
-if left and allowance == number then redis.call('LREM', number.key, -1, ARGV[12]) end
-local counted = window_record(allowance.key, now, allowance.keep, allowance.longest)
+local counted = tonumber(take_place(allowance))
 window_record(KEYS[3], now, service_keep, service_longest)
 local minute, quarter = text(math.floor(now / 60000)), text(math.floor(now / 900000))
 redis.call('HINCRBY', KEYS[4], minute, price)
@@ -116,6 +153,11 @@ for _, scope in ipairs(scopes) do guard_count(guard, scope, 's', counted) end
 local entry = ledger_append(ledger, now, 'event', 'sent', 'phone', ARGV[8], 'provider', ARGV[9], 'cost', text(price * 100))
 usage_add(ledger, counted, 'sent', 1)
 usage_add(ledger, counted, 'cost', price * 100)
-local resend = windows_wait(number.key, now, number.limits)
-if standing == 'device' then resend = math.min(resend, windows_wait(device.key, now, device.limits)) end
-return { 'admitted', decided, resend, minute, quarter, entry, text(counted), allowance.name }
+if send then
+  redis.call('HSET', send, 'by', ARGV[13], 'charged', '1', 'place', text(counted), 'allowance', allowance.name, 'minute',
+    minute, 'quarter', quarter, 'entry', entry, 'at', text(counted), 'network', ARGV[12], 'scopes', ARGV[11])
+  redis.call('PEXPIRE', send, ARGV[15])
+end
+return {
+  'admitted', decided, until_next(), minute, quarter, entry, text(counted), allowance.name, ARGV[12], ARGV[11], 0,
+}

@@ -9,6 +9,7 @@ import { Logger } from '../logging/logger';
 import { Metrics, startAtZero } from '../metrics/metrics';
 import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
+import type { Admitted, Applicant, Repeat } from './applicant';
 import { limitArguments } from './redis-throttler-storage';
 
 const ADMISSION = Script.load(__dirname, 'admission', LEDGER_FUNCTIONS, GUARD_FUNCTIONS);
@@ -26,48 +27,22 @@ const DEVICE_SENDS: readonly Limit[] = [{ count: 5, seconds: DAY_SECONDS }];
 /** How many SMS that the carrier failed a number is forgiven. */
 const FORGIVEN: readonly Limit[] = [{ count: 5, seconds: DAY_SECONDS }];
 
-/** Who asks for an SMS. */
-export interface Applicant {
-  pseudonym: string;
-  /** Holds a token of an earlier login with this number. */
-  byDevice: boolean;
-  /** The number logged in within 30 days. */
-  returning: boolean;
-  /** Where the guard counts it. */
-  scopes: readonly string[];
-  /** The address range that asks. */
-  network: string;
-  /** Who is to send it. */
-  provider: string;
-  /** A first try of the same send, of which certainly nothing was sent: its place in the number's limit is taken over. */
-  left?: Sms | undefined;
-  /** The name of a solved proof of work. */
-  solution?: string | undefined;
-}
-
-/** The right to send one SMS: it was counted by every limit, charged to the budget, and is in the ledger. */
-export interface Admitted {
-  pseudonym: string;
-  /** Milliseconds until this phone number may ask for the next SMS. */
-  resendAfterMs: number;
-  sms: Sms;
-  /** Where the guard counted it. */
-  scopes: readonly string[];
-  /** The budget's buckets that were charged, for {@link Admission.refund}. */
-  charged: [minute: string, quarter: string];
-}
+/** For how long a send under an Idempotency-Key is known again: no key lives longer. */
+const KNOWN_AGAIN_MS = 660_000;
 
 /** What refuses an SMS. */
 const LIMITS = ['phone', 'service', 'budget', 'denied', 'challenge'] as const;
 
 type Answer =
-  | ['admitted', string, number, string, string, string, string, Sms['allowance']]
+  | ['admitted', string, number, string, string, string, string, Sms['allowance'], string, string, 0 | 1]
   | [(typeof LIMITS)[number], string, number];
+
+const sendOf = ({ of }: Repeat): string => `${SLOT}send:${of}`;
 
 /** Decides whether one more SMS may be sent: per phone number, for the whole service, within the budget; in one step. */
 @Injectable()
 export class Admission {
-  private alertedAt = 0;
+  private readonly alertedAt = new Map<string, number>();
 
   constructor(
     private readonly config: Config,
@@ -81,11 +56,11 @@ export class Admission {
   }
 
   /**
-   * Counts and charges one SMS, or throws `rate_limited`, `overloaded`, `sms_unavailable`; or `challenge_required`, still
-   * without the challenge, where the guard wants a proof of work first.
+   * Counts and charges one SMS, once over all repeats, or throws `rate_limited`, `overloaded`, `sms_unavailable`; or
+   * `challenge_required`, still without the challenge, where the guard wants a proof of work first.
    */
   async admit(applicant: Applicant): Promise<Admitted> {
-    const { pseudonym, byDevice, returning, scopes, network, provider, left, solution } = applicant;
+    const { pseudonym, byDevice, returning, scopes, network, provider, repeat, solution } = applicant;
     const { smsPricePaise, budgetPaisePerHour, budgetPaisePerDay, budgetReservePercent, limitGlobal } =
       this.config;
     const answer = (await this.store.run(
@@ -98,6 +73,7 @@ export class Admission {
         LEDGER_KEY,
         GUARD_KEY,
         REGULARS_KEY,
+        ...(repeat === undefined ? [] : [sendOf(repeat)]),
         ...(solution === undefined ? [] : [`${SLOT}solved:${solution}`]),
       ],
       [
@@ -113,7 +89,10 @@ export class Admission {
         // Twice as long: a replica whose clock is behind takes it for alive a little longer.
         2 * WORK_LIFE_SECONDS * 1_000,
         JSON.stringify(scopes),
-        left?.allowance === 'phone' ? left.at : '',
+        network,
+        repeat?.by ?? '',
+        repeat?.sendsAgain ? 1 : 0,
+        KNOWN_AGAIN_MS,
         ...limitArguments(this.config.limitPhone),
         ...limitArguments(DEVICE_SENDS),
         ...limitArguments(limitGlobal),
@@ -121,9 +100,16 @@ export class Admission {
     )) as Answer;
     this.guard.tell(JSON.parse(answer[1]) as string[][]);
     if (answer[0] === 'admitted') {
-      const [, , resendAfterMs, minute, quarter, entry, at, allowance] = answer;
-      const sms: Sms = { entry, at: Number(at), allowance, network, message: '' };
-      return { pseudonym, resendAfterMs, sms, scopes, charged: [minute, quarter] };
+      const [, , resendAfterMs, minute, quarter, entry, at, allowance, from, counted, again] = answer;
+      return {
+        pseudonym,
+        resendAfterMs,
+        sms: { entry, at: Number(at), allowance, network: from, message: '' },
+        scopes: JSON.parse(counted) as string[],
+        charged: [minute, quarter],
+        again: again === 1,
+        repeat,
+      };
     }
 
     const [limit, , waitMs] = answer;
@@ -139,16 +125,25 @@ export class Admission {
   }
 
   /** Gives the price back, for an SMS that upstream certainly did not accept. The number's own limits keep counting it. */
-  async refund({ pseudonym, charged, sms, scopes }: Admitted): Promise<void> {
+  async refund({ pseudonym, charged, sms, scopes, repeat }: Admitted): Promise<void> {
     await this.store.run(
       REFUND,
       [
         ...BUDGET,
         LEDGER_KEY,
         GUARD_KEY,
-        ...(sms.allowance === 'device' ? [this.listOf(pseudonym, 'device')] : []),
+        this.listOf(pseudonym, 'device'),
+        ...(repeat === undefined ? [] : [sendOf(repeat)]),
       ],
-      [this.config.smsPricePaise, ...charged, sms.entry, sms.at, JSON.stringify(scopes)],
+      [
+        this.config.smsPricePaise,
+        ...charged,
+        sms.entry,
+        sms.at,
+        JSON.stringify(scopes),
+        sms.allowance,
+        repeat?.by ?? '',
+      ],
     );
   }
 
@@ -170,16 +165,13 @@ export class Admission {
     return `${SLOT}${allowance}:${pseudonym}`;
   }
 
-  /** Once a minute: under attack every refusal would be a line. */
+  /** Once a minute for each: under attack every refusal would be a line, and new numbers must not drown the others. */
   private alertOnce(returning: boolean): void {
-    if (Date.now() - this.alertedAt < 60_000) return;
-    this.alertedAt = Date.now();
+    const whose =
+      returning || this.config.budgetReservePercent === 0 ? 'all numbers' : 'numbers that are new here';
+    if (Date.now() - (this.alertedAt.get(whose) ?? -Infinity) < 60_000) return;
+    this.alertedAt.set(whose, Date.now());
     this.metrics.alerts.inc({ alert: 'budget_exhausted' });
-    this.logger.alert(
-      'budget_exhausted',
-      returning || this.config.budgetReservePercent === 0
-        ? 'The SMS budget is used up: no SMS until it has room again'
-        : 'The SMS budget is used up for numbers that are new here: what is reserved remains',
-    );
+    this.logger.alert('budget_exhausted', `The SMS budget is used up for ${whose}, until it has room again`);
   }
 }

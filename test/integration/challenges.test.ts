@@ -874,17 +874,17 @@ describe('a send under an Idempotency-Key', () => {
     const service = replica();
     const begun = await service.challenges.begin(PERSON, MADE_HERE, key);
     const opened = await service.challenges.finish(begun.requestId, ACCEPTED, 0, key);
-    await service.pending.release(begun.requestId, key, { unsent: true });
+    await service.pending.release(begun.requestId, key, true);
     expect(await service.challenges.begin(PERSON, MADE_HERE, key)).toEqual(opened);
   });
 
   it('that was certainly not sent is resumed with a full life', async () => {
     const service = replica();
     const begun = await service.challenges.begin(PERSON, MADE_HERE, key);
-    await service.pending.release(begun.requestId, key, { unsent: true });
+    await service.pending.release(begun.requestId, key, true);
     await new Promise((resolve) => setTimeout(resolve, 1_100));
     const resumed = await service.challenges.begin(PERSON, MADE_HERE, key);
-    expect(resumed).toMatchObject({ requestId: begun.requestId, resumed: undefined });
+    expect(resumed).toMatchObject({ requestId: begun.requestId, bound: false });
     expect('lifeSeconds' in resumed && resumed.lifeSeconds).toBe(300);
   });
 });

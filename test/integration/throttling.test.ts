@@ -8,7 +8,8 @@ import { Logger } from '../../src/logging/logger';
 import { Metrics } from '../../src/metrics/metrics';
 import { redisClient } from '../../src/redis/connection';
 import { Store } from '../../src/redis/store';
-import { Admission, type Admitted } from '../../src/throttling/admission';
+import { Admission } from '../../src/throttling/admission';
+import type { Admitted } from '../../src/throttling/applicant';
 import { RedisThrottlerStorage } from '../../src/throttling/redis-throttler-storage';
 import { admissionOver, applicant } from '../support/applicant';
 import { type RedisServer, startRedis } from '../support/redis-server';
@@ -416,6 +417,16 @@ describe('the admission of an SMS', () => {
       .filter(({ alert }) => alert !== undefined);
     expect(alerts).toEqual([expect.objectContaining({ alert: 'budget_exhausted', level: 'error' })]);
     expect(await counted('alerts', 'budget_exhausted')).toBe(1);
+    // Worse, and told although new numbers took the minute's line.
+    await refusal(admission.admit(applicant(pseudonym(3), { returning: true })));
+    await refusal(admission.admit(applicant(pseudonym(4), { returning: true })));
+    const told = logs
+      .filter((line) => line.includes('"alert"'))
+      .map((line) => (JSON.parse(line) as { msg: string }).msg);
+    expect(told).toEqual([
+      'The SMS budget is used up for numbers that are new here, until it has room again',
+      'The SMS budget is used up for all numbers, until it has room again',
+    ]);
   });
 
   it('never lets more than N pass in any closed window, for a phone or the service', async () => {

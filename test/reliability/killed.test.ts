@@ -130,11 +130,11 @@ describe.each(['caller', 'provider'] as const)('under the %s contract', (contrac
     ['hold begin', '200', { caller: 1, provider: 1 }],
     ['late begin', '409', { caller: 1, provider: 1 }],
     ['hold admission', '409', { caller: 1, provider: 1 }],
-    ['late admission', '409', { caller: 1, provider: 1 }],
-    ['upstream before', '409', { caller: 1, provider: 1 }],
-    // `caller` cannot ask what became of the first: the same code again, counted and charged again.
-    ['upstream after', '409', { caller: 2, provider: 1 }],
-    ['hold finish', '409', { caller: 2, provider: 1 }],
+    // `caller` cannot ask what became of the first, and another try would be another SMS: its fate is told to be unknown.
+    ['late admission', '409', { caller: 0, provider: 1 }],
+    ['upstream before', '409', { caller: 0, provider: 1 }],
+    ['upstream after', '409', { caller: 1, provider: 1 }],
+    ['hold finish', '409', { caller: 1, provider: 1 }],
     ['late finish', '200', { caller: 1, provider: 1 }],
   ];
   // What is left of three attempts in the end: a step that ran took one, and so did the look that was repeated.
@@ -204,17 +204,20 @@ describe.each(['caller', 'provider'] as const)('under the %s contract', (contrac
       .map(({ body }) => body as { phoneNumber?: string; idempotencyKey?: string })
       .filter((body) => body.phoneNumber === phoneNumber);
     // However often upstream was told of it: to upstream it is one send, and one code.
-    expect(new Set(calls.map(({ idempotencyKey }) => idempotencyKey)).size).toBe(1);
+    expect(new Set(calls.map(({ idempotencyKey }) => idempotencyKey)).size).toBeLessThanOrEqual(1);
+    // What died was counted, and counted once: no number gets more, or less, than its limit by it.
+    const more: Answer[] = [];
+    const askForMore = async (): Promise<unknown> => more.push(await sendOtp(world.url, phoneNumber));
+    if (sms[contract] === 0) {
+      expect(again.body.delivery).toBe('unknown');
+      await askForMore();
+    }
     const codes = world.upstream.messages.filter((message) => message.phoneNumber === phoneNumber);
     expect(new Set(codes.map(({ code }) => code)).size).toBe(1);
     const verified = await verifyOtp(world.url, again.body.requestId, codes[0]?.code);
     expect(verified.status).toBe(200);
-
-    // What died was counted: no number gets more than its limit by it.
-    const more: Answer[] = [];
-    for (let i = 0; i < 3; i++) more.push(await sendOtp(world.url, phoneNumber));
-    expect(more.filter(({ status }) => status === 429).length).toBeGreaterThanOrEqual(2);
-    expect(messagesTo(phoneNumber)).toBeLessThanOrEqual(2);
+    while (more.length < 3) await askForMore();
+    expect(more.map(({ status }) => status)).toEqual([200, 429, 429]);
   });
 
   it.each(looksHere)(

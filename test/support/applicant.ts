@@ -3,7 +3,8 @@ import { Guard } from '../../src/guard/guard';
 import type { Logger } from '../../src/logging/logger';
 import type { Metrics } from '../../src/metrics/metrics';
 import type { Store } from '../../src/redis/store';
-import { Admission, type Applicant } from '../../src/throttling/admission';
+import { Admission } from '../../src/throttling/admission';
+import type { Applicant } from '../../src/throttling/applicant';
 
 export const admissionOver = (config: Config, store: Store, metrics: Metrics, logger: Logger): Admission =>
   new Admission(config, store, new Guard(config, store, metrics, logger), metrics, logger);
