@@ -178,6 +178,24 @@ describe.each(['caller', 'provider'] as const)(
   },
 );
 
+it('what may have been sent is not sent beside as many others as the limit allows', async () => {
+  world = await startWorld({ variables: { STARTMESSAGING_CONTRACT: 'provider', LIMIT_PHONE: '2/4' } });
+  world.upstream.fault({
+    on: 'send',
+    times: 6,
+    fault: { kind: 'error', status: 500, code: 'INTERNAL_ERROR' },
+  });
+  const phoneNumber = freshNumber();
+  for (const key of ['k', 'l']) expect((await sendOtp(world.url, phoneNumber, under(key))).status).toBe(502);
+  await sleep(4_100);
+  // Their places are as old as a window: two others come in.
+  for (let i = 0; i < 2; i++) expect((await sendOtp(world.url, phoneNumber)).status).toBe(200);
+  for (const key of ['k', 'l']) expect((await sendOtp(world.url, phoneNumber, under(key))).status).toBe(429);
+  expect(world.upstream.messages).toHaveLength(2);
+  await sleep(4_100);
+  expect((await sendOtp(world.url, phoneNumber, under('k'))).status).toBe(200);
+});
+
 it('a lost answer under the provider contract is asked for again without a second SMS or a second place', async () => {
   world = await startWorld({
     variables: {
