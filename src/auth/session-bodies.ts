@@ -1,11 +1,10 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
-import { IsIn, IsString, MaxLength, ValidateIf } from 'class-validator';
+import { IsIn, IsString, ValidateIf } from 'class-validator';
 
 export class RefreshTokenBody {
-  @ApiPropertyOptional({ description: 'Left out when the cookie carries it.', maxLength: 1024 })
+  @ApiPropertyOptional({ description: 'Left out when the cookie carries it.' })
   @ValidateIf((body: RefreshTokenBody) => body.refreshToken !== undefined)
   @IsString()
-  @MaxLength(1024)
   refreshToken?: string;
 }
 

@@ -19,7 +19,10 @@ export function acceptBodies(adapter: FastifyAdapter): void {
       void parseJson(request, String(body), (error, value) => {
         const fault = error ? 'The body is not JSON' : faultOf(value);
         if (fault === undefined) done(null, value);
-        else done(new ApiError('validation_failed', { detail: fault }));
+        else
+          done(
+            new ApiError('validation_failed', { detail: fault, errors: [{ field: 'body', message: fault }] }),
+          );
       });
     }
   });

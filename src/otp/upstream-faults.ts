@@ -32,7 +32,7 @@ const FAULTS: Record<UpstreamReason, Fault> = {
     itsOwn: true,
     notLooked: true,
   },
-  number_limited: { code: 'rate_limited', retryAfterSeconds: 300 },
+  number_limited: { code: 'rate_limited', retryAfterSeconds: 300, notLooked: true },
   send_refused: { code: 'upstream_unavailable', itsOwn: true },
   credentials_refused: {
     code: 'internal_error',

@@ -50,13 +50,13 @@ export class KeyAudit implements OnModuleInit, OnModuleDestroy {
 
 const thumbprints = new WeakMap<SigningKey, string>();
 
-/** SHA-256 of the public key, as `openssl pkey -pubout -outform DER | sha256sum` prints it. */
+/** SHA-256 of the public key, what `openssl pkey -pubout -outform DER` prints. In hex, some would look like phone numbers. */
 function thumbprintOf(key: SigningKey): string {
   let known = thumbprints.get(key);
   if (known === undefined) {
     known = createHash('sha256')
       .update(key.publicKey.export({ type: 'spki', format: 'der' }))
-      .digest('hex');
+      .digest('base64url');
     thumbprints.set(key, known);
   }
   return known;

@@ -77,6 +77,11 @@ describe('a body', () => {
   ])('of %s is a 400 that names what does not hold', async (_name, body) => {
     const answer = await call('POST', `${world.url}/auth/send-otp`, body);
     expect([answer.status, answer.body.code]).toEqual([400, 'validation_failed']);
+    const field = /^\{.*\}$/.test(body) || body === '' ? 'phoneNumber' : 'body';
+    expect(answer.body.errors?.[0]).toEqual({
+      field: answer.body.detail?.includes('nested') ? 'body' : field,
+      message: expect.any(String) as string,
+    });
     expect(answer.headers.get('content-type')).toMatch(/^application\/problem\+json/);
     expect(world.upstream.calls).toHaveLength(0);
   });

@@ -397,6 +397,7 @@ describe('Redis', () => {
       `${token}=`,
       '.'.repeat(200),
       'A'.repeat(1_024),
+      'A'.repeat(10_000),
     ];
   }
 
