@@ -78,7 +78,7 @@ const sms = (at: number, facts: Partial<History['messages'][number]> = {}): Hist
   at,
   number: OWNER,
   code: CODE,
-  key: 'u1',
+  key: `u${at}`,
   failed: false,
   ...facts,
 });
@@ -150,18 +150,18 @@ describe('a history in which nothing went wrong', () => {
 describe('SMS', () => {
   it('must each have been admitted', () => {
     expect(rulesBroken({ messages: [sms(10_002), sms(10_003, { key: 'u2' })] })).toEqual(['admission']);
-    expect(rulesBroken({ messages: [sms(10_002), sms(10_003)] })).toEqual(['admission']);
     expect(rulesBroken({ ledger: [admitted(10_001), refund(10_009, '10001-0')] })).toEqual(['admission']);
     const another = [admitted(10_001), admitted(10_002, 'x', HIS)];
     expect(rulesBroken({ messages: [sms(10_002), sms(10_003)], ledger: another })).toEqual(['admission']);
   });
 
-  it('must each have been admitted by upstream key under provider, and be one a key', () => {
+  it('must each have been admitted by upstream key under provider, and are one a key under both', () => {
     const messages = [sms(10_002), sms(10_003, { key: 'u2' })];
     expect(rulesBroken({ contract: 'provider', messages })).toEqual(['admission']);
-    expect(rulesBroken({ contract: 'provider', messages: [sms(10_002), sms(10_003)] })).toEqual([
-      'upstream key',
-    ]);
+    const twice = [sms(10_002, { key: 'u1' }), sms(10_003, { key: 'u1' })];
+    expect(rulesBroken({ contract: 'provider', messages: twice })).toEqual(['upstream key']);
+    const ledger = [admitted(10_001), admitted(10_002, 'x')];
+    expect(rulesBroken({ contract: 'caller', messages: twice, ledger })).toEqual(['upstream key']);
   });
 
   it('may have been admitted by a step that was lost with the primary, and by that alone', () => {
@@ -180,9 +180,8 @@ describe('SMS', () => {
   it('go to one number for one upstream key', () => {
     const calls = [...login, send(10_000, { number: OTHER, request: `${HIS}-second` })];
     const ledger = [admitted(10_001), admitted(10_002, 'x', HIS)];
-    expect(rulesBroken({ calls, ledger, messages: [sms(10_002), sms(10_003, { number: OTHER })] })).toEqual([
-      'upstream key',
-    ]);
+    const messages = [sms(10_002, { key: 'u1' }), sms(10_003, { number: OTHER, key: 'u1' })];
+    expect(rulesBroken({ calls, ledger, messages })).toEqual(['upstream key', 'upstream key']);
   });
 
   it('are within the limits of a number, as admitted and as accepted', () => {
