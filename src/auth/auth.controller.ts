@@ -1,5 +1,13 @@
 import { Body, Controller, Get, HttpCode, Param, Post, Req, Res, UseGuards } from '@nestjs/common';
-import { ApiBearerAuth, ApiHeader, ApiOkResponse, ApiOperation, ApiParam, ApiTags } from '@nestjs/swagger';
+import {
+  ApiBearerAuth,
+  ApiBody,
+  ApiHeader,
+  ApiOkResponse,
+  ApiOperation,
+  ApiParam,
+  ApiTags,
+} from '@nestjs/swagger';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ApiProblems } from '../errors/api-problems';
 import { OtpService } from '../otp/otp.service';
@@ -11,7 +19,7 @@ import { MeAnswer, OtpRequestAnswer, OtpStatusAnswer, VerifiedAnswer } from './a
 import { BearerGuard, CurrentSession } from './bearer.guard';
 import { describeClient } from './client';
 import { IDEMPOTENCY_KEY, IdempotencyKey } from './idempotency-key';
-import { SendOtpBody, VerifyOtpBody } from './otp-bodies';
+import { SEND_OTP_EXAMPLES, SendOtpBody, VERIFY_OTP_EXAMPLES, VerifyOtpBody } from './otp-bodies';
 import { RefreshCookie } from './refresh-cookie';
 
 /** The HTTP face of login. */
@@ -31,6 +39,7 @@ export class AuthController {
   @UseGuards(AddressThrottlerGuard)
   @LimitedByAddress('send')
   @ApiHeader(IDEMPOTENCY_KEY)
+  @ApiBody({ type: SendOtpBody, examples: SEND_OTP_EXAMPLES })
   @ApiOperation({
     operationId: 'sendOtp',
     summary: 'Send a code to a phone number',
@@ -102,6 +111,7 @@ export class AuthController {
   @UseGuards(AddressThrottlerGuard)
   @LimitedByAddress('verify')
   @ApiHeader(IDEMPOTENCY_KEY)
+  @ApiBody({ type: VerifyOtpBody, examples: VERIFY_OTP_EXAMPLES })
   @ApiOperation({
     operationId: 'verifyOtp',
     summary: 'Exchange the code for an access token',

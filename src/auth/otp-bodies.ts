@@ -19,12 +19,22 @@ function IsDeviceToken(): PropertyDecorator {
   );
 }
 
+const PHONE_NUMBER = '+919876543210';
+const REQUEST_ID = 'Zf3v0x5QW8mJkq1pY7nRtAxB2c4D6e8F0g1H3i5J7k9Q';
+const CODE = '123456';
+
+/** What Swagger UI fills in. By itself it would fill in all that is optional, too: the word string for an old token. */
+export const SEND_OTP_EXAMPLES = { send: { summary: 'A number', value: { phoneNumber: PHONE_NUMBER } } };
+export const VERIFY_OTP_EXAMPLES = {
+  verify: { summary: 'A code', value: { requestId: REQUEST_ID, otpCode: CODE } },
+};
+
 export class SendOtpBody {
   @ApiProperty({
     type: String,
     description: 'An Indian mobile number in E.164 form: `+91` and ten ASCII digits that start with 6 to 9.',
     pattern: '^\\+91[6-9][0-9]{9}$',
-    example: '+919876543210',
+    example: PHONE_NUMBER,
   })
   @IsPhoneNumber()
   phoneNumber!: PhoneNumber;
@@ -48,7 +58,7 @@ export class VerifyOtpBody {
   @ApiProperty({
     description: 'The `requestId` that send-otp answered. An unknown one is answered like an expired code.',
     maxLength: 128,
-    example: 'Zf3v0x5QW8mJkq1pY7nRtAxB2c4D6e8F0g1H3i5J7k9Q',
+    example: REQUEST_ID,
   })
   @IsString()
   @MinLength(1)
@@ -58,7 +68,7 @@ export class VerifyOtpBody {
   @ApiProperty({
     description: 'The digits from the SMS, as a string: codes may start with 0.',
     pattern: '^[0-9]{4,8}$',
-    example: '123456',
+    example: CODE,
   })
   @IsString()
   @Matches(/^[0-9]{4,8}$/, { message: '$property must be a string of 4 to 8 digits' })

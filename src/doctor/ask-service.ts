@@ -44,7 +44,10 @@ function refusal(status: number): string {
     case 401:
       return 'The service refuses ADMIN_TOKEN (401): it is none of its ADMIN_TOKENS.';
     case 404:
-      return 'There is no /admin/address (404): ADMIN_TOKENS is not set there, or it is an older version.';
+      return (
+        'There is no /admin/address (404): ADMIN_TOKENS is not set there, or it is an older version, or what stands in ' +
+        'front of it does not let /admin through.'
+      );
     default:
       return `The service answers ${status} for /admin/address: is --url its address?`;
   }

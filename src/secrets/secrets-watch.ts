@@ -54,8 +54,13 @@ export class SecretsWatch implements OnModuleInit, OnModuleDestroy {
       return;
     }
     this.metrics.secretsRefused.set({ source: 'files' }, 0);
+    const mended = this.told !== '';
     this.told = '';
-    if (look.state === 'same') return;
+    if (look.state === 'same') {
+      // Else the refusal would be the last line of a log where somebody took the change back.
+      if (mended) this.logger.info('Secrets are good again: the files say what is in use');
+      return;
+    }
     this.metrics.secretsRead.set({ source: 'files' }, Date.now() / 1_000);
     this.logger.info('Secrets have changed', { names: look.names });
     for (const warning of look.warnings) this.logger.warn(warning);

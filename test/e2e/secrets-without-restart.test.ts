@@ -310,6 +310,16 @@ it('secrets that are broken are told once and not taken, and logins go on', asyn
   await until(async () => (await refused('files')) === 0 && (await refused('signing_keys')) === 0, 30_000);
   await until(() => linesOf(instance, 'Secrets have changed').length === 1, 30_000);
   expect((await loginAt(instance.url)).status).toBe(200);
+
+  // A change that is taken back is no change, and ends the refusal all the same.
+  expect(linesOf(instance, 'Secrets are good again')).toEqual([]);
+  secrets.patch({ SECRET: canary });
+  await until(async () => (await refused('files')) === 1, 30_000);
+  secrets.patch({ SECRET: OLD_SECRET });
+  await until(async () => (await refused('files')) === 0, 30_000);
+  await new Promise((resolve) => setTimeout(resolve, 4_500));
+  expect(linesOf(instance, 'Secrets are good again')).toHaveLength(1);
+  expect(linesOf(instance, 'Secrets have changed')).toHaveLength(1);
 }, 60_000);
 
 it('Redis that does not know the new password is told of, and what is connected goes on', async () => {

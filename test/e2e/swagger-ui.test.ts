@@ -86,7 +86,9 @@ it('Swagger UI takes a newcomer from the example to a login, with the code from 
   );
 
   // 1. The example as it stands.
-  const sent = await execute(await unfold(docs, '/auth/send-otp'));
+  const send = await unfold(docs, '/auth/send-otp');
+  expect(JSON.parse(await send.locator('textarea').inputValue())).toEqual({ phoneNumber: '+919876543210' });
+  const sent = await execute(send);
   expect(sent.status).toBe('200');
   const { requestId } = JSON.parse(sent.body) as { requestId: string };
 

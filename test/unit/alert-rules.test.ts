@@ -188,6 +188,8 @@ const CASES: Case[] = [
     [of('limits_hit_total', 'limit="phone"', '0+5x60')],
     '12m',
   ],
+  ['OtpLoginAuditDropped', 'one was dropped', [of('audit_dropped_total', '', '0x9 1x60')], '12m', {}],
+  ['OtpLoginAuditDropped', 'it was half an hour ago', [of('audit_dropped_total', '', '0x9 1x60')], '40m'],
   [
     'OtpLoginWebhookUndelivered',
     'one was given up',

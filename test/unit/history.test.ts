@@ -181,7 +181,7 @@ describe('SMS', () => {
     const calls = [...login, send(10_000, { number: OTHER, request: `${HIS}-second` })];
     const ledger = [admitted(10_001), admitted(10_002, 'x', HIS)];
     const messages = [sms(10_002, { key: 'u1' }), sms(10_003, { number: OTHER, key: 'u1' })];
-    expect(rulesBroken({ calls, ledger, messages })).toEqual(['upstream key', 'upstream key']);
+    expect(rulesBroken({ calls, ledger, messages })).toEqual(['upstream key']);
   });
 
   it('are within the limits of a number, as admitted and as accepted', () => {
