@@ -6,10 +6,20 @@ const MARK = Script.load(__dirname, 'mark');
 
 /** A healthy replica answers within a millisecond or two. */
 const WAIT_MS = 350;
+/**
+ * A replica says each second how far it is. After ten, and a second for its own look, a primary of `min-replicas-to-write`
+ * has refused: who set that is never told yes without a replica.
+ */
+const SILENT_SECONDS = 12;
+/** One that has come back just now is heard; those that have not hold nobody up. */
+const SILENT_WAIT_MS = 50;
 const IDLE_MS = 10_000;
 
-/** `held` by a replica, or there is none; `not held` in time; the slot has `moved`; the primary is `away`. */
-type Outcome = 'held' | 'not held' | 'moved' | 'away';
+/**
+ * `held` by a replica; there is none, the primary is `alone`; every replica has been `silent` for long; `not held` in
+ * time; the slot has `moved`; the primary is `away`.
+ */
+export type Outcome = 'held' | 'alone' | 'silent' | 'not held' | 'moved' | 'away';
 
 /** A connection to one primary on which WAIT is asked: once for all steps that came meanwhile. */
 export class ReplicaLine {
@@ -21,6 +31,8 @@ export class ReplicaLine {
 
   constructor(
     primary: Redis,
+    /** In a cluster; empty elsewhere. */
+    readonly address: string,
     private readonly onClose: () => void,
   ) {
     this.#redis = primary.duplicate({
@@ -78,24 +90,37 @@ export class ReplicaLine {
   async #round(steps: readonly Step[]): Promise<Outcome[]> {
     if (this.#redis.status === 'wait') await this.#redis.connect();
     const taken = steps.map((step) => this.#take(step));
-    // In the order of the connection, so it is asked after them: whether there is anybody to wait for.
-    const [outcomes, role] = await Promise.all([Promise.all(taken), this.#optional(this.#redis.role())]);
+    // In the order of the connection, so it is asked after them: whether there is anybody to wait for. ROLE, because there
+    // is managed Redis whose INFO tells nothing of replicas; INFO, because ROLE does not tell of their silence.
+    const [moved, role, info] = await Promise.all([
+      Promise.all(taken),
+      this.#optional(this.#redis.role()),
+      this.#optional(this.#redis.info('replication')),
+    ]);
     if (role !== undefined && role[0] !== 'master') throw new Error('It is no primary any more');
-    if (role === undefined || (role[2] as unknown[]).length === 0) return outcomes;
-    const count = await this.#optional(this.#redis.wait(1, WAIT_MS));
-    return outcomes.map((outcome) => (outcome === 'held' && count === 0 ? 'not held' : outcome));
+    const nobody = role === undefined || (role[2] as unknown[]).length === 0;
+    const outcome = nobody ? 'alone' : await this.#wait(areSilent(info));
+    return moved.map((hasMoved) => (hasMoved ? 'moved' : outcome));
   }
 
-  async #take({ script, keys, args }: Step): Promise<Outcome> {
+  async #wait(silent: boolean): Promise<Outcome> {
+    // Also for the silent ones: a primary whose own clock leapt, or that stood still itself, finds all of them so at first.
+    const count = await this.#optional(this.#redis.wait(1, silent ? SILENT_WAIT_MS : WAIT_MS));
+    if (count !== 0) return 'held';
+    return silent ? 'silent' : 'not held';
+  }
+
+  /** Whether its slot has moved: then nothing was run. */
+  async #take({ script, keys, args }: Step): Promise<boolean> {
     const [tag = ''] = /.*?\{.*?\}/.exec(keys[0] ?? '') ?? [];
     try {
       await Promise.all([
         this.#redis.eval(script.source, keys.length, ...keys, ...args),
         this.#redis.eval(MARK.source, 1, `${tag}:mark`, 1_000),
       ]);
-      return 'held';
+      return false;
     } catch (error) {
-      if (error instanceof Error && /^(MOVED|ASK|TRYAGAIN) /.test(error.message)) return 'moved';
+      if (error instanceof Error && /^(MOVED|ASK|TRYAGAIN) /.test(error.message)) return true;
       throw error;
     }
   }
@@ -107,4 +132,13 @@ export class ReplicaLine {
       return undefined;
     });
   }
+}
+
+/** Whether no replica has been heard for long; false where this server does not tell. */
+function areSilent(info = ''): boolean {
+  // slave0:ip=10.0.0.2,port=6379,state=online,offset=4711,lag=1
+  const replicas = info.match(/^slave\d+:.*\bstate=online\b.*$/gm) ?? [];
+  return (
+    replicas.length > 0 && replicas.every((line) => Number(/\blag=(\d+)/.exec(line)?.[1]) >= SILENT_SECONDS)
+  );
 }

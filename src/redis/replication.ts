@@ -3,7 +3,7 @@ import { Cluster, Command } from 'ioredis';
 import type { Logger } from '../logging/logger';
 import { addressOf, look } from './cluster';
 import type { RedisClient } from './connection';
-import { ReplicaLine } from './replica-line';
+import { type Outcome, ReplicaLine } from './replica-line';
 import type { Step } from './script';
 
 /** Two rounds of the line fit in. */
@@ -16,6 +16,8 @@ const MOVING_MS = 40;
  */
 export class Replication {
   readonly #lines = new Map<string, ReplicaLine>();
+  /** The primaries whose replicas are not waited for, by their addresses. */
+  readonly #unheard = new Set<string>();
 
   constructor(
     private readonly client: RedisClient,
@@ -30,7 +32,8 @@ export class Replication {
 
   /**
    * Takes the step once more and waits for a replica: the primary may be another one by now, which has never heard of it.
-   * True also where there is no replica to wait for.
+   * True also where there is no replica to wait for, or none that was heard of late: one that hangs is dropped by Redis only
+   * after a minute, and nobody could log out for so long.
    */
   async confirm(step: Step): Promise<boolean> {
     let line: ReplicaLine | undefined;
@@ -42,7 +45,7 @@ export class Replication {
         resolve('late');
       }, CONFIRM_WITHIN_MS);
     });
-    const ask = async (): Promise<string> => {
+    const ask = async (): Promise<Outcome> => {
       for (;;) {
         line = this.#lineOf(step.keys[0] ?? '');
         const outcome = (await line?.confirm(step)) ?? 'away';
@@ -56,13 +59,25 @@ export class Replication {
     clearTimeout(timer);
     // It hangs: what is in its queue must not run when nobody waits for it any more.
     if (outcome === 'late') line?.close();
-    if (outcome === 'held') return true;
+    this.#tell(line?.address ?? '', outcome);
+    if (outcome === 'held' || outcome === 'alone' || outcome === 'silent') return true;
     this.logger.warn('No replica is known to have what was written', { step: step.script.name, outcome });
     return false;
   }
 
   close(): void {
     for (const line of this.#lines.values()) line.close();
+  }
+
+  /** Once when they fall silent, and once when one of them is heard again. */
+  #tell(address: string, outcome: Outcome | 'late'): void {
+    const node = address === '' ? {} : { node: address };
+    if (outcome === 'silent' && !this.#unheard.has(address)) {
+      this.#unheard.add(address);
+      this.logger.warn('No replica of Redis was heard for long: ended sessions do not wait for it', node);
+    }
+    if (outcome === 'held' && this.#unheard.delete(address))
+      this.logger.info('A replica of Redis is heard again: ended sessions wait for it', node);
   }
 
   #lineOf(key: string): ReplicaLine | undefined {
@@ -77,7 +92,7 @@ export class Replication {
     if (node?.status !== 'ready') return undefined;
     const known = this.#lines.get(address);
     if (known !== undefined) return known;
-    const line = new ReplicaLine(node, () => {
+    const line = new ReplicaLine(node, address, () => {
       if (this.#lines.get(address) === line) this.#lines.delete(address);
     });
     this.#lines.set(address, line);

@@ -107,8 +107,8 @@ export class Store {
   }
 
   /**
-   * Whether a replica has what these steps wrote, so that a failover cannot undo it; true also where there is none.
-   * See {@link Replication}.
+   * Whether a replica has what these steps wrote, so that a failover cannot undo it; true also where there is none, or
+   * none that was heard of late. See {@link Replication}.
    */
   async replicated(...steps: Step[]): Promise<boolean> {
     const answers = await Promise.all(steps.map((step) => this.#replication.confirm(step)));

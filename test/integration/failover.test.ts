@@ -249,6 +249,64 @@ describe('while the replica is silent', () => {
     expect(await command(pair.replica, 'GET', key)).toBe('1');
   });
 
+  const everywhere = (accessToken: unknown): Promise<Answer> =>
+    call('DELETE', `${url}/auth/sessions`, undefined, as(accessToken));
+  const told = (what: string): number =>
+    pair.instance.logs.filter((line) => line.includes(what) && line.includes('of Redis')).length;
+
+  it('and hangs, people can log out again after some seconds, and it is waited for again when it is back', async () => {
+    const people = await Promise.all(Array.from({ length: 5 }, () => logIn(url)));
+    const [a, b, c, d, e] = people.map(({ body }) => body);
+    await until(async () => (await command(pair.primary, 'WAIT', '1', '100')) === 1);
+    pair.replica.pause();
+    expectUnsure(await logout(url, a.refreshToken));
+    expectUnsure(await everywhere(b.accessToken));
+    for (const { accessToken } of [a, b])
+      expect((await me(url, accessToken)).body.code).toBe('session_revoked');
+    expect(told('was heard')).toBe(0);
+
+    await until(async () => (await logout(url, a.refreshToken)).status === 204, 30_000);
+    expect((await everywhere(c.accessToken)).status).toBe(204);
+    expect((await me(url, c.accessToken)).body.code).toBe('session_revoked');
+    expect([told('was heard'), told('is heard again')]).toEqual([1, 0]);
+    // Redis itself takes a minute to drop it.
+    expect(await command(pair.primary, 'INFO', 'replication')).toContain('state=online');
+    // It is asked all the same: it may have come back just now.
+    const waits = async (): Promise<string> =>
+      /cmdstat_wait:calls=\d+/.exec(String(await command(pair.primary, 'INFO', 'commandstats')))?.[0] ?? '';
+    const before = await waits();
+    expect((await logout(url, d.refreshToken)).status).toBe(204);
+    expect(await waits()).not.toBe(before);
+
+    pair.replica.resume();
+    await until(async () => {
+      await logout(url, d.refreshToken);
+      return told('is heard again') === 1;
+    });
+    // What was ended meanwhile has come to it.
+    const { sub, sid } = claims(c.accessToken);
+    expect(
+      await command(pair.replica, 'HGET', `otp-login:{${sub}}:session:${sid}`, 'revoked'),
+    ).not.toBeNull();
+    pair.replica.pause();
+    expectUnsure(await logout(url, e.refreshToken));
+    expect([told('was heard'), told('is heard again')]).toEqual([1, 1]);
+  }, 60_000);
+
+  it('and hangs, nobody is told yes by a primary that must write to one', async () => {
+    const { body } = await logIn(url);
+    await until(async () => (await command(pair.primary, 'WAIT', '1', '100')) === 1);
+    await command(pair.primary, 'CONFIG', 'SET', 'min-replicas-to-write', '1');
+    pair.replica.pause();
+    let lag = 0;
+    while (lag < 14) {
+      expectUnsure(await logout(url, body.refreshToken));
+      await sleep(50);
+      lag = Number(/lag=(\d+)/.exec(String(await command(pair.primary, 'INFO', 'replication')))?.[1]);
+    }
+    expect(told('was heard')).toBe(0);
+  }, 60_000);
+
   it('who logs in, refreshes and asks does not wait for it', async () => {
     await silence();
     const { status, body } = await logIn(url);
