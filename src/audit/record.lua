@@ -5,6 +5,7 @@
 -- Returns how many were appended, or 0 when they were written before.
 -- One script, because a replica that dies between an event and the mark of it would have it told twice, or never.
 local stream, most, keep = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+local oldest = text(now_ms() - keep)
 -- The answer to an earlier try was lost.
 if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 
@@ -31,6 +32,6 @@ for _, event in ipairs(cjson.decode(ARGV[3])) do
 end
 -- Last: of a step that broke off, rather something twice than nothing.
 redis.call('SET', KEYS[2], '1', 'PX', 600000)
-redis.call('XTRIM', stream, 'MINID', text(now_ms() - keep))
+redis.call('XTRIM', stream, 'MINID', oldest)
 redis.call('PEXPIRE', stream, text(keep))
 return appended
