@@ -2,14 +2,14 @@
 -- person's login. A locked number is refused here, before an SMS is paid for.
 -- KEYS challenge, codes (hash: the live nonce and the next one), failed codes (list), cleared (time of a success), failed
 --      codes of devices (list), end of devices, blocked, known (it logged in within 30 days), and under an
---      Idempotency-Key its record (hash: state, until, owner, request, answer, unsent); all in {pseudonym}
+--      Idempotency-Key its record (hash: state, until, owner, turn, request, answer, unsent); all in {pseudonym}
 -- ARGV fresh nonce, '1' when a code may be sent again, known secrets ',id,id,', time to live (ms), a code's whole
 --      life (ms), attempts, encrypted phone number, the challenge's own part of the request id, when the device's token
 --      was issued (ms) or '', the device, how long a login counts (ms), the provider that is asked first, limits of failed
 --      codes, those of devices; last who takes the key's place (a mark of this request), and for how long (ms)
 -- Returns {'locked', ms}, {'blocked'}, or {'begun', nonce, life (ms), part of the request id, 1 by a device's
---      token, 1 when the number logged in before, provider ('' for the only one of an older version), 1 when that may have
---      sent it}; for a key that was used {'replay', part of the request id, answer} or {'in progress', ms}.
+--      token, 1 when the number logged in before, provider, 1 when that may have sent it, 1 when its
+--      code is another one than that time, which of the key's requests this is}; for a key that was used {'replay', part of the request id, answer} or {'in progress', ms}.
 -- One script, because two sends at once must agree on one code: the person would read the wrong one of two SMS. And of
 -- two requests under one key one must see the other.
 local fresh, resend, known = ARGV[1], ARGV[2] == '1', ARGV[3]
@@ -69,12 +69,14 @@ if state then
   local stage, nonce, issued, expires, by =
     unpack(redis.call('HMGET', pending, 'state', 'nonce', 'issued', 'expires', 'provider'))
   if stage == 'pending' and tonumber(expires) > now and not block_voids(KEYS[7], issued) then
+    local renewed = 0
     local bound = not (state == 'released' and unsent == '1')
     local ours = by == provider and resend and derives(nonce)
     -- Certainly nothing was sent: it begins with the first provider again, under the same code where that was ours. And where
     -- that is void by now, because the person got another one meanwhile, under one that is not.
     if (ours and void(issued)) or not (ours or bound) then
       by, nonce, issued = provider, code()
+      renewed = 1
       redis.call('HSET', pending, 'provider', by, 'nonce', nonce, 'issued', text(issued))
     end
     -- A full life, as far as a code's whole life allows.
@@ -84,7 +86,8 @@ if state then
     redis.call('HSET', record, 'state', 'flight', 'until', place_until, 'owner', owner)
     redis.call('PEXPIREAT', record, text(expires))
     return {
-      'begun', nonce, expires - now, first, device and 1 or 0, returning and 1 or 0, by or '', bound and 1 or 0,
+      'begun', nonce, expires - now, first, device and 1 or 0, returning and 1 or 0, by or '', bound and 1 or 0, renewed,
+      redis.call('HINCRBY', record, 'turn', 1),
     }
   end
 end
@@ -100,8 +103,9 @@ if slot == 'next' and resend then
 end
 redis.call('PEXPIRE', KEYS[2], text(life))
 if record then
-  redis.call('HSET', record, 'state', 'flight', 'until', place_until, 'owner', owner, 'request', request)
-  redis.call('HDEL', record, 'unsent')
+  -- Nothing was sent yet, should even the answer to this be lost.
+  redis.call('HSET', record, 'state', 'flight', 'until', place_until, 'owner', owner, 'request', request, 'turn', 1,
+    'unsent', 1)
   redis.call('PEXPIREAT', record, text(expires))
 end
-return { 'begun', nonce, expires - now, request, device and 1 or 0, returning and 1 or 0, provider, 0 }
+return { 'begun', nonce, expires - now, request, device and 1 or 0, returning and 1 or 0, provider, 0, 0, 1 }

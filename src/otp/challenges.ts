@@ -44,6 +44,10 @@ export interface PendingChallenge {
   provider: string;
   /** It may have been sent by that one: nobody else is asked. */
   bound: boolean;
+  /** Its code is another one than the one that may have been sent, which is void. */
+  renewed: boolean;
+  /** Which of the requests under its Idempotency-Key this is: a later one has it in hand. */
+  turn: number;
   /** It was asked for with the token of a device of this number. */
   byDevice: boolean;
   /** The number logged in within 30 days. */
@@ -116,9 +120,9 @@ export class Challenges {
         ...this.claims.place(repeated),
       ],
     );
-    const release = repeated && this.claims.releasing(freshId, repeated, false);
+    const release = repeated && this.claims.releasing(freshId, repeated);
     const answer = (await this.claims.orGiveUp(begun, release)) as
-      | ['begun', string, number, string, number, number, string, number]
+      | ['begun', string, number, string, number, number, string, number, number, number]
       | ['blocked']
       | ['replay', string, string]
       | ['locked' | 'in progress', number];
@@ -140,7 +144,7 @@ export class Challenges {
         };
       }
       case 'begun': {
-        const [, nonce, lifeMs, own, byDevice, returning, provider, bound] = answer;
+        const [, nonce, lifeMs, own, byDevice, returning, provider, bound, renewed, turn] = answer;
         return {
           requestId: pseudonym + own,
           pseudonym,
@@ -148,6 +152,8 @@ export class Challenges {
           lifeSeconds: lifeMs / 1_000,
           provider,
           bound: bound === 1,
+          renewed: renewed === 1,
+          turn,
           byDevice: byDevice === 1,
           returning: returning === 1,
         };
@@ -155,13 +161,14 @@ export class Challenges {
     }
   }
 
-  /** Opens the challenge to verification: from here on its code is the live one. `sms` is what the ledger calls it. */
+  /** Opens the challenge to verification: from here on its code, if it was sent, is the live one. `sms` is in the ledger. */
   async finish(
     requestId: string,
     sent: Sent,
     resendAfterMs: number,
     repeated?: Repeated,
     sms = '',
+    codeSent = true,
   ): Promise<OtpRequest> {
     const keys = this.records.keys(requestId);
     const answer = (await this.store.run(
@@ -175,6 +182,7 @@ export class Challenges {
         resendAfterMs,
         CODE_LIFE_MS,
         sms,
+        codeSent ? 1 : 0,
       ],
     )) as [number, number, number] | null;
     // The store was emptied while the SMS was under way: its code can never be checked.

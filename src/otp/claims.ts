@@ -58,10 +58,13 @@ export class Claims implements OnApplicationShutdown {
     return [by?.owner ?? '', this.placeMs];
   }
 
-  /** The step that gives up the place of a send, of which certainly nothing was sent or not; see `release.lua`. */
-  releasing(requestId: string, { record, owner }: Repeated, unsent: boolean): Step {
+  /**
+   * The step that gives up the place of a send; see `release.lua`. `unsent` says whether certainly nothing was sent, and is
+   * left out by who did nothing.
+   */
+  releasing(requestId: string, { record, owner }: Repeated, unsent?: boolean): Step {
     const keys = this.records.sendRecord(requestId, record);
-    return () => this.store.run(RELEASE, keys, [owner, unsent ? 1 : 0]);
+    return () => this.store.run(RELEASE, keys, [owner, unsent === undefined ? '' : unsent ? 1 : 0]);
   }
 
   /** The step that gives up the place of a verification, for the answer to be kept if there is one; see `settle.lua`. */

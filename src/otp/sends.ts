@@ -68,7 +68,7 @@ export class Sends {
     const [first, ...others] = this.providers.inOrder(phone);
     const begun = await this.challenges.begin(phone, first, record, device);
     if ('delivery' in begun) return begun;
-    const { requestId, pseudonym, nonce, lifeSeconds, bound } = begun;
+    const { requestId, pseudonym, nonce, lifeSeconds, bound, renewed } = begun;
     // Who may have sent it before is asked again, and nobody else.
     const turn: Turn = { provider: first, nonce, lifeSeconds, others: bound ? [] : others };
     let admitted: Admitted | undefined;
@@ -76,28 +76,28 @@ export class Sends {
       if (bound) turn.provider = this.providers.of({ ...begun, phone }) ?? gone();
       // Where upstream ignores keys, what may have been sent is not sent again: it would be a second SMS.
       const sendsAgain = !bound || turn.provider.knowsRepeats;
-      const repeat = record && { of: requestId, by: record.owner, sendsAgain };
+      const repeat = record && { of: requestId, turn: begun.turn, sendsAgain };
       admitted = await this.admit(phone, begun, asker, turn.provider.name, repeat);
-      const sent: Sent =
-        admitted?.again && !sendsAgain
-          ? { delivery: 'unknown' }
-          : await this.failover.send(turn, {
-              phone,
-              requestId,
-              idempotencyKey: this.keyOf(requestId),
-              record,
-              sms: admitted?.sms,
-            });
-      if (admitted && !admitted.again) this.metrics.smsSent.inc({ provider: turn.provider.name });
+      const tells = admitted?.again === true && !sendsAgain;
+      const sent: Sent = tells
+        ? { delivery: 'unknown' }
+        : await this.failover.send(turn, {
+            phone,
+            requestId,
+            idempotencyKey: this.keyOf(requestId),
+            record,
+            sms: admitted?.sms,
+          });
+      if (admitted && !(admitted.again && bound)) this.metrics.smsSent.inc({ provider: turn.provider.name });
       const sms = admitted ? writeSms({ ...admitted.sms, message: sent.messageId ?? '' }) : '';
       this.record(sent, sms);
       const resendAfterMs = await this.resendAfter(pseudonym, sent, admitted);
-      return await this.challenges.finish(requestId, sent, resendAfterMs, record, sms);
+      return await this.challenges.finish(requestId, sent, resendAfterMs, record, sms, !(tells && renewed));
     } catch (error) {
       const failure = error instanceof ProviderError ? error : undefined;
       const sentBefore = bound && admitted?.again === true;
       const unsent = admitted === undefined || (failure?.accepted === 'no' && !sentBefore);
-      if (admitted && !admitted.again && failure?.accepted === 'unknown')
+      if (admitted && !sentBefore && failure?.accepted === 'unknown')
         this.metrics.smsSent.inc({ provider: turn.provider.name });
       if (unsent && admitted) await tidy(this.admission.refund(admitted));
       // A pending challenge verifies nothing. Under a key it waits for the repeat, else it is removed or expires.

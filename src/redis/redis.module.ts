@@ -70,15 +70,18 @@ function followCredentials(client: RedisClient, config: Config, logger: Logger, 
   };
   const change = async (redisUrl: string, tries = 0): Promise<void> => {
     if (redisUrl !== current) return;
+    let taken = false;
     try {
-      await changeCredentials(client, redisUrl);
-      refused(0);
+      taken = await changeCredentials(client, redisUrl);
+      if (taken && redisUrl === current) refused(0);
     } catch (error) {
+      if (redisUrl !== current) return;
       refused(1);
       if (tries === 0)
         logger.error('Redis refuses the user or the password that REDIS_URL names now', { error });
-      setTimeout(() => void change(redisUrl, tries + 1), TRY_AGAIN_MS).unref();
     }
+    // Without a connection nobody has said anything.
+    if (!taken) setTimeout(() => void change(redisUrl, tries + 1), TRY_AGAIN_MS).unref();
   };
   refused(0);
   config.onSecrets(() => {

@@ -2,18 +2,19 @@
 -- What is admitted is in the ledger and charged in the same step.
 -- KEYS the number's list of timestamps, that of its devices, the whole service's, the budget's minutes (hash), its quarter
 --      hours (hash), the ledger, the guard, that somebody logged in within 30 days, under an Idempotency-Key
---      the send (hash: by, charged, place, allowance, minute, quarter, entry, at, network, scopes), and the solution of a
+--      the send (hash: turn, charged, price, place, allowance, minute, quarter, entry, at, network, scopes), and the solution of a
 --      proof of work if there is one; all in {admission}
 -- ARGV price in paise, budget per hour, budget per day (-1: none), percent of them that is not for this number while
 --      there are others that logged in before, 'device' | 'returning' | 'new', the guard's highest step for conversion and
 --      for wrong codes, pseudonym, provider, how long a used solution is remembered (ms), the scopes of the guard as a JSON
---      array, the address range that asks, who has the send in hand or '' without such a key, '1' when upstream is asked also
+--      array, the address range that asks, which of the key's requests this is or '' without a key, '1' when upstream is asked also
 --      when it may have been before, for how long the send is known again (ms), the number's limits, those of its devices,
 --      the service's
 -- Returns {'admitted', decisions, ms until this number may ask again, minute, quarter hour, ledger entry, timestamp,
 --      'phone' | 'device': the list that it was counted in, its address range, its scopes, 1 when all this was before},
 --      what a refund and the outcome need; or {'phone' | 'service' |
---      'budget' | 'denied' | 'challenge', decisions, ms until it opens again}. Decisions of the guard that were taken just
+--      'budget' | 'denied' | 'challenge', decisions, ms until it opens again}, or {'late'}: a later request of the key has the
+--      send in hand. Decisions of the guard that were taken just
 --      now: a JSON array.
 -- One script, because between a check and a count on two replicas the last place would be given twice.
 local price, per_hour, per_day, reserve = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -41,6 +42,8 @@ local first = {}
 if send then
   local fields = redis.call('HGETALL', send)
   for i = 1, #fields, 2 do first[fields[i]] = fields[i + 1] end
+  -- A process that stood still until its key ran out must not send beside the repeat.
+  if first.turn and tonumber(first.turn) > tonumber(ARGV[13]) then return { 'late', '[]' } end
 end
 
 -- A repeat takes the place that its first try holds in the list, so that it is counted once, and when it is sent. The list
@@ -70,9 +73,13 @@ if first.charged == '1' then
     local list = first.allowance == 'device' and device or number
     local wait = wait_beside_first(list)
     if wait > 0 then return { 'phone', '[]', wait } end
-    redis.call('HSET', send, 'by', ARGV[13], 'place', take_place(list))
-    redis.call('PEXPIRE', send, ARGV[15])
+    wait = windows_wait(KEYS[3], now, service_limits)
+    if wait > 0 then return { 'service', '[]', wait } end
+    redis.call('HSET', send, 'place', take_place(list))
+    window_record(KEYS[3], now, service_keep, service_longest)
   end
+  redis.call('HSET', send, 'turn', ARGV[13])
+  redis.call('PEXPIRE', send, ARGV[15])
   return {
     'admitted', '[]', until_next(), first.minute, first.quarter, first.entry, first.at, first.allowance, first.network,
     first.scopes, 1,
@@ -154,7 +161,7 @@ local entry = ledger_append(ledger, now, 'event', 'sent', 'phone', ARGV[8], 'pro
 usage_add(ledger, counted, 'sent', 1)
 usage_add(ledger, counted, 'cost', price * 100)
 if send then
-  redis.call('HSET', send, 'by', ARGV[13], 'charged', '1', 'place', text(counted), 'allowance', allowance.name, 'minute',
+  redis.call('HSET', send, 'turn', ARGV[13], 'charged', '1', 'price', text(price), 'place', text(counted), 'allowance', allowance.name, 'minute',
     minute, 'quarter', quarter, 'entry', entry, 'at', text(counted), 'network', ARGV[12], 'scopes', ARGV[11])
   redis.call('PEXPIRE', send, ARGV[15])
 end

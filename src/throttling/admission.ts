@@ -35,6 +35,7 @@ const LIMITS = ['phone', 'service', 'budget', 'denied', 'challenge'] as const;
 
 type Answer =
   | ['admitted', string, number, string, string, string, string, Sms['allowance'], string, string, 0 | 1]
+  | ['late', string]
   | [(typeof LIMITS)[number], string, number];
 
 const sendOf = ({ of }: Repeat): string => `${SLOT}send:${of}`;
@@ -90,7 +91,7 @@ export class Admission {
         2 * WORK_LIFE_SECONDS * 1_000,
         JSON.stringify(scopes),
         network,
-        repeat?.by ?? '',
+        repeat?.turn ?? '',
         repeat?.sendsAgain ? 1 : 0,
         KNOWN_AGAIN_MS,
         ...limitArguments(this.config.limitPhone),
@@ -112,6 +113,7 @@ export class Admission {
       };
     }
 
+    if (answer[0] === 'late') throw new ApiError('idempotency_in_progress', { retryAfterSeconds: 1 });
     const [limit, , waitMs] = answer;
     const retryAfterSeconds = waitMs / 1_000;
     this.metrics.limitsHit.inc({ limit });
@@ -142,7 +144,7 @@ export class Admission {
         sms.at,
         JSON.stringify(scopes),
         sms.allowance,
-        repeat?.by ?? '',
+        repeat?.turn ?? '',
       ],
     );
   }

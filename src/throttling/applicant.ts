@@ -4,8 +4,8 @@ import type { Sms } from '../ledger/sms';
 export interface Repeat {
   /** The send. */
   of: string;
-  /** The request that has it in hand now. */
-  by: string;
+  /** Which of the requests under the key this is: where a later one was here, this one is refused. */
+  turn: number;
   /** Upstream is asked also when it may have been before; otherwise nothing is sent then. */
   sendsAgain: boolean;
 }

@@ -3,26 +3,31 @@
 -- KEYS the budget's minutes, its quarter hours, the ledger, the guard, the devices' list of timestamps, and under an
 --      Idempotency-Key the send (see admission.lua); all in {admission}
 -- ARGV price in paise, the minute and the quarter hour that were charged, ledger entry, timestamp, the scopes of the guard
---      as a JSON array, 'phone' | 'device': the list that it was counted in, who has the send in hand
--- Returns 1, or 0 when a repeat has it in hand by now.
+--      as a JSON array, 'phone' | 'device': the list that it was counted in, which of the key's requests this is
+-- Returns 1, or 0 when a repeat has it in hand by now, or it was given back.
 -- One script, because a bucket that expired between a check and the decrement would come back without a time to live.
-local send = KEYS[6]
+local send, price, place = KEYS[6], ARGV[1], ARGV[5]
 if send then
-  if redis.call('HGET', send, 'by') ~= ARGV[8] then return 0 end
+  local turn, charged
+  turn, charged, place, price = unpack(redis.call('HMGET', send, 'turn', 'charged', 'place', 'price'))
+  if turn ~= ARGV[8] or charged ~= '1' then return 0 end
   redis.call('HSET', send, 'charged', '0')
 end
-local place = send and redis.call('HGET', send, 'place') or ARGV[5]
+price = tonumber(price)
 for i = 1, 2 do
   local charged = tonumber(redis.call('HGET', KEYS[i], ARGV[i + 1]) or 0)
-  if charged >= tonumber(ARGV[1]) then
-    redis.call('HINCRBY', KEYS[i], ARGV[i + 1], -tonumber(ARGV[1]))
+  if charged >= price then
+    redis.call('HINCRBY', KEYS[i], ARGV[i + 1], -price)
   end
 end
 -- A number's own limit keeps counting, or a broken upstream would switch it off. That of its devices does not: strangers
 -- who use up the vendor's limit of the number would use up the owner's allowance with it.
-if ARGV[7] == 'device' then redis.call('LREM', KEYS[5], -1, place) end
+if ARGV[7] == 'device' then
+  redis.call('LREM', KEYS[5], -1, place)
+  if send then redis.call('HDEL', send, 'allowance') end
+end
 for _, scope in ipairs(cjson.decode(ARGV[6])) do guard_count(KEYS[4], scope, 's', tonumber(ARGV[5]), nil, -1) end
 ledger_append(KEYS[3], now_ms(), 'event', 'refunded', 'sms', ARGV[4])
 usage_add(KEYS[3], tonumber(ARGV[5]), 'refunded', 1)
-usage_add(KEYS[3], tonumber(ARGV[5]), 'cost', -100 * tonumber(ARGV[1]))
+usage_add(KEYS[3], tonumber(ARGV[5]), 'cost', -100 * price)
 return 1

@@ -8,7 +8,7 @@ import { Logger } from '../../src/logging/logger';
 import { type Attempt, Attempts } from '../../src/otp/attempts';
 import { ChallengeRecords } from '../../src/otp/challenge-records';
 import { Claims, newOwner } from '../../src/otp/claims';
-import { Challenges } from '../../src/otp/challenges';
+import { Challenges, type PendingChallenge } from '../../src/otp/challenges';
 import { Codes } from '../../src/otp/codes';
 import type { Sent } from '../../src/otp/otp-provider';
 import type { OtpRequest } from '../../src/otp/otp-request';
@@ -41,6 +41,7 @@ interface Replica {
   pending: PendingChallenges;
   tries: Attempts;
   codes: Codes;
+  claims: Claims;
 }
 
 /** One replica of the service; unless it says so, failed codes lock nobody. */
@@ -63,6 +64,7 @@ function replica(variables: Environment = {}, connection = 0): Replica {
     pending: new PendingChallenges(config, store, codes, records, claims),
     tries: new Attempts(config, store, records, claims),
     codes,
+    claims,
   };
 }
 
@@ -876,6 +878,32 @@ describe('a send under an Idempotency-Key', () => {
     const opened = await service.challenges.finish(begun.requestId, ACCEPTED, 0, key);
     await service.pending.release(begun.requestId, key, true);
     expect(await service.challenges.begin(PERSON, MADE_HERE, key)).toEqual(opened);
+  });
+
+  it('that may have been sent, and whose code is void since, voids no other by a code that nobody is sent', async () => {
+    const service = replica({ OTP_TTL_SECONDS: '4' });
+    const begun = (await service.challenges.begin(PERSON, MADE_HERE, key)) as PendingChallenge;
+    await service.pending.release(begun.requestId, key, false);
+    // Its own code is used under another request; the person gets a new one.
+    expect(await verify(service, (await open(service)).requestId, rightCode(service, begun))).toBe(true);
+    const live = await open(service);
+    expect(live.nonce).not.toBe(begun.nonce);
+
+    // By then it is too old to be sent again.
+    await sleep(2_100);
+    const again = await service.challenges.begin(PERSON, MADE_HERE, key);
+    expect(again).toMatchObject({ requestId: begun.requestId, bound: true, renewed: true, turn: 2 });
+    expect('nonce' in again && again.nonce).not.toBe(live.nonce);
+    await service.challenges.finish(begun.requestId, { delivery: 'unknown' }, 0, key, '', false);
+    expect((await service.challenges.status(begun.requestId)).state).toBe('expired');
+    expect(await verify(service, live.requestId, rightCode(service, live))).toBe(true);
+  });
+
+  it('whose first step lost its answer was not sent', async () => {
+    const service = replica();
+    const begun = await service.challenges.begin(PERSON, MADE_HERE, key);
+    await service.claims.giveUp(service.claims.releasing(begun.requestId, key));
+    expect(await service.challenges.begin(PERSON, MADE_HERE, key)).toMatchObject({ bound: false });
   });
 
   it('that was certainly not sent is resumed with a full life', async () => {
