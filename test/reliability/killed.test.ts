@@ -70,10 +70,13 @@ describe.each(['caller', 'provider'] as const)('under the %s contract', (contrac
   /** Asks as a client does that is told to wait. */
   async function insist(ask: () => Promise<Answer>): Promise<Answer> {
     let answer = await ask();
-    await until(async () => {
-      if (answer.status === 409) answer = await ask();
-      return answer.status !== 409;
-    }, LONGEST_WAIT_SECONDS * 1_000 + 5_000);
+    await until(
+      async () => {
+        if (answer.status === 409) answer = await ask();
+        return answer.status !== 409;
+      },
+      LONGEST_WAIT_SECONDS * 1_000 + 5_000,
+    );
     return answer;
   }
 
