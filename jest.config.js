@@ -22,5 +22,6 @@ module.exports = {
     '/node_modules/(?!(@nestjs|@fastify/cookie|file-type|jose|oauth4webapi|openid-client|cookie|content-disposition)/)',
   ],
   setupFiles: ['reflect-metadata'],
+  setupFilesAfterEnv: ['<rootDir>/test/support/retry.ts'],
   testTimeout: 60_000,
 };

@@ -6,7 +6,12 @@ module.exports = class CountReporter {
     const skipped = results.numPendingTests + results.numTodoTests;
     const counts = [`${results.numPassedTests} passed`, `${failed} failed`];
     if (skipped > 0) counts.push(`${skipped} skipped`);
+    // In CI what fails is run once more: it must not look as if it had never failed.
+    const again = results.testResults
+      .flatMap(({ testResults }) => testResults)
+      .filter(({ invocations, status }) => invocations > 1 && status === 'passed')
+      .map(({ fullName }) => `passed when run again: ${fullName}\n`);
     // Jest's own summary is written after this: wait, so that the line is the last one.
-    process.once('exit', () => process.stdout.write(`\n${counts.join(', ')}\n`));
+    process.once('exit', () => process.stdout.write(`\n${again.join('')}${counts.join(', ')}\n`));
   }
 };
