@@ -270,6 +270,7 @@ describe('a verification that upstream does not answer well', () => {
     ['an empty wallet', error(402, 'INSUFFICIENT_BALANCE'), 503, 'sms_unavailable'],
     ['no onboarding', error(403, 'FORBIDDEN'), 500, 'internal_error'],
     ['a throttle', error(429, 'INTERNAL_ERROR'), 429, 'rate_limited'],
+    ['the limit of the number', error(400, 'RATE_LIMIT_EXCEEDED'), 429, 'rate_limited'],
     [
       'a missing route',
       error(404, 'NOT_FOUND', { message: 'Cannot POST /otp/verify' }),
