@@ -83,7 +83,8 @@ if state then
     expires = math.min(now + ttl, tonumber(issued) + life)
     redis.call('HSET', pending, 'expires', text(expires))
     redis.call('PEXPIREAT', pending, text(expires))
-    redis.call('HSET', record, 'state', 'flight', 'until', place_until, 'owner', owner)
+    -- What was known before, should the answer to this be lost: a try that died may have sent it.
+    redis.call('HSET', record, 'state', 'flight', 'until', place_until, 'owner', owner, 'unsent', bound and 0 or 1)
     redis.call('PEXPIREAT', record, text(expires))
     return {
       'begun', nonce, expires - now, first, device and 1 or 0, returning and 1 or 0, by or '', bound and 1 or 0, renewed,

@@ -906,6 +906,16 @@ describe('a send under an Idempotency-Key', () => {
     expect(await service.challenges.begin(PERSON, MADE_HERE, key)).toMatchObject({ bound: false });
   });
 
+  it('whose try died is not taken for unsent because the repeat lost an answer', async () => {
+    const service = replica({ UPSTREAM_DEADLINE_MS: '1' });
+    const begun = await service.challenges.begin(PERSON, MADE_HERE, key);
+    // Its place runs out.
+    await sleep(5_100);
+    expect(await service.challenges.begin(PERSON, MADE_HERE, key)).toMatchObject({ bound: true });
+    await service.claims.giveUp(service.claims.releasing(begun.requestId, key));
+    expect(await service.challenges.begin(PERSON, MADE_HERE, key)).toMatchObject({ bound: true });
+  });
+
   it('that was certainly not sent is resumed with a full life', async () => {
     const service = replica();
     const begun = await service.challenges.begin(PERSON, MADE_HERE, key);
