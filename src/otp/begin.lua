@@ -9,7 +9,8 @@
 --      codes, those of devices; last who takes the key's place (a mark of this request), and for how long (ms)
 -- Returns {'locked', ms}, {'blocked'}, or {'begun', nonce, life (ms), part of the request id, 1 by a device's
 --      token, 1 when the number logged in before, provider, 1 when that may have sent it, 1 when its
---      code is another one than that time, which of the key's requests this is}; for a key that was used {'replay', part of the request id, answer} or {'in progress', ms}.
+--      code is another one than that time, which of the key's requests this is}; for a key that was used {'replay', part of
+--      the request id, answer} or {'in progress', ms}.
 -- One script, because two sends at once must agree on one code: the person would read the wrong one of two SMS. And of
 -- two requests under one key one must see the other.
 local fresh, resend, known = ARGV[1], ARGV[2] == '1', ARGV[3]

@@ -12,10 +12,9 @@
 --      the service's
 -- Returns {'admitted', decisions, ms until this number may ask again, minute, quarter hour, ledger entry, timestamp,
 --      'phone' | 'device': the list that it was counted in, its address range, its scopes, 1 when all this was before},
---      what a refund and the outcome need; or {'phone' | 'service' |
---      'budget' | 'denied' | 'challenge', decisions, ms until it opens again}, or {'late'}: a later request of the key has the
---      send in hand. Decisions of the guard that were taken just
---      now: a JSON array.
+--      what a refund and the outcome need; or {'phone' | 'service' | 'budget' | 'denied' | 'challenge', decisions, ms until
+--      it opens again}; or {'late'}: a later request of the key has the send in hand. Decisions of the guard that were taken
+--      just now: a JSON array.
 -- One script, because between a check and a count on two replicas the last place would be given twice.
 local price, per_hour, per_day, reserve = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local standing = ARGV[5]
