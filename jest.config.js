@@ -1,27 +1,19 @@
+const { SWC } = require('./test/support/compile');
+
 /** @type {import('jest').Config} */
 module.exports = {
-  testEnvironment: 'node',
+  testEnvironment: '<rootDir>/test/support/environment.js',
   roots: ['<rootDir>/test'],
   testMatch: ['**/*.test.ts'],
-  // .swcrc is not used: the options stand here, so that there is one place to look.
-  transform: {
-    '^.+\\.[cm]?[jt]s$': [
-      '@swc/jest',
-      {
-        jsc: {
-          target: 'es2023',
-          parser: { syntax: 'typescript', decorators: true },
-          transform: { legacyDecorator: true, decoratorMetadata: true },
-        },
-        module: { type: 'commonjs' },
-      },
-    ],
-  },
+  transform: { '\\.[cm]?[jt]s$': ['@swc/jest', SWC] },
   // Nest 12 and a few others are ES modules only; Jest cannot require() those untransformed.
   transformIgnorePatterns: [
     '/node_modules/(?!(@nestjs|@fastify/cookie|file-type|jose|oauth4webapi|openid-client|cookie|content-disposition)/)',
   ],
+  globalSetup: '<rootDir>/test/support/global-setup.ts',
+  globalTeardown: '<rootDir>/test/support/global-teardown.ts',
   setupFiles: ['reflect-metadata'],
   setupFilesAfterEnv: ['<rootDir>/test/support/retry.ts'],
-  testTimeout: 60_000,
+  // Only a hang lasts longer: see test/support/hang.ts.
+  testTimeout: 180_000,
 };

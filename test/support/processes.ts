@@ -1,49 +1,26 @@
-import { type ChildProcessByStdio, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { learnSettings, ServiceLog } from './canaries';
+import { COMPILED } from './compile';
 import { call, until, type Variables } from './world';
-
-const ROOT = join(__dirname, '../..');
-const CACHE = join(ROOT, 'node_modules', '.cache');
 
 export type Line = Record<string, unknown>;
 
-/** What `npm run build` makes, in a folder of its own: another process may be building to dist/ or running from it. */
+/** The compiled service of test/support/compile.js, and the processes that run it. */
 export class Build {
   private readonly running = new Set<Run>();
 
-  private constructor(readonly folder: string) {}
+  private constructor(
+    /** Where the processes run, and where a test keeps their files. */
+    readonly folder: string,
+  ) {}
 
-  /** Takes some ten seconds of a core. */
   static make(): Build {
-    mkdirSync(CACHE, { recursive: true });
-    // Below the checkout, so that what is built finds its packages.
-    const folder = mkdtempSync(join(CACHE, 'otp-login-process-'));
-    const tsConfigPath = join(folder, 'tsconfig.json');
-    const configPath = join(folder, 'nest-cli.json');
-    writeFileSync(
-      tsConfigPath,
-      JSON.stringify({
-        extends: join(ROOT, 'tsconfig.build.json'),
-        compilerOptions: { rootDir: join(ROOT, 'src'), outDir: join(folder, 'dist') },
-        include: [join(ROOT, 'src')],
-      }),
-    );
-    const config = JSON.parse(readFileSync(join(ROOT, 'nest-cli.json'), 'utf8')) as {
-      compilerOptions: object;
-    };
-    Object.assign(config.compilerOptions, {
-      tsConfigPath: relative(ROOT, tsConfigPath),
-      // node_modules may be a link to elsewhere.
-      allowOutsidePaths: true,
-    });
-    writeFileSync(configPath, JSON.stringify(config));
-    const nest = join(ROOT, 'node_modules', '.bin', 'nest');
-    execFileSync(nest, ['build', '--config', relative(ROOT, configPath)], { cwd: ROOT, stdio: 'pipe' });
-    return new Build(folder);
+    return new Build(mkdtempSync(join(tmpdir(), 'otp-login-process-')));
   }
 
   /** Starts a file of the build, such as `main.js`, with these variables and no others. */
@@ -62,10 +39,13 @@ export class Build {
     });
     ended.catch(() => undefined);
     const listens = (): Line | undefined => service.log.find(({ msg }) => msg === 'otp-login listens');
-    await Promise.race([until(() => listens() !== undefined, 30_000), ended]);
+    await Promise.race([
+      until(() => listens() !== undefined, 'the line that says where the service listens'),
+      ended,
+    ]);
     const url = String(listens()?.url);
     const ready = async (): Promise<boolean> => (await call('GET', `${url}/health/ready`)).status === 200;
-    await Promise.race([until(ready), ended]);
+    await Promise.race([until(ready, 'readiness'), ended]);
     return { service, url };
   }
 
@@ -88,7 +68,7 @@ export class Run {
   private readonly child: ChildProcessByStdio<null, Readable, Readable>;
 
   constructor(folder: string, file: string, variables: Variables, args: string[]) {
-    this.child = spawn(process.execPath, [join(folder, 'dist', file), ...args], {
+    this.child = spawn(process.execPath, [join(COMPILED, file), ...args], {
       // Not in the checkout: a developer's .env would be read there.
       cwd: folder,
       env: { PATH: process.env.PATH, ...variables },

@@ -1,8 +1,7 @@
 import { Writable } from 'node:stream';
 import { Redis } from 'ioredis';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
-import { createApp } from '../../src/app';
-import { startEmulator, type Emulator } from '../../src/emulator/emulator';
+import type { Emulator } from '../../src/emulator/emulator';
 import {
   checkRedis,
   learnAnswer,
@@ -13,7 +12,12 @@ import {
   ServiceLog,
   watchUpstream,
 } from './canaries';
+import { until } from './hang';
+import { redisOfWorker } from './redis-of-worker';
 import { startRedis, type RedisServer } from './redis-server';
+import { service } from './service';
+
+export { until };
 
 export type Variables = Record<string, string | undefined>;
 
@@ -27,8 +31,8 @@ export interface Instance {
 }
 
 /** A real Redis, a real upstream, and any number of instances of the service between them. */
-export interface World {
-  redis: RedisServer;
+export interface World<Server extends { url: string } = { url: string }> {
+  redis: Server;
   upstream: Emulator;
   instances: Instance[];
   /** The first instance's address. */
@@ -50,15 +54,19 @@ const QUICK: Variables = {
   SUBJECT_SECRET,
   STARTMESSAGING_API_KEY: API_KEY,
   UPSTREAM_RETRY_DELAY_MS: '5',
-  UPSTREAM_TIMEOUT_MS: '1000',
-  UPSTREAM_CONNECT_TIMEOUT_MS: '500',
-  UPSTREAM_DEADLINE_MS: '3000',
   SHUTDOWN_DELAY_SECONDS: '0',
   LIMIT_PHONE: '1000/60',
   LIMIT_IP: '100000/60',
   LIMIT_VERIFY_IP: '100000/60',
   LIMIT_GLOBAL: '100000/1',
   LIMIT_FAILED_CODES: '1000/3600',
+};
+
+/** Settings under which the service soon gives up on an upstream that does not answer. */
+export const HASTY: Variables = {
+  UPSTREAM_TIMEOUT_MS: '1000',
+  UPSTREAM_CONNECT_TIMEOUT_MS: '500',
+  UPSTREAM_DEADLINE_MS: '3000',
 };
 
 /** On a free port unless one is given. It fails the test that closes it if its log holds what no log may hold. */
@@ -73,7 +81,7 @@ export async function startInstance(variables: Variables, port = 0): Promise<Ins
       done();
     },
   });
-  const app = await createApp({ environment: { ...QUICK, ...variables }, logs: destination });
+  const app = await service().createApp({ environment: { ...QUICK, ...variables }, logs: destination });
   await app.listen(port, '127.0.0.1');
   const close = async (): Promise<void> => {
     await app.close();
@@ -84,11 +92,22 @@ export async function startInstance(variables: Variables, port = 0): Promise<Ins
   return instance;
 }
 
+interface WorldOptions {
+  variables?: Variables;
+  /** How many instances of the service. */
+  count?: number;
+}
+
+/** A world on an empty database of the worker's Redis or, with `ownRedis`, on a Redis that the test may kill, pause or fill. */
+export function startWorld(options: WorldOptions & { ownRedis: true }): Promise<World<RedisServer>>;
+export function startWorld(options?: WorldOptions): Promise<World>;
 export async function startWorld({
   variables = {},
   count = 1,
-}: { variables?: Variables; count?: number } = {}): Promise<World> {
-  const [redis, upstream] = await Promise.all([startRedis(), startEmulator()]);
+  ownRedis = false,
+}: WorldOptions & { ownRedis?: boolean } = {}): Promise<World> {
+  const server = ownRedis ? await startRedis() : undefined;
+  const [redis, upstream] = await Promise.all([server ?? redisOfWorker(), service().startEmulator()]);
   watchUpstream(upstream);
   const both = { STARTMESSAGING_BASE_URL: upstream.url, SENDWITHSES_BASE_URL: upstream.url };
   const settings = { REDIS_URL: redis.url, ...both, ...variables };
@@ -96,7 +115,7 @@ export async function startWorld({
   try {
     for (let i = 0; i < count; i++) instances.push(await startInstance(settings));
   } catch (error) {
-    await Promise.all([...instances.map((instance) => instance.close()), upstream.close(), redis.stop()]);
+    await Promise.all([...instances.map((instance) => instance.close()), upstream.close(), server?.stop()]);
     throw error;
   }
   return {
@@ -109,19 +128,10 @@ export async function startWorld({
         await Promise.all(instances.map((instance) => instance.close()));
         await checkRedis(redis.url);
       } finally {
-        await Promise.all([upstream.close(), redis.stop()]);
+        await Promise.all([upstream.close(), server?.stop()]);
       }
     },
   };
-}
-
-/** Polls until it holds; throws after ten seconds. */
-export async function until(holds: () => Promise<boolean> | boolean, withinMs = 10_000): Promise<void> {
-  const end = Date.now() + withinMs;
-  while (!(await Promise.resolve(holds()).catch(() => false))) {
-    if (Date.now() > end) throw new Error('It did not come to hold in time');
-    await new Promise((resolve) => setTimeout(resolve, 25));
-  }
 }
 
 export interface Answer {
@@ -131,6 +141,12 @@ export interface Answer {
   // eslint-disable-next-line @typescript-eslint/no-explicit-any
   body: any;
 }
+
+/** What most tests assert of an answer: `[429, 'rate_limited']`. The code is undefined where the answer is no error. */
+export const statusAndCode = ({ status, body }: Answer): [number, string | undefined] => [
+  status,
+  (body as { code?: string } | null)?.code,
+];
 
 /** One call; the body is parsed when it is JSON. */
 export async function call(
