@@ -5,7 +5,6 @@ import { type RedisServer, startRedis } from './redis-server';
 
 declare global {
   // Where Jest's global teardown finds what its global setup started.
-  // eslint-disable-next-line no-var
   var redisOfWorkers: RedisServer[] | undefined;
 }
 

@@ -20,6 +20,7 @@ export function loadServiceHere(): void {
  * A module of `src/` as the running service has it, so that `app.get(Class)` finds its class:
  * `serviceModule<typeof import('../../src/logging/logger')>('logging/logger')`.
  */
+// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- the caller knows what the path names
 export function serviceModule<Module>(path: string): Module {
   // eslint-disable-next-line @typescript-eslint/no-require-imports
   return (loadedHere ? require(`../../src/${path}`) : globalThis.loadModule(path)) as Module;
