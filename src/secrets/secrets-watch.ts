@@ -34,7 +34,8 @@ export class SecretsWatch implements OnModuleInit, OnModuleDestroy {
     clearInterval(this.timer);
   }
 
-  private look(): void {
+  /** Reads the files again. A timer does it every two seconds. */
+  look(): void {
     try {
       this.tell(this.files.look());
     } catch (error) {

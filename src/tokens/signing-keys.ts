@@ -43,13 +43,14 @@ export class SigningKeys implements OnModuleDestroy {
   private seen = '';
   private fault = '';
   private readonly timer: NodeJS.Timeout | undefined;
+  private readonly folder: string | undefined;
 
   constructor(
     config: Config,
     private readonly logger: Logger,
     private readonly metrics: Metrics,
   ) {
-    const folder = config.jwtKeysDir;
+    const folder = (this.folder = config.jwtKeysDir);
     if (folder === undefined) {
       logger.warn('JWT_KEYS_DIR is not set: tokens are signed by a key that ends with this process');
       this.keys = [generated()];
@@ -60,7 +61,7 @@ export class SigningKeys implements OnModuleDestroy {
     this.seen = fingerprint(files);
     this.tellInUse();
     this.timer = setInterval(() => {
-      this.look(folder);
+      this.look();
     }, LOOK_EVERY_MS).unref();
   }
 
@@ -68,9 +69,11 @@ export class SigningKeys implements OnModuleDestroy {
     clearInterval(this.timer);
   }
 
-  private look(folder: string): void {
+  /** Reads the folder again, and takes over what it holds if that is a good set. A timer does it every two seconds. */
+  look(): void {
+    if (this.folder === undefined) return;
     try {
-      const files = readFolder(folder);
+      const files = readFolder(this.folder);
       const now = fingerprint(files);
       if (now === this.seen) return;
       this.seen = now;
