@@ -1,7 +1,17 @@
-// Programs that the scripts need and that npm does not bring: looked for in PATH, else installed from Debian's package.
+// Programs that the scripts need and that npm does not bring: looked for in PATH, else installed from Debian's packages.
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
+import { giveUp } from './project.mjs';
+
+const REDIS_MAJOR = 7;
+const CHROME_OF_MACOS = '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome';
+
+/** Some packages start a service of their own. The tests start theirs on free ports, and nobody asked for it. */
+const SERVICES = {
+  'redis-server': ['redis-server'],
+  prometheus: ['prometheus', 'prometheus-node-exporter'],
+};
 
 /** The path of the first of them that is there; undefined when none is. A name with a slash is a path. */
 export function findProgram(names) {
@@ -27,25 +37,69 @@ export function obtainProgram(names, aptPackage) {
   return findProgram(names);
 }
 
+/** The path of redis-server, which must be new enough. */
+export function redisServer() {
+  const redis = required({
+    variable: 'REDIS_SERVER_BIN',
+    names: ['redis-server'],
+    aptPackage: 'redis-server',
+    help: 'Redis 7 or later is needed: `brew install redis`, or https://redis.io/downloads, or its path in REDIS_SERVER_BIN.',
+  });
+  const version = spawnSync(redis, ['--version'], { encoding: 'utf8' }).stdout?.match(/v=(\d+)\S*/);
+  if (!version || Number(version[1]) < REDIS_MAJOR) {
+    giveUp(`Redis ${REDIS_MAJOR} or later is needed; ${redis} says ${version?.[0] ?? 'no version'}.`);
+  }
+  return redis;
+}
+
+export const chromium = () =>
+  required({
+    variable: 'CHROMIUM_PATH',
+    names: ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', CHROME_OF_MACOS],
+    aptPackage: 'chromium',
+    help: 'Chromium or Google Chrome is needed for the browser tests: install one, or set CHROMIUM_PATH to its path.',
+  });
+
+export const promtool = () =>
+  required({
+    variable: 'PROMTOOL',
+    names: ['promtool'],
+    aptPackage: 'prometheus',
+    help: 'promtool of Prometheus is needed for the alert rules: install Prometheus, or set PROMTOOL to its path.',
+  });
+
+/** Gives up when the shell's commands that the documentation shows are not there. */
+export function shellCommands() {
+  for (const [name, aptPackage] of [['curl'], ['jq'], ['openssl'], ['redis-cli', 'redis-tools']]) {
+    if (!obtainProgram([name], aptPackage ?? name))
+      giveUp(`${name} is needed for the tests of the commands that the documentation shows: install it.`);
+  }
+}
+
+/** The path of a program: from its variable, from PATH, or from Debian's package of it. */
+function required({ variable, names, aptPackage, help }) {
+  const named = process.env[variable];
+  if (named) return findProgram([named]) ?? giveUp(`${variable} names no program: ${named}`);
+  return obtainProgram(names, aptPackage) ?? giveUp(help);
+}
+
 /** Does nothing where there is no apt-get, or no right to use it: the caller looks again and explains. */
 function installByApt(name) {
   if (!findProgram(['apt-get'])) return;
   const root = process.getuid?.() === 0;
   if (!root && spawnSync('sudo', ['-n', 'true'], { stdio: 'ignore' }).status !== 0) return;
   const run = (...command) => {
-    const [file, ...rest] = [
-      ...(root ? [] : ['sudo', '-n']),
-      'env',
-      'DEBIAN_FRONTEND=noninteractive',
-      ...command,
-    ];
-    return spawnSync(file, rest, { stdio: ['ignore', 'ignore', 'inherit'] }).status === 0;
+    const whole = [...(root ? [] : ['sudo', '-n']), 'env', 'DEBIAN_FRONTEND=noninteractive', ...command];
+    return spawnSync(whole[0], whole.slice(1), { stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8' });
   };
   console.log(`Installing ${name} (apt-get) ...`);
   run('apt-get', 'update', '-qq');
-  const installed = run('apt-get', 'install', '-y', '-qq', '--no-install-recommends', name);
-  // The package starts a Redis on port 6379 of its own. Ours are started on free ports, and nobody asked for it.
-  if (installed && name === 'redis-server') {
-    run('sh', '-c', '(systemctl disable --now redis-server || service redis-server stop) 2>/dev/null');
+  const { status, stdout, stderr } = run('apt-get', 'install', '-y', '--no-install-recommends', name);
+  if (status !== 0) {
+    console.error(`${stdout}${stderr}`);
+    return;
+  }
+  for (const service of SERVICES[name] ?? []) {
+    run('sh', '-c', `systemctl disable --now ${service} || service ${service} stop`);
   }
 }

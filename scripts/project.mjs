@@ -24,13 +24,15 @@ export function checkNode() {
 export function installPackages() {
   if (packagesAreInstalled()) return;
   console.log('Installing packages (npm ci) ...');
-  // One string for the shell, because npm is a .cmd file on Windows.
-  const npm = spawnSync('npm ci --include=dev --no-audit --no-fund', {
+  // One string for the shell, because npm is a .cmd file on Windows. What npm warns of is shown only where it fails.
+  const { status, stdout, stderr, error } = spawnSync('npm ci --include=dev --no-audit --no-fund', {
     cwd: ROOT,
     shell: true,
-    stdio: 'inherit',
+    stdio: ['ignore', 'pipe', 'pipe'],
+    encoding: 'utf8',
+    maxBuffer: 2 ** 28,
   });
-  if (npm.status !== 0) giveUp('npm ci failed: see above.');
+  if (status !== 0) giveUp(`${error?.message ?? `${stdout}${stderr}`}\nnpm ci failed: see above.`);
 }
 
 // By content and not by age: git gives every file that it writes the time of the checkout.
@@ -50,6 +52,13 @@ function packagesAreInstalled() {
       ? installed[path].version === version && installed[path].integrity === integrity
       : optional === true;
   return Object.entries(wanted).every(asWanted) && Object.keys(installed).every((path) => path in wanted);
+}
+
+/** Packages and a build that are up to date, under a Node.js that can run them. */
+export function prepare() {
+  checkNode();
+  installPackages();
+  build();
 }
 
 /** `npm run build`, unless dist is newer than everything that it is made from. */

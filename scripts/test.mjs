@@ -1,53 +1,59 @@
-// `npm test`: installs what is missing, then runs Jest with the arguments that it was given. With `--full` tests of many
-// runs make all of them, and take as long as that takes.
-import { spawn, spawnSync } from 'node:child_process';
-import { join } from 'node:path';
-import { findProgram, obtainProgram } from './programs.mjs';
+// `npm test`: installs what is missing, then runs Jest with the arguments that it was given. Named test files may lie in
+// any folder of test/; without a name it runs those of SUITES, with `--all` every test, with `--rest` those outside SUITES.
+// With `--full` tests of many runs make all of them, and take as long as that takes. `--expect-node=24` refuses to run
+// under another Node.js.
+import { spawn } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { isAbsolute, join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { chromium, promtool, redisServer, shellCommands } from './programs.mjs';
 import { checkNode, giveUp, installPackages, ROOT } from './project.mjs';
 
-const REDIS_MAJOR = 7;
-const CHROME_OF_MACOS = '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome';
+const SUITES = ['unit', 'integration', 'e2e'];
+const REST = ['reliability', 'browser', 'commands'];
+const OURS = /^--(all|rest|full|expect-node=.*)$/;
 
+const given = process.argv.slice(2).filter((argument) => !OURS.test(argument));
+const has = (flag) => process.argv.includes(flag);
+const expected = process.argv.find((argument) => argument.startsWith('--expect-node='))?.split('=')[1];
+const [major] = process.versions.node.split('.');
+if (expected && major !== expected) giveUp(`This is Node.js ${process.versions.node}, and not ${expected}.`);
 checkNode();
-installPackages();
-const redis = program({
-  variable: 'REDIS_SERVER_BIN',
-  names: ['redis-server'],
-  aptPackage: 'redis-server',
-  help: 'Redis 7 or later is needed: `brew install redis`, or https://redis.io/downloads, or its path in REDIS_SERVER_BIN.',
-});
-const redisVersion = spawnSync(redis, ['--version'], { encoding: 'utf8' }).stdout?.match(/v=(\d+)\S*/);
-if (!redisVersion || Number(redisVersion[1]) < REDIS_MAJOR) {
-  giveUp(`Redis ${REDIS_MAJOR} or later is needed; ${redis} says ${redisVersion?.[0] ?? 'no version'}.`);
-}
-const chromium = program({
-  variable: 'CHROMIUM_PATH',
-  names: ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', CHROME_OF_MACOS],
-  aptPackage: 'chromium',
-  help: 'Chromium or Google Chrome is needed for the browser tests: install one, or set CHROMIUM_PATH to its path.',
-});
 
-const given = process.argv.slice(2).filter((argument) => argument !== '--full');
-const full = process.argv.includes('--full');
+const patterns = parseArgs({
+  args: given,
+  strict: false,
+  // Jest's options whose value stands by itself, so that it is not taken for the name of a file.
+  options: {
+    ...{ testNamePattern: { type: 'string', short: 't' }, maxWorkers: { type: 'string', short: 'w' } },
+    ...{ config: { type: 'string', short: 'c' }, seed: { type: 'string' }, shard: { type: 'string' } },
+  },
+}).positionals;
+const folders = patterns.length > 0 ? foldersOf(patterns) : chosenFolders();
+
+installPackages();
+const environment = { ...process.env, NODE_ENV: 'test', REDIS_SERVER_BIN: redisServer() };
+if (folders.includes('browser')) environment.CHROMIUM_PATH = chromium();
+if (folders.includes('commands')) shellCommands();
+if (folders.some((folder) => REST.includes(folder))) environment.PROMTOOL = promtool();
+if (has('--full')) environment.SCALE ||= 'full';
+
 // Jest refuses both at once.
 const workers = given.some((argument) => /^(-i|--runInBand|-w|--maxWorkers)\b/.test(argument))
   ? []
   : ['--maxWorkers=2'];
-const reporters = ['--reporters=default', `--reporters=${join(ROOT, 'scripts', 'count-reporter.cjs')}`];
+const ours = [...(has('--full') ? ['progress'] : []), 'count'];
+const reporters = ['default', ...ours.map((name) => join(ROOT, 'scripts', `${name}-reporter.cjs`))];
 const jest = spawn(
   process.execPath,
-  [join(ROOT, 'node_modules', 'jest', 'bin', 'jest.js'), ...given, ...workers, ...reporters],
-  {
-    cwd: ROOT,
-    stdio: 'inherit',
-    env: {
-      ...process.env,
-      NODE_ENV: 'test',
-      REDIS_SERVER_BIN: redis,
-      CHROMIUM_PATH: chromium,
-      ...(full && { SCALE: 'full' }),
-    },
-  },
+  [
+    join(ROOT, 'node_modules', 'jest', 'bin', 'jest.js'),
+    ...given,
+    ...(patterns.length > 0 ? [] : folders.map((folder) => `test/${folder}/`)),
+    ...workers,
+    ...reporters.map((reporter) => `--reporters=${reporter}`),
+  ],
+  { cwd: ROOT, stdio: 'inherit', env: environment },
 );
 // The terminal sends Ctrl-C to Jest as well: wait for it to end.
 process.on('SIGINT', () => undefined);
@@ -56,9 +62,16 @@ jest.once('exit', (code) => {
   process.exitCode = code ?? 1;
 });
 
-/** The path of a program: from its variable, from PATH, or from Debian's package of it. */
-function program({ variable, names, aptPackage, help }) {
-  const named = process.env[variable];
-  if (named) return findProgram([named]) ?? giveUp(`${variable} names no program: ${named}`);
-  return obtainProgram(names, aptPackage) ?? giveUp(help);
+function chosenFolders() {
+  if (has('--rest')) return REST;
+  return has('--all') ? [...SUITES, ...REST] : SUITES;
+}
+
+/** The folders of test/ with files that Jest finds by one of the patterns: relative to the checkout, or absolute. */
+function foldersOf(patterns) {
+  const names = (path) => (pattern) =>
+    new RegExp(pattern.replace(/^\.\//, ''), 'i').test(isAbsolute(pattern) ? join(ROOT, path) : path);
+  return [...SUITES, ...REST].filter((folder) =>
+    readdirSync(join(ROOT, 'test', folder)).some((file) => patterns.some(names(join('test', folder, file)))),
+  );
 }
