@@ -20,6 +20,10 @@ export const KEYS = {
 
 /** The list of the admitted sends of one number. */
 export const admittedSendsKey = (pseudonym: string): string => `${ADMISSION}phone:${pseudonym}`;
+/** What a send under an Idempotency-Key was admitted as. */
+export const admittedRepeatKey = (requestId: string): string => `${ADMISSION}send:${requestId}`;
+/** The list of the failed sends that a number was forgiven. */
+export const forgivenSendsKey = (pseudonym: string): string => `${ADMISSION}forgiven:${pseudonym}`;
 /** What the guard counts of a scope, such as `series:987654`. */
 export const guardScopeKey = (scope: string): string => `${KEYS.guard}:scope:${scope}`;
 /** The totals of a day, counted from 1970 in India's time. */

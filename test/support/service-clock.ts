@@ -1,0 +1,33 @@
+import { admittedRepeatKey, admittedSendsKey, KEYS } from './keys';
+import { redisCommand, type World } from './world';
+
+declare global {
+  /** Of test/support/environment.js: `Date` of the service that Node.js loaded, which is another one than the test's. */
+  var DateOfService: DateConstructor;
+}
+
+/** `Date` as the running service has it: `jest.spyOn(dateOfService(), 'now')` sets the clock of the service. */
+export const dateOfService = (): DateConstructor => globalThis.DateOfService;
+
+/** Moves the clock of all timeouts and pauses of the service forward, until `jest.restoreAllMocks()`. Timers stay as they are. */
+export function moveMonotonicClock(ms: number): void {
+  const now = performance.now.bind(performance);
+  jest.spyOn(performance, 'now').mockImplementation(() => now() + ms);
+}
+
+/**
+ * Makes every admitted send older, of each number and of the whole service, as if it had been sent so much earlier. A limit of
+ * minutes passes at once.
+ */
+export async function makeSendsOlder(world: World, ms: number): Promise<void> {
+  const keys = (pattern: string) => redisCommand(world, 'KEYS', pattern) as Promise<string[]>;
+  const lists = [...(await keys(admittedSendsKey('*'))), KEYS.serviceLimit];
+  for (const list of lists) {
+    const times = (await redisCommand(world, 'LRANGE', list, '0', '-1')) as string[];
+    for (const [i, time] of times.entries())
+      await redisCommand(world, 'LSET', list, String(i), String(Number(time) - ms));
+  }
+  // A send under an Idempotency-Key knows its place in the list by its time.
+  for (const send of await keys(admittedRepeatKey('*')))
+    await redisCommand(world, 'HINCRBY', send, 'place', String(-ms));
+}
