@@ -3,14 +3,17 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Redis } from 'ioredis';
+import { HANG_MS } from './hang';
 import { call, redisCommand, type Answer, type World } from './world';
 
 /** Who may ask for the totals; for `ADMIN_TOKENS`. */
 const OPERATOR = 'an-operator-0123456789-0123456789-abcd';
 export const ADMIN_TOKENS = `ops:${OPERATOR}`;
 
-/** Redis stands still for as long as this, and no step waits for it for longer than 750 ms. */
-const STANDSTILL_MS = 250;
+/** A step over Redis is given up after 750 ms. */
+const MOST_WAITING_MS = 250;
+const QUIET_MS = 10;
 
 export const as = (accessToken: unknown): Record<string, string> => ({
   authorization: `Bearer ${String(accessToken)}`,
@@ -38,14 +41,36 @@ export function atOnce(
   );
 }
 
-/** The same, while Redis stands still: every instance has its own waiting there before the first is answered. */
+/**
+ * The same, while Redis keeps the writes of all its clients waiting, until no more of them arrive: most of the calls are there
+ * before the first is answered.
+ */
 export async function queued<T>(world: World, ask: () => Promise<T>): Promise<T> {
-  world.redis.pause();
-  const asked = ask();
-  await sleep(STANDSTILL_MS);
-  world.redis.resume();
-  return asked;
+  const redis = new Redis(world.redis.url);
+  try {
+    await redis.call('CLIENT', 'PAUSE', HANG_MS, 'WRITE');
+    const asked = ask();
+    const end = performance.now() + MOST_WAITING_MS;
+    for (let before = '', now = ''; now === '' || now !== before; before = now) {
+      await sleep(QUIET_MS);
+      now = waitingClients((await redis.client('LIST')) as string);
+      if (performance.now() > end) break;
+    }
+    await redis.call('CLIENT', 'UNPAUSE');
+    return await asked;
+  } finally {
+    await redis.call('CLIENT', 'UNPAUSE');
+    redis.disconnect();
+  }
 }
+
+/** The clients that wait for the end of a pause, and how much each has asked. */
+const waitingClients = (list: string): string =>
+  list
+    .split('\n')
+    .filter((line) => / flags=\w*b/.test(line))
+    .map((line) => line.replace(/^id=(\d+).* qbuf=(\d+).*$/, '$1 $2'))
+    .join();
 
 /** What an answer says: its status, and the code of an error. */
 export const told = ({ status, body }: Answer): string =>

@@ -3,7 +3,6 @@ import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { Script } from '../../src/redis/script';
-import type { RedisServer } from './redis-server';
 import { until } from './world';
 
 const SRC = join(__dirname, '../../src');
@@ -59,7 +58,7 @@ export class RedisProxy {
   private traps: Trap[] = [];
   private severed = false;
 
-  private constructor(private readonly redisPort: number) {
+  private constructor(private readonly redis: URL) {
     this.server = createServer((client) => {
       if (this.severed) client.destroy();
       else this.join(client);
@@ -67,11 +66,12 @@ export class RedisProxy {
   }
 
   get url(): string {
-    return `redis://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
+    return `redis://127.0.0.1:${(this.server.address() as AddressInfo).port}${this.redis.pathname}`;
   }
 
-  static async before({ port }: RedisServer): Promise<RedisProxy> {
-    const proxy = new RedisProxy(port);
+  /** The address may name a database. */
+  static async before({ url }: { url: string }): Promise<RedisProxy> {
+    const proxy = new RedisProxy(new URL(url));
     await once(proxy.server.listen(0, '127.0.0.1'), 'listening');
     return proxy;
   }
@@ -83,7 +83,7 @@ export class RedisProxy {
     this.letGo.add(letGo);
     const trap: Trap = { step, left: nth, fate, sprung: false, gone };
     this.traps.push(trap);
-    return { caught: () => until(() => trap.sprung), letGo };
+    return { caught: () => until(() => trap.sprung, `the step ${step} at the proxy`), letGo };
   }
 
   /** From now on the instance reaches Redis no more, as if its process had died. */
@@ -100,7 +100,7 @@ export class RedisProxy {
   }
 
   private join(client: Socket): void {
-    const redis = connect(this.redisPort, '127.0.0.1');
+    const redis = connect(Number(this.redis.port), this.redis.hostname);
     const unanswered: (Trap | undefined)[] = [];
     const end = (): void => {
       for (const socket of [client, redis]) {
