@@ -1,40 +1,34 @@
 // `node bench/load.mjs`: what a request costs the service and Redis in CPU time, what a login leaves in Redis, and what
 // follows for a replica and a shard. CPU time, not seconds on the wall: a busy machine moves it less. Linux only.
-import { spawn } from 'node:child_process';
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import { createRequire } from 'node:module';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { kill, launch, startRedis } from '../scripts/children.mjs';
+import { freePort, giveUp, prepare, ready, ROOT } from '../scripts/project.mjs';
 import { report } from './load-report.mjs';
-import { build, checkNode, freePort, giveUp, installPackages, ready, ROOT } from '../scripts/project.mjs';
+import { part } from './parts.mjs';
 
-const PEOPLE = Number(process.argv[2] ?? 1_500);
+const PEOPLE = part(1_500);
 /** Before anything is measured: code that runs the first thousand times is slower, and no replica's life is made of that. */
-const WARM_UP = 1_000;
+const WARM_UP = part(1_000);
+const IDLE_SECONDS = part(5);
 const AT_ONCE = 8;
 /** People come in as many turns, and the median of them is told: one that the machine spoilt says nothing. */
 const TURNS = 5;
 
 if (process.platform !== 'linux') giveUp('CPU times are read from /proc: run it on Linux.');
-checkNode();
-installPackages();
-build();
+prepare();
 
 const require = createRequire(import.meta.url);
 const { startEmulator } = require(join(ROOT, 'dist', 'emulator', 'emulator.js'));
 const { Redis } = require('ioredis');
 
 const folder = mkdtempSync(join(tmpdir(), 'otp-login-load-'));
-const children = new Set();
-process.on('exit', () => {
-  for (const child of children) child.kill('SIGKILL');
-  rmSync(folder, { recursive: true, force: true });
-});
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
+process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 
 const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const pem = privateKey.export({ type: 'pkcs8', format: 'pem' });
@@ -47,23 +41,19 @@ const CLIENT = { id: 'bench', secret: randomBytes(20).toString('hex') };
 const measured = {};
 for (const contract of ['caller', 'provider']) measured[contract] = await measure(contract);
 console.log(
-  `Node.js ${process.versions.node}, ${cpus().length} x ${cpus()[0]?.model.trim()}, ${PEOPLE} people\n`,
+  `\nNode.js ${process.versions.node}, ${cpus().length} x ${cpus()[0]?.model.trim()}, ${PEOPLE} people\n`,
 );
 report(measured);
 process.exit(0);
 
 /** Runs one Redis and one service for a contract, and drives each kind of request by itself. */
 async function measure(contract) {
-  const redisPort = await freePort();
   // As production has it: what is written goes to the append-only file, too.
-  const redisServer = launch('redis-server', [
-    ...['--port', String(redisPort), '--bind', '127.0.0.1', '--dir', folder, '--save', ''],
-    ...['--appendonly', 'yes', '--appendfilename', `${contract}.aof`, '--maxmemory-policy', 'noeviction'],
-  ]);
-  const client = new Redis(redisPort, '127.0.0.1', { retryStrategy: (times) => (times > 100 ? null : 50) });
-  client.on('error', () => {
-    if (redisServer.exitCode !== null) giveUp(`redis-server ended:\n${redisServer.printed}`);
-  });
+  const log = ['--appendonly', 'yes', '--appendfilename', `${contract}.aof`];
+  const { redis, port: redisPort } = await startRedis(
+    ...['--dir', folder, ...log, '--maxmemory-policy', 'noeviction'],
+  );
+  const client = new Redis(redisPort, '127.0.0.1');
   await client.ping();
   const port = await freePort();
   const service = launch(process.execPath, [join(ROOT, 'dist', 'main.js')], {
@@ -74,16 +64,18 @@ async function measure(contract) {
   const url = `http://127.0.0.1:${port}`;
   if (!(await ready(url, () => service.exitCode !== null)))
     giveUp(`The service did not start:\n${service.printed}`);
-  const world = { client, service, port, redisPid: redisServer.pid };
+  const world = { client, service, port, redisPid: redis.pid };
 
+  console.log(`${contract}: ${WARM_UP} people before anything is measured`);
   await phases(world, crowd(0, WARM_UP));
   await sleep(1_000);
   await client.flushall();
   const before = await usedMemory(client);
-  const idle = await costOf(world, 5, () => sleep(5_000));
+  const idle = await costOf(world, IDLE_SECONDS, () => sleep(IDLE_SECONDS * 1_000));
   const people = crowd(WARM_UP, PEOPLE);
   const turns = [];
   for (let turn = 0; turn < TURNS; turn++) {
+    console.log(`${contract}: turn ${turn + 1} of ${TURNS}`);
     turns.push(await phases(world, people.slice((turn * PEOPLE) / TURNS, ((turn + 1) * PEOPLE) / TURNS)));
   }
   const kinds = Object.fromEntries(
@@ -91,12 +83,8 @@ async function measure(contract) {
   );
   const kept = await leftBehind(client, people.length, before);
   const residentMb = Number(/^VmRSS:\s+(\d+)/m.exec(procFile(service.pid, 'status'))[1]) / 1_024;
-  for (const child of [service, redisServer]) {
-    const exit = once(child, 'exit');
-    child.kill('SIGKILL');
-    await exit;
-  }
   client.disconnect();
+  await Promise.all([service, redis].map(kill));
   return { kinds, idle, kept, residentMb };
 }
 
@@ -276,17 +264,4 @@ async function leftBehind(client, logins, before) {
   }
   const all = [...kinds.values()].sort((a, b) => b.ttlMs - a.ttlMs || b.bytes - a.bytes);
   return { kinds: all, logins, grown };
-}
-
-/** Keeps what the process printed last, for the case that it fails. */
-function launch(file, args, options) {
-  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options });
-  child.printed = '';
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on('data', (text) => (child.printed = (child.printed + text).slice(-4_000)));
-  }
-  child.once('error', () => giveUp(`${file} is not installed: \`npm test\` installs it on Debian.`));
-  children.add(child);
-  child.once('exit', () => children.delete(child));
-  return child;
 }

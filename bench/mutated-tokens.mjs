@@ -1,8 +1,9 @@
-// `npm run bench`: mutated access tokens, a million unless told otherwise, of which none may be accepted.
+// `npm run bench`: a million mutated access tokens, of which none may be accepted.
 import { createHmac, createPublicKey, generateKeyPairSync, sign } from 'node:crypto';
+import { inSteps, part } from './parts.mjs';
 import { dist, login, startWorld } from './world.mjs';
 
-const COUNT = Number(process.argv[2] ?? 1_000_000);
+const COUNT = part(1_000_000);
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
 
 const world = await startWorld();
@@ -21,7 +22,7 @@ const random = (below) => {
   return Math.floor((state / 2 ** 32) * below);
 };
 const pick = (list) => list[random(list.length)];
-const part = (text) => Buffer.from(JSON.stringify(text)).toString('base64url');
+const json = (text) => Buffer.from(JSON.stringify(text)).toString('base64url');
 const replaceAt = (text, at, by) => text.slice(0, at) + by + text.slice(at + 1);
 const { privateKey: stranger, publicKey: strangers } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const ourPem = createPublicKey({ key: keys.keys[0], format: 'jwk' }).export({ type: 'spki', format: 'pem' });
@@ -48,7 +49,7 @@ const flipped = (which) => (token) => {
 /** Another header under the same signature. */
 const headed = (change) => (token) => {
   const [, ...rest] = token.split('.');
-  return [part({ ...header(token), ...change() }), ...rest].join('.');
+  return [json({ ...header(token), ...change() }), ...rest].join('.');
 };
 const KINDS = {
   'a bit of the header': flipped(0),
@@ -123,9 +124,9 @@ const KINDS = {
     return [Buffer.from(twice).toString('base64url'), ...rest].join('.');
   },
   'no algorithm': (token) =>
-    `${part({ ...header(token), alg: pick(['none', 'None', 'NONE', '']) })}.${token.split('.')[1]}.${pick(['', token.split('.')[2]])}`,
+    `${json({ ...header(token), alg: pick(['none', 'None', 'NONE', '']) })}.${token.split('.')[1]}.${pick(['', token.split('.')[2]])}`,
   'HMAC by the public key': (token) => {
-    const head = part({ ...header(token), alg: 'HS256' });
+    const head = json({ ...header(token), alg: 'HS256' });
     const body = token.split('.')[1];
     const mac = createHmac('sha256', pick([ourPem, ourPem.trim(), JSON.stringify(keys.keys[0]), '']))
       .update(`${head}.${body}`)
@@ -134,7 +135,7 @@ const KINDS = {
   },
   'a stranger’s key under our kid': (token) => signedBy(stranger, token.split('.')[0], token.split('.')[1]),
   'a stranger’s key in the header': (token) => {
-    const head = part({
+    const head = json({
       ...header(token),
       kid: pick([undefined, 'x', header(token).kid]),
       jwk: strangers.export({ format: 'jwk' }),
@@ -142,7 +143,7 @@ const KINDS = {
     return signedBy(stranger, head, token.split('.')[1]);
   },
   'another type': (token) =>
-    `${part({ ...header(token), typ: pick(['JWT', 'jwt', 'AT+JWT', undefined]) })}.${token.split('.').slice(1).join('.')}`,
+    `${json({ ...header(token), typ: pick(['JWT', 'jwt', 'AT+JWT', undefined]) })}.${token.split('.').slice(1).join('.')}`,
   'an end that is missing': (token) => token.slice(0, random(token.length)),
   'more at its end': (token) => token + pick([...ALPHABET, '.', '=', ' ', '\0', '..', `.${token}`]),
   'a character that is no base64url': (token) =>
@@ -157,18 +158,18 @@ const names = Object.keys(KINDS);
 const counts = Object.fromEntries(names.map((name) => [name, 0]));
 let accepted = 0;
 const begin = performance.now();
-for (let i = 0; i < COUNT; i++) {
+await inSteps('mutated tokens', COUNT, async (i) => {
   const name = names[i % names.length];
   const token = pick(good);
   const mutated = KINDS[name](token);
   // A draw that gave the token itself is no mutation.
-  if (mutated === token) continue;
+  if (mutated === token) return;
   counts[name] += 1;
   if ((await tokens.verify(mutated)) !== undefined) {
     accepted += 1;
     console.log(`accepted, ${name}: ${mutated}`);
   }
-}
+});
 const seconds = (performance.now() - begin) / 1_000;
 const stillGood = (await Promise.all(good.map((token) => tokens.verify(token)))).every(Boolean);
 // (r, n - s) is another text of the same ES256 signature, and any verifier takes it. It says nothing new: sessions are

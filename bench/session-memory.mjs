@@ -1,8 +1,10 @@
 // `npm run bench`: what a session costs in Redis, by Redis's own account. Every user logs in by a code, refreshes
 // once, and has the longest names that a session may hold.
+import { inSteps, part } from './parts.mjs';
 import { dist, login, startWorld } from './world.mjs';
 
-const USERS = Number(process.argv[2] ?? 4_000);
+const AT_ONCE = 50;
+const TURNS = part(80);
 const CLIENT = { device: 'Samsung Internet for Android on Chrome O', address: '2001:db8:abcd::/48' };
 
 const world = await startWorld();
@@ -19,14 +21,14 @@ for (let i = 0; i < 64; i++) await login(world, `+9198${10_000_000 + i}`, CLIENT
 await onlySessions();
 await client.flushall();
 const before = await used();
-for (let i = 0; i < USERS; i += 50) {
-  await Promise.all(
-    Array.from({ length: 50 }, async (_, at) => {
-      const session = await login(world, `+9198${20_000_000 + i + at}`, CLIENT);
+await inSteps('memory of a session', TURNS, (turn) =>
+  Promise.all(
+    Array.from({ length: AT_ONCE }, async (_, at) => {
+      const session = await login(world, `+9198${20_000_000 + turn * AT_ONCE + at}`, CLIENT);
       await tokens.refresh((await tokens.issue(session)).refreshToken);
     }),
-  );
-}
+  ),
+);
 await onlySessions();
 const total = (await used()) - before;
 
@@ -38,7 +40,8 @@ const average = async (pattern) => {
 };
 const [sessions, session] = await average('*:session:*');
 const [, index] = await average('*:sessions');
-console.log(`Redis ${/redis_version:(\S+)/.exec(await client.info('server'))[1]}, ${sessions} users with one session each
+console.log(`
+Redis ${/redis_version:(\S+)/.exec(await client.info('server'))[1]}, ${sessions} users with one session each
 
 bytes                          per session
 MEMORY USAGE, session record   ${session.toFixed(0).padStart(11)}

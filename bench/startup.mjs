@@ -1,31 +1,23 @@
 // `npm run bench`: how long a replica takes from its start to ready, and what it weighs when nobody calls it.
-// A real Redis and production settings where redis-server is installed, otherwise the embedded store.
-import { spawn, spawnSync } from 'node:child_process';
+// A real Redis and production settings.
+import { spawnSync } from 'node:child_process';
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createConnection } from 'node:net';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { build, checkNode, freePort, giveUp, installPackages, ready, ROOT } from '../scripts/project.mjs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { kill, launch, startRedis } from '../scripts/children.mjs';
+import { freePort, giveUp, prepare, ready, ROOT } from '../scripts/project.mjs';
+import { part } from './parts.mjs';
 
-const RUNS = 7;
-const IDLE_MS = 5_000;
+const RUNS = part(7);
+const IDLE_MS = part(5_000);
 
-checkNode();
-installPackages();
-build();
-
+prepare();
 const folder = mkdtempSync(join(tmpdir(), 'otp-login-bench-'));
-const children = new Set();
-process.on('exit', () => {
-  for (const child of children) child.kill('SIGKILL');
-  rmSync(folder, { recursive: true, force: true });
-});
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
-
-const redisUrl = await startRedis();
-const environment = settings(redisUrl);
+process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+const { port: redisPort } = await startRedis('--dir', folder);
+const environment = settings();
 const starts = [];
 const weights = [];
 for (let run = 1; run <= RUNS; run++) {
@@ -35,7 +27,7 @@ for (let run = 1; run <= RUNS; run++) {
   console.log(`run ${run} of ${RUNS}: ready after ${readyMs.toFixed(0)} ms, ${idleMb.toFixed(1)} MB idle`);
 }
 console.log(`
-Node.js ${process.versions.node}, ${cpus().length} x ${cpus()[0]?.model.trim()}, ${redisUrl ? 'Redis' : 'embedded store'}
+Node.js ${process.versions.node}, ${cpus().length} x ${cpus()[0]?.model.trim()}
 
                              min   median      max
 cold start to ready, ms ${row(starts, 0)}
@@ -56,63 +48,30 @@ async function measure() {
   const readyMs = performance.now() - begin;
   await sleep(IDLE_MS);
   const idleMb = residentMb(child.pid);
-  const exit = once(child, 'exit');
-  child.kill('SIGKILL');
-  await exit;
+  await kill(child);
   return { readyMs, idleMb };
 }
 
-function settings(redis) {
-  const common = {
-    PATH: process.env.PATH,
-    HOST: '127.0.0.1',
-    LOG_LEVEL: 'warn',
-    STARTMESSAGING_API_KEY: `sm_live_${randomBytes(20).toString('hex')}`,
-    // Nobody listens on the discard port, and nothing is sent: a start does not call upstream.
-    STARTMESSAGING_BASE_URL: 'http://127.0.0.1:9',
-    STARTMESSAGING_CONTRACT: 'caller',
-  };
-  if (!redis) return { ...common, NODE_ENV: 'development' };
+function settings() {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const pem = privateKey.export({ type: 'pkcs8', format: 'pem' });
   writeFileSync(join(folder, '20250101T0000Z-bench.pem'), pem, { mode: 0o600 });
   return {
-    ...common,
+    PATH: process.env.PATH,
     NODE_ENV: 'production',
+    HOST: '127.0.0.1',
+    LOG_LEVEL: 'warn',
     ISSUER: 'https://login.example.com',
-    REDIS_URL: redis,
+    REDIS_URL: `redis://127.0.0.1:${redisPort}/0`,
+    STARTMESSAGING_API_KEY: `sm_live_${randomBytes(20).toString('hex')}`,
+    // Nobody listens on the discard port, and nothing is sent: a start does not call upstream.
+    STARTMESSAGING_BASE_URL: 'http://127.0.0.1:9',
+    STARTMESSAGING_CONTRACT: 'caller',
     SECRET: randomBytes(32).toString('hex'),
     SUBJECT_SECRET: randomBytes(32).toString('hex'),
     JWT_KEYS_DIR: folder,
     BUDGET_PAISE_PER_DAY: '100000',
   };
-}
-
-/** Undefined where there is no redis-server. */
-async function startRedis() {
-  const binary = process.env.REDIS_SERVER_BIN || 'redis-server';
-  if (spawnSync(binary, ['--version']).status !== 0) return undefined;
-  const port = await freePort();
-  const redis = launch(
-    binary,
-    ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--dir', folder],
-    {},
-  );
-  while (!(await connects(port))) {
-    if (redis.exitCode !== null) giveUp(`redis-server ended:\n${redis.printed}`);
-    await sleep(20);
-  }
-  return `redis://127.0.0.1:${port}/0`;
-}
-
-/** Keeps what the process prints, for the case that it fails. */
-function launch(file, args, options) {
-  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options });
-  child.printed = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (child.printed += text));
-  children.add(child);
-  child.once('exit', () => children.delete(child));
-  return child;
 }
 
 function residentMb(pid) {
@@ -125,24 +84,8 @@ function residentMb(pid) {
   }
 }
 
-async function connects(port) {
-  const socket = createConnection(port, '127.0.0.1');
-  try {
-    await once(socket, 'connect');
-    return true;
-  } catch {
-    return false;
-  } finally {
-    socket.destroy();
-  }
-}
-
 function row(numbers, digits) {
   const sorted = numbers.toSorted((a, b) => a - b);
   const three = [sorted[0], sorted[Math.floor(sorted.length / 2)], sorted.at(-1)];
   return three.map((number) => number.toFixed(digits).padStart(8)).join(' ');
-}
-
-function sleep(ms) {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -1,28 +1,22 @@
 // What the benches share: a real Redis, the emulator and the built service in one process.
-import { spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
-import { build, checkNode, freePort, giveUp, installPackages, ROOT } from '../scripts/project.mjs';
+import { startRedis } from '../scripts/children.mjs';
+import { prepare, ROOT } from '../scripts/project.mjs';
 
-checkNode();
-installPackages();
-build();
+prepare();
 
 const require = createRequire(import.meta.url);
 /** A module of the build: `dist('otp/otp.service')`. */
 export const dist = (path) => require(join(ROOT, 'dist', `${path}.js`));
+/** Who asks for and brings codes. */
+export const ASKER = { address: '127.0.0.1' };
 
-/** Starts all three, with nothing limited. The Redis ends with this process. */
+/** Starts all three, with nothing limited. They end with this process. */
 export async function startWorld(settings = {}) {
   require('reflect-metadata');
-  const port = await freePort();
-  const redis = spawn('redis-server', ['--port', String(port), '--save', '', '--appendonly', 'no'], {
-    stdio: 'pipe',
-  });
-  redis.on('error', () => giveUp('redis-server is not installed: `npm test` installs it on Debian.'));
-  process.on('exit', () => redis.kill('SIGKILL'));
-  for await (const chunk of redis.stdout) if (String(chunk).includes('Ready to accept')) break;
+  const { port } = await startRedis('--appendonly', 'no');
   const emulator = await dist('emulator/emulator').startEmulator();
   emulator.settings.balance = 1e9;
   const app = await dist('app').createApp({
@@ -48,7 +42,7 @@ export async function startWorld(settings = {}) {
 /** A session by the only way there is: a code that was sent and came back. */
 export async function login({ app, emulator }, phoneNumber, client) {
   const otp = app.get(dist('otp/otp.service').OtpService);
-  const { requestId } = await otp.request(phoneNumber);
-  const verified = await otp.verify(requestId, emulator.lastMessageTo(phoneNumber).code);
+  const { requestId } = await otp.request(phoneNumber, ASKER);
+  const verified = await otp.verify(requestId, emulator.lastMessageTo(phoneNumber).code, ASKER);
   return app.get(dist('sessions/sessions.service').SessionsService).open(verified, client);
 }
