@@ -134,6 +134,15 @@ export async function startWorld({
   };
 }
 
+/** One more instance over the Redis and the upstream of a world. The test that starts it closes it. */
+export const anotherInstance = ({ redis, upstream }: World, variables: Variables = {}): Promise<Instance> =>
+  startInstance({
+    REDIS_URL: redis.url,
+    STARTMESSAGING_BASE_URL: upstream.url,
+    SENDWITHSES_BASE_URL: upstream.url,
+    ...variables,
+  });
+
 export interface Answer {
   status: number;
   headers: Headers;
