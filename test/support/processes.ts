@@ -34,18 +34,9 @@ export class Build {
   /** Starts the service, and resolves when it says where it listens and Redis was reached. */
   async serve(variables: Variables): Promise<{ service: Run; url: string }> {
     const service = this.run('main.js', variables);
-    const ended = service.ended.then(() => {
-      throw new Error(`The service ended: ${service.stderr}`);
-    });
-    ended.catch(() => undefined);
-    const listens = (): Line | undefined => service.log.find(({ msg }) => msg === 'otp-login listens');
-    await Promise.race([
-      until(() => listens() !== undefined, 'the line that says where the service listens'),
-      ended,
-    ]);
-    const url = String(listens()?.url);
+    const url = await service.address();
     const ready = async (): Promise<boolean> => (await call('GET', `${url}/health/ready`)).status === 200;
-    await Promise.race([until(ready, 'readiness'), ended]);
+    await service.whileItRuns(until(ready, 'readiness'));
     return { service, url };
   }
 
@@ -87,7 +78,7 @@ export class Run {
       log?.check();
       return { code: code as number | null, signal: signal as NodeJS.Signals | null };
     });
-    // Whoever waits for it hears of a log that does not hold; nobody need wait.
+    // A test that waits for `ended` gets the error; a test need not wait.
     this.ended.catch(() => undefined);
   }
 
@@ -106,9 +97,29 @@ export class Run {
   readOn(): void {
     this.child.stdout.resume();
   }
-  /** Nobody will ever read what it writes. */
+  /** The reader of its output is gone. */
   closeOutput(): void {
     this.child.stdout.destroy();
+  }
+
+  /** The outcome of the promise; throws when the process ends first. */
+  whileItRuns<Value>(promise: Promise<Value>): Promise<Value> {
+    const ended = this.ended.then(() => {
+      throw new Error(`The process ended: ${this.stderr}`);
+    });
+    return Promise.race([promise, ended]);
+  }
+
+  /** The first line of its log with this message, as soon as it is there. */
+  async logged(msg: string): Promise<Line> {
+    const line = (): Line | undefined => this.log.find((each) => each.msg === msg);
+    await this.whileItRuns(until(() => line() !== undefined, `the line "${msg}" of the log`));
+    return line() ?? {};
+  }
+
+  /** Where the service listens, as soon as it says so. */
+  async address(): Promise<string> {
+    return String((await this.logged('otp-login listens')).url);
   }
 
   async kill(): Promise<void> {
@@ -116,11 +127,11 @@ export class Run {
     await this.ended;
   }
 
-  /** Every line of its log; throws when one is not JSON. */
+  /** Every whole line of its log; throws when one is not JSON. */
   get log(): Line[] {
     return this.stdout
       .split('\n')
-      .filter((line) => line !== '')
+      .slice(0, -1)
       .map((line) => JSON.parse(line) as Line);
   }
 
