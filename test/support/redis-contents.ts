@@ -25,21 +25,38 @@ export async function contentsOf(url: string): Promise<Entry[]> {
     commandTimeout: 5_000,
   });
   redis.on('error', () => undefined);
-  const all = async (commands: string[][]): Promise<unknown[]> =>
-    ((await redis.pipeline(commands).exec()) ?? []).map(([, answer]) => answer);
   try {
     await redis.connect();
     const keys = await redis.keys('*');
-    const types = (await all(keys.map((key) => ['type', key]))) as string[];
-    const [values, ttls] = await Promise.all([
-      all(keys.map((key, i) => readOf(key, types[i]))),
-      all(keys.map((key) => ['pttl', key])),
-    ]);
+    const [values, ttls] = await Promise.all([valuesOf(redis, keys), all(redis, 'pttl', keys)]);
     return keys.map((key, i) => ({ key, value: JSON.stringify(values[i]), ttl: Number(ttls[i]) }));
   } finally {
     redis.disconnect();
   }
 }
+
+/** These keys with their values, in two round trips. */
+export async function valuesIn(redis: Redis, keys: string[]): Promise<Record<string, unknown>> {
+  const values = await valuesOf(redis, keys);
+  return Object.fromEntries(keys.map((key, i) => [key, values[i]]));
+}
+
+async function valuesOf(redis: Redis, keys: string[]): Promise<unknown[]> {
+  const types = (await all(redis, 'type', keys)) as string[];
+  return exec(
+    redis,
+    keys.map((key, i) => readOf(key, types[i])),
+  );
+}
+
+const all = (redis: Redis, command: string, keys: string[]): Promise<unknown[]> =>
+  exec(
+    redis,
+    keys.map((key) => [command, key]),
+  );
+
+const exec = async (redis: Redis, commands: string[][]): Promise<unknown[]> =>
+  ((await redis.pipeline(commands).exec()) ?? []).map(([, answer]) => answer);
 
 /** A key that has just expired is of the type none. */
 function readOf(key: string, type = 'none'): string[] {
