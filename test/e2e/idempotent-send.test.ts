@@ -1,237 +1,233 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { atOnce, tally, under } from '../support/crowd';
+import { contentsOf } from '../support/redis-contents';
+import { makeSendsOlder } from '../support/service-clock';
 import {
   call,
   freshNumber,
-  redisCommand,
   sendOtp,
   startWorld,
+  statusAndCode,
   textedCode,
   verifyOtp,
+  type Answer,
+  type Variables,
   type World,
 } from '../support/world';
 
 let world: World;
-afterEach(() => world.close());
+const start = async (variables: Variables, count = 1): Promise<void> => {
+  world = await startWorld({ variables, count });
+};
 
-const under = (key: string): Record<string, string> => ({ 'idempotency-key': key });
-const keysOfUpstream = (): unknown[] =>
-  world.upstream.calls.map((seen) => (seen.body as { idempotencyKey: string }).idempotencyKey);
+const callsAbout = (phoneNumber: string) =>
+  world.upstream.calls.filter(({ body }) => (body as { phoneNumber?: string }).phoneNumber === phoneNumber);
+const keysOfUpstream = (phoneNumber: string): unknown[] =>
+  callsAbout(phoneNumber).map(({ body }) => (body as { idempotencyKey: string }).idempotencyKey);
+const messagesTo = (phoneNumber: string) =>
+  world.upstream.messages.filter((sent) => sent.phoneNumber === phoneNumber);
+const busy = (phoneNumber: string, times: number, status = 503): void => {
+  const code = status === 503 ? 'SERVICE_UNAVAILABLE' : 'INTERNAL_ERROR';
+  world.upstream.fault({ on: 'send', phoneNumber, times, fault: { kind: 'error', status, code } });
+};
+const logIn = async ({ body }: Answer, phoneNumber: string): Promise<number> =>
+  (await verifyOtp(world.url, body.requestId, textedCode(world.upstream, phoneNumber))).status;
 
-describe.each(['caller', 'provider'] as const)(
-  'a send under an Idempotency-Key and the %s contract',
-  (contract) => {
-    const variables = { STARTMESSAGING_CONTRACT: contract, UPSTREAM_TIMEOUT_MS: '300' };
+describe.each(['caller', 'provider'] as const)('the %s contract', (contract) => {
+  const suffix = `under the ${contract} contract`;
 
-    it('is sent once, and its repeat gets the first answer from any instance', async () => {
-      world = await startWorld({ variables: { ...variables, LIMIT_PHONE: '1/600' }, count: 2 });
-      const phoneNumber = freshNumber();
-      const first = await sendOtp(world.url, phoneNumber, under('a key'));
-      const again = await sendOtp(world.instances[1]?.url ?? '', phoneNumber, under('a key'));
-      expect([again.status, again.body]).toEqual([200, first.body]);
-      expect(world.upstream.messages).toHaveLength(1);
-      // Another key, and no key, are other requests.
-      expect((await sendOtp(world.url, phoneNumber, under('b'))).status).toBe(429);
-      expect((await sendOtp(world.url, phoneNumber)).status).toBe(429);
-      const code = textedCode(world.upstream, phoneNumber);
-      expect((await verifyOtp(world.url, again.body.requestId, code)).status).toBe(200);
-    });
+  describe('without limits', () => {
+    beforeAll(() => start({ STARTMESSAGING_CONTRACT: contract }, 2));
+    afterAll(() => world.close());
 
-    it('of two numbers is two, whatever the key is', async () => {
-      world = await startWorld({ variables });
-      const [first, second] = [
-        await sendOtp(world.url, freshNumber(), under('x')),
-        await sendOtp(world.url, freshNumber(), under('x')),
-      ];
+    it(`two numbers under the same Idempotency-Key get a request each ${suffix}`, async () => {
+      const first = await sendOtp(world.url, freshNumber(), under('x'));
+      const second = await sendOtp(world.url, freshNumber(), under('x'));
       expect(second.status).toBe(200);
       expect(second.body.requestId).not.toBe(first.body.requestId);
     });
 
-    it('is one SMS also when 100 come at once over two instances', async () => {
-      world = await startWorld({
-        variables: { ...variables, UPSTREAM_TIMEOUT_MS: '10000', UPSTREAM_DEADLINE_MS: '20000' },
-        count: 2,
-      });
-      world.upstream.fault({ on: 'send', fault: { kind: 'slow', delayMs: 500 } });
+    it(`50 sends at once under one Idempotency-Key over two instances are one SMS ${suffix}`, async () => {
       const phoneNumber = freshNumber();
-      const answers = await Promise.all(
-        Array.from({ length: 100 }, (_, i) =>
-          sendOtp(world.instances[i % 2]?.url ?? '', phoneNumber, under('k')),
-        ),
-      );
-      for (const { status, body, headers } of answers) {
-        if (status === 200) continue;
-        expect([status, body.code]).toEqual([409, 'idempotency_in_progress']);
-        expect(Number(headers.get('retry-after'))).toBeLessThanOrEqual(60);
+      const answers = await atOnce(world, 50, (url) => sendOtp(url, phoneNumber, under('k')));
+      for (const answer of answers.filter(({ status }) => status !== 200)) {
+        expect(statusAndCode(answer)).toEqual([409, 'idempotency_in_progress']);
+        expect(Number(answer.headers.get('retry-after'))).toBeLessThanOrEqual(60);
       }
-      expect(
-        new Set(answers.flatMap(({ status, body }) => (status === 200 ? [body.requestId as string] : [])))
-          .size,
-      ).toBe(1);
-      expect(world.upstream.messages).toHaveLength(1);
+      const accepted = answers.filter(({ status }) => status === 200);
+      expect(new Set(accepted.map(({ body }) => body.requestId as string)).size).toBe(1);
+      expect(messagesTo(phoneNumber)).toHaveLength(1);
     });
 
-    it('that upstream refused is tried again under the same upstream key and code', async () => {
-      world = await startWorld({ variables });
-      world.upstream.fault({
-        on: 'send',
-        times: 3,
-        fault: { kind: 'error', status: 503, code: 'SERVICE_UNAVAILABLE' },
-      });
+    it(`a send that the provider refused is retried with the same upstream key and code ${suffix}`, async () => {
       const phoneNumber = freshNumber();
+      busy(phoneNumber, 3);
       const first = await sendOtp(world.url, phoneNumber, under('k'));
-      expect([first.status, first.body.code]).toEqual([502, 'upstream_unavailable']);
+      expect(statusAndCode(first)).toEqual([502, 'upstream_unavailable']);
       const again = await sendOtp(world.url, phoneNumber, under('k'));
       expect(again.status).toBe(200);
-      expect([keysOfUpstream().length, new Set(keysOfUpstream()).size]).toEqual([4, 1]);
-      expect(world.upstream.messages).toHaveLength(1);
-      const code = textedCode(world.upstream, phoneNumber);
-      expect((await verifyOtp(world.url, again.body.requestId, code)).status).toBe(200);
+      const keys = keysOfUpstream(phoneNumber);
+      expect([keys.length, new Set(keys).size]).toEqual([4, 1]);
+      expect(messagesTo(phoneNumber)).toHaveLength(1);
+      expect(await logIn(again, phoneNumber)).toBe(200);
     });
 
-    it('that upstream refused is tried again with a code that works, also when its own was used since', async () => {
-      world = await startWorld({ variables });
-      world.upstream.fault({
-        on: 'send',
-        times: 6,
-        fault: { kind: 'error', status: 503, code: 'SERVICE_UNAVAILABLE' },
-      });
+    it(`a retried send has a code that works even if its first code was used meanwhile ${suffix}`, async () => {
       const phoneNumber = freshNumber();
+      busy(phoneNumber, 6);
       for (const key of ['k', 'l']) {
         expect((await sendOtp(world.url, phoneNumber, under(key))).status).toBe(502);
       }
-      const logIn = async (requestId: string): Promise<number> =>
-        (await verifyOtp(world.url, requestId, textedCode(world.upstream, phoneNumber))).status;
-      expect(await logIn((await sendOtp(world.url, phoneNumber)).body.requestId)).toBe(200);
-      expect(await logIn((await sendOtp(world.url, phoneNumber, under('k'))).body.requestId)).toBe(200);
+      expect(await logIn(await sendOtp(world.url, phoneNumber), phoneNumber)).toBe(200);
+      expect(await logIn(await sendOtp(world.url, phoneNumber, under('k')), phoneNumber)).toBe(200);
 
-      // Nor does it void a code that is under way, where that can be sent again.
+      // Nor does the retry void a code that is on its way, where that one can be sent again.
       const other = await sendOtp(world.url, phoneNumber);
       const again = await sendOtp(world.url, phoneNumber, under('l'));
       const { body } = await call('GET', `${world.url}/auth/otp/${other.body.requestId}`);
       expect(body.state).toBe(contract === 'caller' ? 'pending' : 'expired');
-      expect(await logIn(again.body.requestId)).toBe(200);
+      expect(await logIn(again, phoneNumber)).toBe(200);
     });
 
-    it('that certainly was not sent has the place of its number when it is tried again, also by many at once', async () => {
-      world = await startWorld({
-        variables: { ...variables, LIMIT_PHONE: '1/600', BUDGET_PAISE_PER_DAY: '25' },
-        count: 2,
-      });
-      world.upstream.fault({ on: 'send', times: 2, fault: 'wallet-empty' });
+    it(`every key in Redis expires after a send under an Idempotency-Key ${suffix}`, async () => {
+      await sendOtp(world.url, freshNumber(), under('k'));
+      const contents = await contentsOf(world.redis.url);
+      expect(contents.filter(({ ttl }) => ttl === -1)).toEqual([]);
+    });
+  });
+
+  describe('a limit of one SMS', () => {
+    beforeAll(() => start({ STARTMESSAGING_CONTRACT: contract, LIMIT_PHONE: '1/600,9/1200' }, 2));
+    afterAll(() => world.close());
+
+    it(`a repeated send gets the first response from any instance and sends no SMS ${suffix}`, async () => {
       const phoneNumber = freshNumber();
-      for (let i = 0; i < 2; i++) {
-        const { status, body } = await sendOtp(world.url, phoneNumber, under('k'));
-        expect([status, body.code]).toEqual([503, 'sms_unavailable']);
-      }
-      // The failed send counts for all others: it is not given back.
+      const first = await sendOtp(world.url, phoneNumber, under('a key'));
+      const again = await sendOtp(world.instances[1]?.url ?? '', phoneNumber, under('a key'));
+      expect([again.status, again.body]).toEqual([200, first.body]);
+      expect(messagesTo(phoneNumber)).toHaveLength(1);
+      // Another key, and no key, are other requests.
       expect((await sendOtp(world.url, phoneNumber, under('b'))).status).toBe(429);
       expect((await sendOtp(world.url, phoneNumber)).status).toBe(429);
-      const answers = await Promise.all(
-        Array.from({ length: 20 }, (_, i) =>
-          sendOtp(world.instances[i % 2]?.url ?? '', phoneNumber, under('k')),
-        ),
-      );
-      expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200, 409]));
-      expect(world.upstream.messages).toHaveLength(1);
-      expect(new Set(keysOfUpstream()).size).toBe(1);
-      expect((await sendOtp(world.url, phoneNumber, under('b'))).status).toBe(429);
+      expect(await logIn(again, phoneNumber)).toBe(200);
     });
 
-    it('that certainly was not sent is counted when it is tried again, not when it failed', async () => {
-      world = await startWorld({ variables: { ...variables, LIMIT_PHONE: '1/5,9/600' } });
+    it(`a send that failed counts for LIMIT_PHONE from the time of its retry, not of its failure ${suffix}`, async () => {
       const phoneNumber = freshNumber();
       const statusUnder = async (key: string): Promise<number> =>
         (await sendOtp(world.url, phoneNumber, under(key))).status;
-      world.upstream.fault({ on: 'send', fault: 'wallet-empty' });
+      const walletEmpty = (): void => {
+        world.upstream.fault({ on: 'send', phoneNumber, fault: 'wallet-empty' });
+      };
+      walletEmpty();
       expect(await statusUnder('k')).toBe(503);
-      await sleep(3_000);
+      await makeSendsOlder(world, 400_000);
       expect(await statusUnder('k')).toBe(200);
-      // Five seconds after the failure, not yet after the SMS.
-      await sleep(2_100);
+      // The failure is older than the window, the SMS is not.
+      await makeSendsOlder(world, 400_000);
       expect(await statusUnder('b')).toBe(429);
-      // Nor does it come to stand beside another's that was sent since.
-      await sleep(3_000);
-      world.upstream.fault({ on: 'send', fault: 'wallet-empty' });
+      // Nor is the retry sent beside the SMS of another key that was sent since.
+      await makeSendsOlder(world, 250_000);
+      walletEmpty();
       expect(await statusUnder('c')).toBe(503);
-      await sleep(5_100);
+      await makeSendsOlder(world, 601_000);
       expect(await statusUnder('d')).toBe(200);
       expect(await statusUnder('c')).toBe(429);
-      expect(world.upstream.messages).toHaveLength(2);
+      expect(messagesTo(phoneNumber)).toHaveLength(2);
     });
+  });
 
-    it('that a limit refused holds no place', async () => {
-      world = await startWorld({ variables: { ...variables, LIMIT_GLOBAL: '1/1' } });
+  it(`retries at once of a send that certainly failed use its own place in LIMIT_PHONE ${suffix}`, async () => {
+    const limits = { LIMIT_PHONE: '1/600', BUDGET_PAISE_PER_DAY: '25' };
+    await start({ STARTMESSAGING_CONTRACT: contract, ...limits }, 2);
+    try {
+      world.upstream.fault({ on: 'send', times: 2, fault: 'wallet-empty' });
+      const phoneNumber = freshNumber();
+      for (let i = 0; i < 2; i++)
+        expect(statusAndCode(await sendOtp(world.url, phoneNumber, under('k')))).toEqual([
+          503,
+          'sms_unavailable',
+        ]);
+      // For other requests the failed send still counts.
+      expect((await sendOtp(world.url, phoneNumber, under('b'))).status).toBe(429);
+      expect((await sendOtp(world.url, phoneNumber)).status).toBe(429);
+      const answers = await atOnce(world, 20, (url) => sendOtp(url, phoneNumber, under('k')));
+      const { 200: accepted = 0, '409 idempotency_in_progress': inProgress = 0 } = tally(answers);
+      expect([accepted > 0, accepted + inProgress]).toEqual([true, 20]);
+      expect(world.upstream.messages).toHaveLength(1);
+      expect(new Set(keysOfUpstream(phoneNumber)).size).toBe(1);
+      expect((await sendOtp(world.url, phoneNumber, under('b'))).status).toBe(429);
+    } finally {
+      await world.close();
+    }
+  });
+
+  it(`a send that LIMIT_GLOBAL refused has no place, and its retry is sent when there is room ${suffix}`, async () => {
+    await start({ STARTMESSAGING_CONTRACT: contract, LIMIT_GLOBAL: '1/600' });
+    try {
       expect((await sendOtp(world.url, freshNumber())).status).toBe(200);
       const phoneNumber = freshNumber();
       expect((await sendOtp(world.url, phoneNumber, under('k'))).status).toBe(503);
-      await new Promise((resolve) => setTimeout(resolve, 1_100));
+      await makeSendsOlder(world, 601_000);
       expect((await sendOtp(world.url, phoneNumber, under('k'))).status).toBe(200);
-    });
-
-    it('leaves nothing in Redis that is not to expire', async () => {
-      world = await startWorld({ variables });
-      await sendOtp(world.url, freshNumber(), under('k'));
-      for (const key of (await redisCommand(world, 'KEYS', '*')) as string[]) {
-        expect([key, Number(await redisCommand(world, 'PTTL', key)) > 0]).toEqual([key, true]);
-      }
-    });
-  },
-);
-
-it('what may have been sent is not sent beside as many others as the limit allows', async () => {
-  world = await startWorld({ variables: { STARTMESSAGING_CONTRACT: 'provider', LIMIT_PHONE: '2/4' } });
-  world.upstream.fault({
-    on: 'send',
-    times: 6,
-    fault: { kind: 'error', status: 500, code: 'INTERNAL_ERROR' },
+    } finally {
+      await world.close();
+    }
   });
-  const phoneNumber = freshNumber();
-  for (const key of ['k', 'l']) expect((await sendOtp(world.url, phoneNumber, under(key))).status).toBe(502);
-  await sleep(4_100);
-  // Their places are as old as a window: two others come in.
-  for (let i = 0; i < 2; i++) expect((await sendOtp(world.url, phoneNumber)).status).toBe(200);
-  for (const key of ['k', 'l']) expect((await sendOtp(world.url, phoneNumber, under(key))).status).toBe(429);
-  expect(world.upstream.messages).toHaveLength(2);
-  await sleep(4_100);
-  expect((await sendOtp(world.url, phoneNumber, under('k'))).status).toBe(200);
 });
 
-it('a lost answer under the provider contract is asked for again without a second SMS or a second place', async () => {
-  world = await startWorld({
-    variables: {
+describe('a send of unknown fate', () => {
+  afterEach(() => world.close());
+
+  it('a retry of a send that perhaps arrived is refused while other sends use the limit', async () => {
+    await start({ STARTMESSAGING_CONTRACT: 'provider', LIMIT_PHONE: '2/600' });
+    const phoneNumber = freshNumber();
+    busy(phoneNumber, 6, 500);
+    for (const key of ['k', 'l'])
+      expect((await sendOtp(world.url, phoneNumber, under(key))).status).toBe(502);
+    // Their places are older than the window, so two other sends are admitted.
+    await makeSendsOlder(world, 601_000);
+    for (let i = 0; i < 2; i++) expect((await sendOtp(world.url, phoneNumber)).status).toBe(200);
+    for (const key of ['k', 'l'])
+      expect((await sendOtp(world.url, phoneNumber, under(key))).status).toBe(429);
+    expect(world.upstream.messages).toHaveLength(2);
+    await makeSendsOlder(world, 601_000);
+    expect((await sendOtp(world.url, phoneNumber, under('k'))).status).toBe(200);
+  });
+
+  it('a retry after a lost response sends no second SMS and takes no second place', async () => {
+    await start({
       STARTMESSAGING_CONTRACT: 'provider',
-      UPSTREAM_TIMEOUT_MS: '200',
       LIMIT_PHONE: '1/600',
       BUDGET_PAISE_PER_DAY: '25',
-    },
+    });
+    world.upstream.fault({ on: 'send', times: 3, fault: { kind: 'reset', when: 'after' } });
+    const phoneNumber = freshNumber();
+    const lost = await sendOtp(world.url, phoneNumber, under('k'));
+    expect(statusAndCode(lost)).toEqual([502, 'upstream_unavailable']);
+    expect(world.upstream.messages).toHaveLength(1);
+    const again = await sendOtp(world.url, phoneNumber, under('k'));
+    expect(again.status).toBe(200);
+    expect(world.upstream.messages).toHaveLength(1);
+    expect(await logIn(again, phoneNumber)).toBe(200);
   });
-  world.upstream.fault({ on: 'send', times: 3, fault: { kind: 'timeout', when: 'after' } });
-  const phoneNumber = freshNumber();
-  const lost = await sendOtp(world.url, phoneNumber, under('k'));
-  expect([lost.status, lost.body.code]).toEqual([504, 'upstream_timeout']);
-  const again = await sendOtp(world.url, phoneNumber, under('k'));
-  expect(again.status).toBe(200);
-  expect(world.upstream.messages).toHaveLength(1);
-  expect(
-    (await verifyOtp(world.url, again.body.requestId, textedCode(world.upstream, phoneNumber))).status,
-  ).toBe(200);
 });
 
-it.each(['', 'x'.repeat(256), 'ä', 'a\tb'])(
-  'a key that does not hold (%p) is a 400 that sends nothing',
-  async (key) => {
-    world = await startWorld();
-    const answer = await call(
-      'POST',
-      `${world.url}/auth/send-otp`,
-      { phoneNumber: freshNumber() },
-      under(key),
-    );
-    expect([answer.status, answer.body.code, answer.body.errors?.[0]?.field]).toEqual([
+describe('an invalid Idempotency-Key', () => {
+  beforeAll(() => start({}));
+  afterAll(() => world.close());
+
+  it.each([
+    ['an empty text', ''],
+    ['256 characters', 'x'.repeat(256)],
+    ['a letter beyond ASCII', 'ä'],
+    ['a tab', 'a\tb'],
+  ])('send-otp refuses %s as Idempotency-Key and calls no provider', async (_, key) => {
+    const answer = await sendOtp(world.url, freshNumber(), under(key));
+    expect([...statusAndCode(answer), answer.body.errors?.[0]?.field]).toEqual([
       400,
       'validation_failed',
       'Idempotency-Key',
     ]);
     expect(world.upstream.calls).toHaveLength(0);
-  },
-);
+  });
+});

@@ -1,5 +1,6 @@
+import { Redis } from 'ioredis';
 import { admittedRepeatKey, admittedSendsKey, KEYS } from './keys';
-import { redisCommand, type World } from './world';
+import type { World } from './world';
 
 declare global {
   /** Of test/support/environment.js: `Date` of the service that Node.js loaded, which is another one than the test's. */
@@ -20,14 +21,16 @@ export function moveMonotonicClock(ms: number): void {
  * minutes passes at once.
  */
 export async function makeSendsOlder(world: World, ms: number): Promise<void> {
-  const keys = (pattern: string) => redisCommand(world, 'KEYS', pattern) as Promise<string[]>;
-  const lists = [...(await keys(admittedSendsKey('*'))), KEYS.serviceLimit];
-  for (const list of lists) {
-    const times = (await redisCommand(world, 'LRANGE', list, '0', '-1')) as string[];
-    for (const [i, time] of times.entries())
-      await redisCommand(world, 'LSET', list, String(i), String(Number(time) - ms));
+  const redis = new Redis(world.redis.url);
+  try {
+    const older = redis.pipeline();
+    for (const list of [...(await redis.keys(admittedSendsKey('*'))), KEYS.serviceLimit])
+      for (const [i, time] of (await redis.lrange(list, 0, -1)).entries())
+        older.lset(list, i, String(Number(time) - ms));
+    // A send under an Idempotency-Key knows its place in the list by its time.
+    for (const send of await redis.keys(admittedRepeatKey('*'))) older.hincrby(send, 'place', -ms);
+    await older.exec();
+  } finally {
+    redis.disconnect();
   }
-  // A send under an Idempotency-Key knows its place in the list by its time.
-  for (const send of await keys(admittedRepeatKey('*')))
-    await redisCommand(world, 'HINCRBY', send, 'place', String(-ms));
 }
