@@ -42,6 +42,7 @@ export class Api {
   async serve(request: IncomingMessage, response: ServerResponse, path: string): Promise<void> {
     const call = await this.record(request, path);
     const operation = operationOf(call);
+    const { ended } = this.faults;
     const fault = this.faults.take(providerOf(call), operation, this.phoneNumberOf(call));
     let outcome = fault && !takesEffect(fault) ? NOTHING_DONE : this.call(call, operation);
     if (fault?.kind === 'delivery' && outcome.message) {
@@ -50,7 +51,7 @@ export class Api {
     }
     call.accepted = outcome.accepted;
     this.changed();
-    const wire = { response, method: call.method, path, closing: this.closing };
+    const wire = { response, method: call.method, path, closing: this.closing, ended };
     call.status = fault ? await misbehave(fault, outcome.answer, wire) : write(response, outcome.answer);
   }
 

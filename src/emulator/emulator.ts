@@ -33,6 +33,8 @@ export interface Emulator {
    * @throws Error when the script makes no sense
    */
   fault(script: FaultScript): void;
+  /** Ends all faults; an answer that is slow goes out now. */
+  clearFaults(): void;
   /** The API keys that are good from now on, as when one is made or revoked; none: every one of the right form. */
   acceptKeys(...keys: string[]): void;
   /** Forgets SMS, calls, faults and keys, and puts every setting back to what it was at the start. */
@@ -127,6 +129,10 @@ export async function startEmulator(
     lastMessageTo: (phoneNumber) => account.lastMessageTo(phoneNumber),
     fault: (script) => {
       faults.add(readFaultScript(script));
+      inbox.changed();
+    },
+    clearFaults: () => {
+      faults.clear();
       inbox.changed();
     },
     acceptKeys: (...keys) => {

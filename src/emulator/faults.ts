@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { Fault, Operation, Provider } from './fault';
 import { type PresetName, presetFault } from './presets';
 
@@ -22,6 +23,12 @@ export interface PendingFault extends FaultScript {
 /** The faults that are still to come. The oldest that fits a call befalls it. */
 export class Faults {
   private pending: PendingFault[] = [];
+  private ending = newSignal();
+
+  /** Aborted when the faults end that are scripted now. */
+  get ended(): AbortSignal {
+    return this.ending.signal;
+  }
 
   add(script: FaultScript): void {
     this.pending.push({ ...script, times: script.times ?? 1 });
@@ -48,7 +55,17 @@ export class Faults {
     return this.pending;
   }
 
+  /** Ends all of them; an answer that is slow goes out now. */
   clear(): void {
     this.pending = [];
+    this.ending.abort();
+    this.ending = newSignal();
   }
+}
+
+function newSignal(): AbortController {
+  const controller = new AbortController();
+  // Each answer that is slow listens to it.
+  setMaxListeners(0, controller.signal);
+  return controller;
 }

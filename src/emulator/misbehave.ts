@@ -19,6 +19,8 @@ export interface Wire {
   method: string;
   path: string;
   closing: AbortSignal;
+  /** Ends the wait of an answer that is slow. */
+  ended: AbortSignal;
 }
 
 /**
@@ -91,11 +93,14 @@ function cut(response: ServerResponse, { status, body }: Answer): number {
 }
 
 async function late(
-  { response, closing }: Wire,
+  { response, closing, ended }: Wire,
   right: Answer,
   delayMs: number,
 ): Promise<number | undefined> {
-  await sleep(delayMs, undefined, { signal: closing, ref: false });
+  const signal = AbortSignal.any([closing, ended]);
+  await sleep(delayMs, undefined, { signal, ref: false }).catch(() => {
+    closing.throwIfAborted();
+  });
   return response.destroyed ? undefined : write(response, right);
 }
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { HANG_MS } from './hang';
-import { call, redisCommand, type Answer, type World } from './world';
+import { call, redisCommand, until, type Answer, type Variables, type World } from './world';
 
 /** Who may ask for the totals; for `ADMIN_TOKENS`. */
 const OPERATOR = 'an-operator-0123456789-0123456789-abcd';
@@ -14,6 +14,26 @@ export const ADMIN_TOKENS = `ops:${OPERATOR}`;
 /** A step over Redis is given up after 750 ms. */
 const MOST_WAITING_MS = 250;
 const QUIET_MS = 10;
+
+/** Settings under which upstream may be held for as long as a test wants. */
+export const PATIENT: Variables = { UPSTREAM_TIMEOUT_MS: '45000', UPSTREAM_DEADLINE_MS: '45000' };
+
+/** Upstream keeps its next answer back, of any number or of this one, until `letGo` is called. */
+export function holdUpstream(
+  { upstream }: World,
+  on: 'send' | 'verify',
+  phoneNumber?: string,
+): { arrived: () => Promise<void>; letGo: () => void } {
+  const fault = { kind: 'slow', delayMs: 2 * HANG_MS } as const;
+  upstream.fault({ on, ...(phoneNumber && { phoneNumber }), fault });
+  const before = upstream.calls.length;
+  return {
+    arrived: () => until(() => upstream.calls.length > before, `the ${on} at upstream`),
+    letGo: () => {
+      upstream.clearFaults();
+    },
+  };
+}
 
 export const as = (accessToken: unknown): Record<string, string> => ({
   authorization: `Bearer ${String(accessToken)}`,
