@@ -134,7 +134,7 @@ describe('sessions', () => {
 
   it('DELETE /auth/sessions/{id} ends a session of the caller and never of another user', async () => {
     const [mine, other] = [await login(world), await login(world)];
-    const sid = String(claimsOf(other.body.accessToken).sid);
+    const { sid } = claimsOf(other.body.accessToken);
     const stranger = await call(
       'DELETE',
       `${world.url}/auth/sessions/${sid}`,

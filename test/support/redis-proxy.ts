@@ -20,6 +20,7 @@ const STEPS = {
   admission: ['throttling', 'ledger', 'guard'],
   open: ['sessions'],
   block: ['sessions'],
+  record: ['ledger', 'ledger', 'guard'],
 } as const;
 export type Step = keyof typeof STEPS;
 
