@@ -1,28 +1,25 @@
-import { randomBytes } from 'node:crypto';
-import { readConfig } from '../../src/config/read-config';
-import { ChallengeRecords } from '../../src/otp/challenge-records';
-import { DeviceTokens } from '../../src/otp/device-tokens';
-import { isPhoneNumber } from '../../src/phone-number/phone-number';
-import { usageOf, WITH_ADMIN } from '../support/admin';
+import { flushLedger, usageOf, WITH_ADMIN } from '../support/admin';
+import { atOnce } from '../support/crowd';
+import { deviceTokenOf } from '../support/device-tokens';
+import { KEYS, keysOf } from '../support/keys';
 import {
-  API_KEY,
   call,
   freshNumber,
   login,
   redisCommand,
-  SECRET,
   sendOtp,
   startWorld,
-  SUBJECT_SECRET,
+  statusAndCode,
   textedCode,
-  until,
   verifyOtp,
   type Answer,
   type Variables,
   type World,
 } from '../support/world';
 
-const DAY_MS = 86_400_000;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+const QUARTER_MS = HOUR_MS / 4;
 const PRICE = 25;
 
 let world: World;
@@ -36,29 +33,27 @@ async function withBudget(sms: number, variables: Variables = {}, count = 1): Pr
   });
 }
 
-const told = ({ status, body }: Answer): unknown[] => [status, body.code];
-
 /** How many SMS there are until the budget refuses one; by new numbers unless these are given. */
 async function sendsUntilRefused(numbers?: string[]): Promise<number> {
   for (let sent = 0; sent < 50; sent++) {
     const answer = await sendOtp(world.url, numbers?.[sent % numbers.length] ?? freshNumber());
     if (answer.status === 200) continue;
-    expect(told(answer)).toEqual([503, 'sms_unavailable']);
+    expect(statusAndCode(answer)).toEqual([503, 'sms_unavailable']);
     return sent;
   }
   throw new Error('There is no budget');
 }
 
-/** Numbers whose owners logged in; returns when the service knows of it. */
+/** Numbers that logged in, and for which the service keeps a reserve by now. */
 async function regulars(count: number): Promise<string[]> {
   const numbers = Array.from({ length: count }, freshNumber);
   for (const phoneNumber of numbers) expect((await login(world, phoneNumber)).status).toBe(200);
-  await until(async () => (await usageOf(world)).verified === count);
+  await flushLedger(world);
   return numbers;
 }
 
 describe('the reserve of the budget', () => {
-  it('is not kept while nobody has logged in yet', async () => {
+  it('the budget keeps no reserve until the first login', async () => {
     await withBudget(10);
     // A wrong code is no login.
     const { body } = await sendOtp(world.url, freshNumber());
@@ -67,7 +62,7 @@ describe('the reserve of the budget', () => {
     expect(world.upstream.messages).toHaveLength(10);
   });
 
-  it('is 30 percent for numbers that logged in, once there is one', async () => {
+  it('the budget keeps 30 percent for numbers that logged in before, from the first login on', async () => {
     await withBudget(10);
     const numbers = await regulars(1);
     expect(await sendsUntilRefused()).toBe(6);
@@ -76,7 +71,7 @@ describe('the reserve of the budget', () => {
     expect(world.upstream.messages).toHaveLength(10);
   });
 
-  it('is kept as soon as somebody has logged in, whatever was spent before', async () => {
+  it('the budget keeps its reserve after a login even if more than the rest was spent before', async () => {
     await withBudget(10);
     const phoneNumber = freshNumber();
     const { body } = await sendOtp(world.url, phoneNumber);
@@ -84,23 +79,23 @@ describe('the reserve of the budget', () => {
     expect((await verifyOtp(world.url, body.requestId, textedCode(world.upstream, phoneNumber))).status).toBe(
       200,
     );
-    const verified = Date.now();
-    const regular = async (): Promise<boolean> =>
-      (await redisCommand(world, 'EXISTS', 'otp-login:{admission}:regulars')) === 1;
-    await until(regular);
-    expect(Date.now() - verified).toBeLessThan(1_500);
+    await flushLedger(world);
     expect(await sendsUntilRefused()).toBe(0);
     expect(await sendsUntilRefused([phoneNumber])).toBe(2);
   });
 
-  it('tells new numbers when they may come again', async () => {
+  it('send-otp tells a new number when the budget has room for it again', async () => {
     await withBudget(2, { BUDGET_RESERVE_PERCENT: '50' });
     await regulars(1);
+    const [charged] = (await redisCommand(world, 'HKEYS', KEYS.quarters)) as string[];
+    const opensAt = Number(charged) * QUARTER_MS + DAY_MS + QUARTER_MS;
+    const before = Date.now();
     const refused = await sendOtp(world.url, freshNumber());
-    expect(told(refused)).toEqual([503, 'sms_unavailable']);
-    const seconds = Number(refused.headers.get('retry-after'));
-    expect(seconds).toBeGreaterThan(DAY_MS / 1_000);
-    expect(seconds).toBeLessThanOrEqual(DAY_MS / 1_000 + 900);
+    const after = Date.now();
+    expect(statusAndCode(refused)).toEqual([503, 'sms_unavailable']);
+    const retryAfterMs = Number(refused.headers.get('retry-after')) * 1_000;
+    expect(retryAfterMs).toBeGreaterThanOrEqual(opensAt - after);
+    expect(retryAfterMs).toBeLessThanOrEqual(opensAt - before + 1_000);
   });
 
   it.each([
@@ -109,103 +104,98 @@ describe('the reserve of the budget', () => {
     ['50', 4, 5],
     ['99', 0, 9],
     ['100', 0, 9],
-  ])('of %s percent leaves %d SMS to new numbers and then %d to others', async (percent, fresh, known) => {
-    await withBudget(10, { BUDGET_RESERVE_PERCENT: percent });
-    const numbers = await regulars(1);
-    expect(await sendsUntilRefused()).toBe(fresh);
-    expect(await sendsUntilRefused(numbers)).toBe(known);
-    expect(world.upstream.messages).toHaveLength(10);
-  });
+  ])(
+    'a reserve of %s percent leaves %d SMS to new numbers and then %d to numbers that logged in before',
+    async (percent, fresh, known) => {
+      await withBudget(10, { BUDGET_RESERVE_PERCENT: percent });
+      const numbers = await regulars(1);
+      expect(await sendsUntilRefused()).toBe(fresh);
+      expect(await sendsUntilRefused(numbers)).toBe(known);
+      expect(world.upstream.messages).toHaveLength(10);
+    },
+  );
 
-  it('is one of a budget per hour too', async () => {
+  it('a budget of an hour keeps the reserve, too', async () => {
     await withBudget(0, { BUDGET_PAISE_PER_DAY: undefined, BUDGET_PAISE_PER_HOUR: String(5 * PRICE) });
     const numbers = await regulars(1);
     expect(await sendsUntilRefused()).toBe(2);
     expect(await sendsUntilRefused(numbers)).toBe(2);
   });
 
-  it('does not make the budget larger: what is refunded is there for whom it was', async () => {
+  it('an SMS that is refunded goes back to the reserve that it was taken from', async () => {
     await withBudget(10);
     const numbers = await regulars(1);
     expect(await sendsUntilRefused()).toBe(6);
     const fault = { kind: 'error', status: 402, code: 'INSUFFICIENT_BALANCE' } as const;
     world.upstream.fault({ on: 'send', fault });
-    expect(told(await sendOtp(world.url, numbers[0]))).toEqual([503, 'sms_unavailable']);
+    expect(statusAndCode(await sendOtp(world.url, numbers[0]))).toEqual([503, 'sms_unavailable']);
     expect(await sendsUntilRefused()).toBe(0);
     expect(await sendsUntilRefused(numbers)).toBe(3);
   });
 
-  it('and the budget hold to the paisa over three instances', async () => {
+  it('the reserve and the budget are exact over three instances that send at once', async () => {
     await withBudget(40, {}, 3);
     const numbers = await regulars(4);
-    const at = (i: number): string => world.instances[i % 3]!.url;
-    const news = await Promise.all(Array.from({ length: 90 }, (_, i) => sendOtp(at(i), freshNumber())));
+    const news = await atOnce(world, 45, (url) => sendOtp(url, freshNumber()));
     expect(news.filter(({ status }) => status === 200)).toHaveLength(24);
-    const known = await Promise.all(
-      Array.from({ length: 60 }, (_, i) => sendOtp(at(i), numbers[i % numbers.length])),
-    );
+    const known = await atOnce(world, 30, (url, i) => sendOtp(url, numbers[i % numbers.length]));
     expect(known.filter(({ status }) => status === 200)).toHaveLength(12);
     expect(world.upstream.messages).toHaveLength(40);
     expect(await usageOf(world)).toMatchObject({ sent: 40, costPaise: 1_000 });
   });
 
-  it('is never used by new numbers that come at the same time as others, over three instances', async () => {
+  it('new numbers never use the reserve while others send at the same time over three instances', async () => {
     await withBudget(40, {}, 3);
     const numbers = await regulars(2);
-    const answers = await Promise.all(
-      Array.from({ length: 120 }, (_, i) =>
-        sendOtp(world.instances[i % 3]!.url, i % 2 === 0 ? freshNumber() : numbers[i % numbers.length]),
-      ),
+    const answers = await atOnce(world, 80, (url, i) =>
+      sendOtp(url, i % 2 === 0 ? freshNumber() : numbers[i % numbers.length]),
     );
     const sent = answers.map(({ status }) => status === 200);
     expect(sent.filter((each) => each)).toHaveLength(38);
-    // Of the day's first 28 SMS any may be a new number's, of the last 12 none.
+    // Any of the first 28 SMS of the day may go to a new number, and none of the last 12.
     expect(sent.filter((each, i) => each && i % 2 === 0).length).toBeLessThanOrEqual(26);
     expect(world.upstream.messages).toHaveLength(40);
   });
 });
 
 describe('a number that logged in before', () => {
-  /** A number for which a token was signed at that time, though Redis knows nothing of it. */
+  /** A number with a device token that was issued at that time, and about which Redis has no record. */
   function holder(issuedAt: number): { phoneNumber: string; deviceToken: string } {
-    const config = readConfig({ STARTMESSAGING_API_KEY: API_KEY, SECRET, SUBJECT_SECRET });
     const phoneNumber = freshNumber();
-    if (!isPhoneNumber(phoneNumber)) throw new Error('This is no phone number');
-    const pseudonym = new ChallengeRecords(config).pseudonymOf(phoneNumber);
-    const id = randomBytes(16).toString('base64url');
-    return { phoneNumber, deviceToken: new DeviceTokens(config).issue(pseudonym, { id, issuedAt }) };
+    return { phoneNumber, deviceToken: deviceTokenOf(phoneNumber, issuedAt) };
   }
   const sendBy = (body: object): Promise<Answer> => call('POST', `${world.url}/auth/send-otp`, body);
 
-  it('is known for 30 days', async () => {
+  it('a login gives its number a part in the reserve for 30 days', async () => {
     await withBudget(10);
     const [phoneNumber = ''] = await regulars(1);
-    const pseudonym = String((await sendOtp(world.url, phoneNumber)).body.requestId).slice(0, 22);
-    for (const key of [`otp-login:{${pseudonym}}:known`, 'otp-login:{admission}:regulars']) {
+    const { known } = keysOf((await sendOtp(world.url, phoneNumber)).body.requestId);
+    for (const key of [known, KEYS.regulars]) {
       const ms = Number(await redisCommand(world, 'PTTL', key));
-      expect(Math.abs(ms - 30 * DAY_MS)).toBeLessThan(60_000);
+      expect(ms).toBeGreaterThan(30 * DAY_MS - HOUR_MS);
+      expect(ms).toBeLessThanOrEqual(30 * DAY_MS);
     }
-    // Thereafter it is like a new one.
+    // When the record has expired, the number is like a new one.
     expect(await sendsUntilRefused()).toBe(5);
-    await redisCommand(world, 'DEL', `otp-login:{${pseudonym}}:known`);
-    expect(told(await sendOtp(world.url, phoneNumber))).toEqual([503, 'sms_unavailable']);
+    await redisCommand(world, 'DEL', known);
+    expect(statusAndCode(await sendOtp(world.url, phoneNumber))).toEqual([503, 'sms_unavailable']);
   });
 
-  it('is known by the token of its device, too, for as long', async () => {
+  it('a device token that is younger than 30 days gives its number a part in the reserve', async () => {
     await withBudget(10);
     await regulars(1);
     expect(await sendsUntilRefused()).toBe(6);
     const old = holder(Date.now() - 31 * DAY_MS);
-    expect(told(await sendBy(old))).toEqual([503, 'sms_unavailable']);
+    expect(statusAndCode(await sendBy(old))).toEqual([503, 'sms_unavailable']);
     const young = holder(Date.now() - 29 * DAY_MS);
     expect((await sendBy(young)).status).toBe(200);
-    // The token of another number does not do.
+    // The token of another number gives no part.
     const { phoneNumber } = holder(Date.now());
     const other = await sendBy({ ...young, phoneNumber });
-    expect(told(other)).toEqual([503, 'sms_unavailable']);
+    expect(statusAndCode(other)).toEqual([503, 'sms_unavailable']);
   });
 
-  it('is not a number whose session was refused, nor one that was only texted', async () => {
+  it('a number with only an SMS or a wrong code has no part in the reserve', async () => {
     await withBudget(10);
     await regulars(1);
     const [texted, tried] = [freshNumber(), freshNumber()];
@@ -214,6 +204,6 @@ describe('a number that logged in before', () => {
     await verifyOtp(world.url, body.requestId, '000000');
     expect(await sendsUntilRefused()).toBe(4);
     for (const phoneNumber of [texted, tried])
-      expect(told(await sendOtp(world.url, phoneNumber))).toEqual([503, 'sms_unavailable']);
+      expect(statusAndCode(await sendOtp(world.url, phoneNumber))).toEqual([503, 'sms_unavailable']);
   });
 });
