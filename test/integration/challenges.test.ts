@@ -107,14 +107,14 @@ async function expectEveryKeyToExpire(): Promise<void> {
 }
 
 describe('a challenge', () => {
-  it('A finished challenge accepts its code once, and is then expired', async () => {
+  it('a finished challenge accepts its code once, and is then expired', async () => {
     const service = replica();
     const opened = await open(service);
     expect(await verify(service, opened.requestId, rightCode(service, opened))).toBe(true);
     expect(await refusalCode(service.tries.take(opened.requestId))).toBe('otp_expired');
   });
 
-  it('A finished send tells the attempts, the time of expiry and the time of the next resend', async () => {
+  it('a finished send tells the attempts, the time of expiry and the time of the next resend', async () => {
     const service = replica({ OTP_TTL_SECONDS: '300', OTP_MAX_ATTEMPTS: '3' });
     const { requestId } = await service.challenges.begin(PERSON, MADE_HERE);
     expect(await service.challenges.finish(requestId, ACCEPTED, 30_000)).toMatchObject({
@@ -124,7 +124,7 @@ describe('a challenge', () => {
     });
   });
 
-  it('A pending challenge refuses its code as expired and loses no attempt', async () => {
+  it('a pending challenge refuses its code as expired and loses no attempt', async () => {
     const service = replica();
     const pending = await service.challenges.begin(PERSON, MADE_HERE);
     expect(await refusalCode(verify(service, pending.requestId, rightCode(service, pending)))).toBe(
@@ -135,7 +135,7 @@ describe('a challenge', () => {
     expect(await verify(service, pending.requestId, rightCode(service, pending))).toBe(true);
   });
 
-  it('An abandoned challenge is expired, and the earlier code of the number still works', async () => {
+  it('an abandoned challenge is expired, and the earlier code of the number still works', async () => {
     const service = replica();
     const first = await open(service);
     const second = await service.challenges.begin(PERSON, MADE_HERE);
@@ -144,7 +144,7 @@ describe('a challenge', () => {
     expect(await verify(service, first.requestId, rightCode(service, first))).toBe(true);
   });
 
-  it('A send answers store_unavailable when Redis lost its challenge while the SMS was under way', async () => {
+  it('a send answers store_unavailable when Redis lost its challenge while the SMS was under way', async () => {
     const service = replica();
     const { requestId } = await service.challenges.begin(PERSON, MADE_HERE);
     await clock.empty();
@@ -152,7 +152,7 @@ describe('a challenge', () => {
     expect(await clock.keys()).toEqual([]);
   });
 
-  it('A challenge lets exactly three of 200 concurrent guesses over three connections be compared', async () => {
+  it('a challenge lets exactly three of 200 concurrent guesses over three connections be compared', async () => {
     const all = replicas();
     const { requestId } = await open(all[0]!);
     const left: number[] = [];
@@ -164,7 +164,7 @@ describe('a challenge', () => {
     expect(await failuresOf(requestId)).toBe(3);
   });
 
-  it('A challenge without attempts left refuses the right code, too', async () => {
+  it('a challenge without attempts left refuses the right code, too', async () => {
     const service = replica({ OTP_MAX_ATTEMPTS: '1' });
     const opened = await open(service);
     await fail(service, opened.requestId, 1);
@@ -172,7 +172,7 @@ describe('a challenge', () => {
     expect([error.code, error.attemptsLeft]).toEqual(['otp_attempts_exhausted', 0]);
   });
 
-  it('A challenge is used up by exactly one of 100 concurrent right answers over three connections', async () => {
+  it('a challenge is used up by exactly one of 100 concurrent right answers over three connections', async () => {
     const all = replicas({ OTP_MAX_ATTEMPTS: '5' });
     const { requestId } = await open(all[0]!);
     const attempts: Attempt[] = [];
@@ -183,7 +183,7 @@ describe('a challenge', () => {
     expect(answers.filter(Boolean)).toHaveLength(1);
   });
 
-  it('A challenge expires after OTP_TTL_SECONDS and leaves no record', async () => {
+  it('a challenge expires after OTP_TTL_SECONDS and leaves no record', async () => {
     const service = replica({ OTP_TTL_SECONDS: '300' });
     const opened = await open(service);
     expect(opened.expiresAt.getTime() - clock.now).toBe(300_000);
@@ -195,7 +195,7 @@ describe('a challenge', () => {
     expect(await raw.exists(recordOf(opened.requestId))).toBe(0);
   });
 
-  it('A challenge is expired at its time of expiry even if its record still exists', async () => {
+  it('a challenge is expired at its time of expiry even if its record still exists', async () => {
     const service = replica();
     const { requestId } = await open(service);
     await raw.hset(recordOf(requestId), 'expires', String(clock.now));
@@ -203,7 +203,7 @@ describe('a challenge', () => {
     expect(await attemptsOf(requestId)).toBe(3);
   });
 
-  it('A challenge is found only by its own random request id', async () => {
+  it('a challenge is found only by its own random request id', async () => {
     const service = replica();
     const ids = await Promise.all(
       Array.from({ length: 50 }, () => service.challenges.begin(PERSON, MADE_HERE)),
@@ -229,7 +229,7 @@ describe('a challenge', () => {
 });
 
 describe('a resend', () => {
-  it('A resend sends the same code during the first half of its life, and each request has its own attempts', async () => {
+  it('a resend sends the same code during the first half of its life, and each request has its own attempts', async () => {
     const service = replica({ OTP_TTL_SECONDS: '300' });
     const first = await open(service);
     await clock.pass(140_000);
@@ -243,7 +243,7 @@ describe('a resend', () => {
     expect(await verify(service, second.requestId, rightCode(service, first))).toBe(true);
   });
 
-  it('A resend leaves the attempts of the earlier request as they were', async () => {
+  it('a resend leaves the attempts of the earlier request as they were', async () => {
     const service = replica();
     const first = await open(service);
     const second = await open(service);
@@ -251,7 +251,7 @@ describe('a resend', () => {
     expect(await verify(service, first.requestId, rightCode(service, first))).toBe(true);
   });
 
-  it('A code that was used voids every request with the same code', async () => {
+  it('a code that was used voids every request with the same code', async () => {
     const service = replica();
     const requests = [await open(service), await open(service), await open(service)];
     const code = rightCode(service, requests[1]!);
@@ -261,7 +261,7 @@ describe('a resend', () => {
     expect((await open(service)).nonce).not.toBe(requests[0]!.nonce);
   });
 
-  it('Two right answers to two requests with the same code open one login when they come at once', async () => {
+  it('two right answers to two requests with the same code open one login when they come at once', async () => {
     const all = replicas();
     for (let round = 0; round < 10; round += 1) {
       await clock.empty();
@@ -274,7 +274,7 @@ describe('a resend', () => {
     }
   });
 
-  it('A resend after half of the life sends a new code, which voids the old one only when its SMS is accepted', async () => {
+  it('a resend after half of the life sends a new code, which voids the old one only when its SMS is accepted', async () => {
     const service = replica({ OTP_TTL_SECONDS: '300' });
     const first = await open(service);
     await clock.pass(151_000);
@@ -289,7 +289,7 @@ describe('a resend', () => {
     expect(await verify(service, second.requestId, rightCode(service, second))).toBe(true);
   });
 
-  it('A resend that is never sent leaves the old code valid to its end', async () => {
+  it('a resend that is never sent leaves the old code valid to its end', async () => {
     const service = replica({ OTP_TTL_SECONDS: '300' });
     const first = await open(service);
     await clock.pass(151_000);
@@ -301,7 +301,7 @@ describe('a resend', () => {
     expect(await verify(service, first.requestId, rightCode(service, first))).toBe(true);
   });
 
-  it('Concurrent sends for one number agree on one code', async () => {
+  it('concurrent sends for one number agree on one code', async () => {
     const all = replicas();
     // The second round finds a live code, past half of its life.
     for (let round = 0; round < 2; round += 1) {
@@ -318,7 +318,7 @@ describe('a resend', () => {
     }
   });
 
-  it('A resend stays void when its code was used while the SMS was under way', async () => {
+  it('a resend stays void when its code was used while the SMS was under way', async () => {
     const service = replica();
     const first = await open(service);
     const second = await service.challenges.begin(PERSON, MADE_HERE);
@@ -328,7 +328,7 @@ describe('a resend', () => {
     expect(await refusalCode(verify(service, second.requestId, code))).toBe('otp_expired');
   });
 
-  it('A resend stays void when its code was used and then another code was used, too', async () => {
+  it('a resend stays void when its code was used and then another code was used, too', async () => {
     const service = replica();
     const first = await open(service);
     const slow = await service.challenges.begin(PERSON, MADE_HERE);
@@ -341,7 +341,7 @@ describe('a resend', () => {
     expect(await refusalCode(verify(service, slow.requestId, code))).toBe('otp_expired');
   });
 
-  it('A resend stays void when a newer code was sent and used while its SMS was under way', async () => {
+  it('a resend stays void when a newer code was sent and used while its SMS was under way', async () => {
     const service = replica({ OTP_TTL_SECONDS: '300' });
     const first = await open(service);
     await clock.pass(149_000);
@@ -356,7 +356,7 @@ describe('a resend', () => {
     expect(await refusalCode(verify(service, slow.requestId, rightCode(service, slow)))).toBe('otp_expired');
   });
 
-  it('An older code does not become the valid one when its SMS is accepted last', async () => {
+  it('an older code does not become the valid one when its SMS is accepted last', async () => {
     const service = replica();
     const older = await service.challenges.begin(PERSON, MADE_UPSTREAM);
     await clock.pass(1);
@@ -367,7 +367,7 @@ describe('a resend', () => {
     expect((await service.tries.take(newer.requestId)).attemptsLeft).toBe(2);
   });
 
-  it('A provider that makes codes makes a new one for each send, and the newer one voids the older one when it is accepted', async () => {
+  it('a provider that makes codes makes a new one for each send, and the newer one voids the older one when it is accepted', async () => {
     const service = replica();
     const first = await open(service, PERSON, MADE_UPSTREAM);
     const second = await service.challenges.begin(PERSON, MADE_UPSTREAM);
@@ -383,7 +383,7 @@ describe('the life of a code', () => {
   const born = async ({ requestId }: Opened): Promise<number> =>
     Number(await raw.hget(recordOf(requestId), 'issued'));
 
-  it('The life of a code begins again with each resend and ends ten minutes after the code was made', async () => {
+  it('the life of a code begins again with each resend and ends ten minutes after the code was made', async () => {
     const service = replica({ OTP_TTL_SECONDS: '300' });
     let last = await open(service);
     const lives = [];
@@ -400,7 +400,7 @@ describe('the life of a code', () => {
     expect((await open(service)).nonce).not.toBe(last.nonce);
   });
 
-  it('The life of a code stays within ten minutes when OTP_TTL_SECONDS is ten minutes, too', async () => {
+  it('the life of a code stays within ten minutes when OTP_TTL_SECONDS is ten minutes, too', async () => {
     const service = replica({ OTP_TTL_SECONDS: '600' });
     const first = await open(service);
     await clock.pass(290_000);
@@ -414,7 +414,7 @@ describe('the life of a code', () => {
     expect((await open(service)).nonce).not.toBe(first.nonce);
   });
 
-  it('The life of a code counts from when the code was made, not from when its SMS was accepted', async () => {
+  it('the life of a code counts from when the code was made, not from when its SMS was accepted', async () => {
     const service = replica({ OTP_TTL_SECONDS: '600' });
     const { requestId } = await service.challenges.begin(PERSON, MADE_HERE);
     await clock.pass(20_000);
@@ -422,7 +422,7 @@ describe('the life of a code', () => {
     expect(opened.expiresAt.getTime()).toBe(clock.now + LIFE_MS - 20_000);
   });
 
-  it('A challenge takes the expiry and the attempts of the provider when they are stricter', async () => {
+  it('a challenge takes the expiry and the attempts of the provider when they are stricter', async () => {
     const service = replica({ OTP_TTL_SECONDS: '300', OTP_MAX_ATTEMPTS: '3' });
     const expiresAt = new Date(clock.now + 100_000);
     const opened = await open(service, PERSON, MADE_UPSTREAM, {
@@ -444,7 +444,7 @@ describe('the life of a code', () => {
     ['no attempts', undefined, 0],
     ['a negative number of attempts', undefined, -7],
   ])(
-    'A challenge keeps its own expiry and attempts when the answer of the provider holds %s',
+    'a challenge keeps its own expiry and attempts when the answer of the provider holds %s',
     async (_, expiresAt, attemptsLeft) => {
       const service = replica({ OTP_TTL_SECONDS: '300', OTP_MAX_ATTEMPTS: '3' });
       const opened = await open(service, PERSON, MADE_UPSTREAM, {
@@ -459,7 +459,7 @@ describe('the life of a code', () => {
 });
 
 describe('failed codes', () => {
-  it('Failed codes are counted across the requests and codes of a number, and lock the number at the limit', async () => {
+  it('failed codes are counted across the requests and codes of a number, and lock the number at the limit', async () => {
     const service = replica({ LIMIT_FAILED_CODES: '4/3600', OTP_TTL_SECONDS: '300' });
     await fail(service, (await open(service)).requestId, 3);
     await clock.pass(200_000);
@@ -473,7 +473,7 @@ describe('failed codes', () => {
     expect(late.retryAfterSeconds).toBe(3_601 - 200);
   });
 
-  it('A locked number gets no SMS, pays nothing, and locks no other number', async () => {
+  it('a locked number gets no SMS, pays nothing, and locks no other number', async () => {
     const service = replica({ LIMIT_FAILED_CODES: '3/3600' });
     await fail(service, (await open(service)).requestId, 3);
     const before = await contents();
@@ -484,7 +484,7 @@ describe('failed codes', () => {
     expect((await open(service, OTHER)).attemptsLeft).toBe(3);
   });
 
-  it('A number is locked exactly at the limit, with 300 concurrent guesses over 20 requests and three connections', async () => {
+  it('a number is locked exactly at the limit, with 300 concurrent guesses over 20 requests and three connections', async () => {
     const all = replicas({ LIMIT_FAILED_CODES: '10/3600,20/86400', OTP_MAX_ATTEMPTS: '5' });
     const requests = await Promise.all(Array.from({ length: 20 }, (_, i) => open(all[i % CONNECTIONS]!)));
     const guesses = Array.from({ length: 300 }, (_, i) =>
@@ -494,7 +494,7 @@ describe('failed codes', () => {
     expect(await failuresOf(requests[0]!.requestId)).toBe(10);
   });
 
-  it('Failed codes are forgotten when their window has passed', async () => {
+  it('failed codes are forgotten when their window has passed', async () => {
     const service = replica({ LIMIT_FAILED_CODES: '3/3600' });
     await fail(service, (await open(service)).requestId, 3);
     await clock.pass(3_600_000);
@@ -503,7 +503,7 @@ describe('failed codes', () => {
     expect((await open(service)).attemptsLeft).toBe(3);
   });
 
-  it('A right code clears failed codes from windows of up to an hour, not from longer ones', async () => {
+  it('a right code clears failed codes from windows of up to an hour, not from longer ones', async () => {
     const service = replica({ LIMIT_FAILED_CODES: '3/3600,5/86400' });
     const first = await open(service);
     await fail(service, first.requestId, 2);
@@ -520,7 +520,7 @@ describe('failed codes', () => {
     expect(retryAfterSeconds).toBe(86_400 - 3_700);
   });
 
-  it('A right code keeps earlier failed codes cleared for the whole hour in which they would have counted', async () => {
+  it('a right code keeps earlier failed codes cleared for the whole hour in which they would have counted', async () => {
     const service = replica({ LIMIT_FAILED_CODES: '3/3600,1000/86400' });
     const first = await open(service);
     await fail(service, first.requestId, 2);
@@ -531,7 +531,7 @@ describe('failed codes', () => {
     expect(await verify(service, second.requestId, rightCode(service, second))).toBe(true);
   });
 
-  it('Right codes never count as failed codes', async () => {
+  it('right codes never count as failed codes', async () => {
     const service = replica({ LIMIT_FAILED_CODES: '2/3600,3/86400,4/2592000' });
     for (let logins = 0; logins < 10; logins += 1) {
       const opened = await open(service);
@@ -540,7 +540,7 @@ describe('failed codes', () => {
     }
   });
 
-  it('A second right answer that comes at the same time does not count as a failed code', async () => {
+  it('a second right answer that comes at the same time does not count as a failed code', async () => {
     const service = replica({ LIMIT_FAILED_CODES: '3/86400' });
     for (let logins = 0; logins < 5; logins += 1) {
       const opened = await open(service);
@@ -553,7 +553,7 @@ describe('failed codes', () => {
 });
 
 describe('an attempt that is given back', () => {
-  it('An attempt that was given back can be used again and does not count as a failed code', async () => {
+  it('an attempt that was given back can be used again and does not count as a failed code', async () => {
     const service = replica({ LIMIT_FAILED_CODES: '3/3600' });
     const opened = await open(service);
     for (let outages = 0; outages < 10; outages += 1) {
@@ -565,7 +565,7 @@ describe('an attempt that is given back', () => {
     expect(await verify(service, opened.requestId, rightCode(service, opened))).toBe(true);
   });
 
-  it('An attempt is given back once, even if 30 concurrent calls ask for it', async () => {
+  it('an attempt is given back once, even if 30 concurrent calls ask for it', async () => {
     const service = replica();
     const { requestId } = await open(service);
     await service.tries.take(requestId);
@@ -579,7 +579,7 @@ describe('an attempt that is given back', () => {
     expect(await failuresOf(requestId)).toBe(1);
   });
 
-  it('The attempts and the failed codes add up when many attempts are taken and given back at once', async () => {
+  it('the attempts and the failed codes add up when many attempts are taken and given back at once', async () => {
     const all = replicas();
     const { requestId } = await open(all[0]!);
     await Promise.all(
@@ -593,7 +593,7 @@ describe('an attempt that is given back', () => {
     expect(await failuresOf(requestId)).toBe(0);
   });
 
-  it('Giving an attempt back does not restore a challenge that has gone or was used', async () => {
+  it('giving an attempt back does not restore a challenge that has gone or was used', async () => {
     const service = replica();
     const gone = await open(service);
     const first = await service.tries.take(gone.requestId);
@@ -613,7 +613,7 @@ describe('an attempt that is given back', () => {
 });
 
 describe('the records of a person', () => {
-  it('A record does not open with a ciphertext that was copied from another record', async () => {
+  it('a record does not open with a ciphertext that was copied from another record', async () => {
     const service = replica();
     const [mine, again, theirs] = [await open(service), await open(service), await open(service, OTHER)];
     const sealed = (await raw.hget(recordOf(mine.requestId), 'phone'))!;
@@ -624,7 +624,7 @@ describe('the records of a person', () => {
     expect((await service.tries.take(mine.requestId)).phone).toBe(PERSON);
   });
 
-  it('A record does not open under the key of another person, even if the code was copied along', async () => {
+  it('a record does not open under the key of another person, even if the code was copied along', async () => {
     const service = replica();
     const [mine, theirs] = [await open(service), await open(service, OTHER)];
     await raw.copy(recordOf(mine.requestId), recordOf(theirs.requestId), 'REPLACE');
@@ -633,7 +633,7 @@ describe('the records of a person', () => {
     expect(await refusalCode(attack)).toBe('otp_expired');
   });
 
-  it('A record does not open under another SUBJECT_SECRET, which would make another user of the number', async () => {
+  it('a record does not open under another SUBJECT_SECRET, which would make another user of the number', async () => {
     const [service, elsewhere] = [
       replica(),
       replica({ SUBJECT_SECRET: 'challenges-another-subject-0123456789' }),
@@ -644,7 +644,7 @@ describe('the records of a person', () => {
   });
 
   it.each(['', 'x', 'x.y', 'AAAAAA.AAAA', '.'])(
-    'A record does not open with the ciphertext %p',
+    'a record does not open with the ciphertext %p',
     async (sealed) => {
       const service = replica();
       const { requestId } = await open(service);
@@ -653,7 +653,7 @@ describe('the records of a person', () => {
     },
   );
 
-  it('The records of a number hold neither the number nor a code, share one hash tag, and expire', async () => {
+  it('the records of a number hold neither the number nor a code, share one hash tag, and expire', async () => {
     // Eight digits, so that no timestamp holds the code by chance.
     const service = replica({
       OTP_LENGTH: '8',
@@ -700,7 +700,7 @@ describe('the records of a person', () => {
     expect(keys.filter((key) => key.includes(ids[0]!.slice(0, 22))).length).toBeGreaterThanOrEqual(6);
   });
 
-  it('Each key of a number has a time to live after every single step', async () => {
+  it('each key of a number has a time to live after every single step', async () => {
     const service = replica();
     for (const sender of [MADE_HERE, MADE_UPSTREAM]) {
       await clock.empty();
@@ -724,7 +724,7 @@ describe('the records of a person', () => {
     await expectEveryKeyToExpire();
   });
 
-  it('Two challenges never share a nonce or a ciphertext', async () => {
+  it('two challenges never share a nonce or a ciphertext', async () => {
     const service = replica();
     const one = await service.challenges.begin(PERSON, MADE_HERE);
     const two = await service.challenges.begin(PERSON, MADE_HERE);
@@ -742,7 +742,7 @@ describe('rotation of SECRET', () => {
   const moved = (): Replica => replica({ SECRET: `${NEW_SECRET},${OLD_SECRET}` });
   const dropped = (): Replica => replica({ SECRET: NEW_SECRET });
 
-  it('A replica accepts the codes of a replica that is one step before or after it in the rotation', async () => {
+  it('a replica accepts the codes of a replica that is one step before or after it in the rotation', async () => {
     for (const [sender, verifier] of [
       [before(), appended()],
       [appended(), before()],
@@ -755,14 +755,14 @@ describe('rotation of SECRET', () => {
     }
   });
 
-  it('A replica makes new codes under the first secret of the list', async () => {
+  it('a replica makes new codes under the first secret of the list', async () => {
     const [old, fresh] = [await open(before()), await open(moved(), OTHER)];
     expect(fresh.nonce.split('.')[0]).not.toBe(old.nonce.split('.')[0]);
     expect(() => before().codes.derive(OTHER, fresh.nonce)).toThrow();
     expect(rightCode(dropped(), fresh, OTHER)).toBe(rightCode(moved(), fresh, OTHER));
   });
 
-  it('A resend sends the valid code again if its secret is known, and a new code if not', async () => {
+  it('a resend sends the valid code again if its secret is known, and a new code if not', async () => {
     const old = await open(before());
     expect((await moved().challenges.begin(PERSON, MADE_HERE)).nonce).toBe(old.nonce);
     const fresh = await open(dropped());
@@ -770,13 +770,13 @@ describe('rotation of SECRET', () => {
     expect(await verify(dropped(), fresh.requestId, rightCode(dropped(), fresh))).toBe(true);
   });
 
-  it('A replica refuses a code of a secret that was dropped', async () => {
+  it('a replica refuses a code of a secret that was dropped', async () => {
     const old = await open(before());
     const attack = verify(dropped(), old.requestId, rightCode(before(), old));
     expect(await refusalCode(attack)).toBe('otp_expired');
   });
 
-  it('A replica refuses a code of a dropped secret even if a resend sealed its record under the new secret', async () => {
+  it('a replica refuses a code of a dropped secret even if a resend sealed its record under the new secret', async () => {
     const old = await open(before());
     const resent = await open(moved());
     expect(resent.nonce).toBe(old.nonce);
@@ -784,7 +784,7 @@ describe('rotation of SECRET', () => {
     expect(await refusalCode(attack)).toBe('otp_expired');
   });
 
-  it('A guess is compared with the code of one secret, not with those of all secrets', async () => {
+  it('a guess is compared with the code of one secret, not with those of all secrets', async () => {
     const opened = await open(before());
     const { codes } = moved();
     const id = moved().codes.nonceFor(MADE_HERE).split('.')[0]!;
@@ -797,7 +797,7 @@ describe('rotation of SECRET', () => {
 describe('a send under an Idempotency-Key', () => {
   const key = { record: 'key', owner: newOwner() };
 
-  it('A send that finished while its answer was lost is not released, and its repeat gets the answer', async () => {
+  it('a send that finished while its answer was lost is not released, and its repeat gets the answer', async () => {
     const service = replica();
     const begun = await service.challenges.begin(PERSON, MADE_HERE, key);
     const opened = await service.challenges.finish(begun.requestId, ACCEPTED, 0, key);
@@ -805,7 +805,7 @@ describe('a send under an Idempotency-Key', () => {
     expect(await service.challenges.begin(PERSON, MADE_HERE, key)).toEqual(opened);
   });
 
-  it('A repeat whose code was voided meanwhile gets a new code, and voids no other code with it if it may not have been sent', async () => {
+  it('a repeat whose code was voided meanwhile gets a new code, and voids no other code with it if it may not have been sent', async () => {
     const service = replica({ OTP_TTL_SECONDS: '300' });
     const begun = (await service.challenges.begin(PERSON, MADE_HERE, key)) as PendingChallenge;
     await service.pending.release(begun.requestId, key, false);
@@ -824,14 +824,14 @@ describe('a send under an Idempotency-Key', () => {
     expect(await verify(service, live.requestId, rightCode(service, live))).toBe(true);
   });
 
-  it('A send counts as not sent when the answer to its first step was lost', async () => {
+  it('a send counts as not sent when the answer to its first step was lost', async () => {
     const service = replica();
     const begun = await service.challenges.begin(PERSON, MADE_HERE, key);
     await service.claims.giveUp(service.claims.releasing(begun.requestId, key));
     expect(await service.challenges.begin(PERSON, MADE_HERE, key)).toMatchObject({ bound: false });
   });
 
-  it('A send that died may have been sent, even if its repeat loses an answer as well', async () => {
+  it('a send that died may have been sent, even if its repeat loses an answer as well', async () => {
     const service = replica({ UPSTREAM_DEADLINE_MS: '20000' });
     const begun = await service.challenges.begin(PERSON, MADE_HERE, key);
     // Its place runs out.
@@ -841,7 +841,7 @@ describe('a send under an Idempotency-Key', () => {
     expect(await service.challenges.begin(PERSON, MADE_HERE, key)).toMatchObject({ bound: true });
   });
 
-  it('A send that was certainly not sent is resumed with the full life of a code', async () => {
+  it('a send that was certainly not sent is resumed with the full life of a code', async () => {
     const service = replica();
     const begun = await service.challenges.begin(PERSON, MADE_HERE, key);
     await service.pending.release(begun.requestId, key, true);
