@@ -1,5 +1,8 @@
 // Debian's buildah: builds and opens images without a daemon, in a store of its own that goes when the script ends.
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { launch } from './children.mjs';
 import { giveUp } from './project.mjs';
 
 /** Buildah with its store inside the folder. */
@@ -22,6 +25,16 @@ export class Buildah {
       encoding: 'utf8',
       maxBuffer: 2 ** 28,
     });
+  }
+
+  /** Builds a Dockerfile, and prints a line for each of its steps. */
+  async build(...args) {
+    const child = launch(this.program, [...this.global, 'build', ...args]);
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      if (/^(\[\d+\/\d+\] )?STEP /.test(line)) console.log(`  ${line}`);
+    });
+    const [status] = await once(child, 'close');
+    if (status !== 0) giveUp(`buildah build failed:\n${child.printed}`);
   }
 
   /** The folder that holds the files of an image, in a container of its own. */

@@ -24,7 +24,7 @@ export function bringBase(buildah, name, folder) {
   if (!suite || !NPM[major])
     return { missing: `${name} could not be pulled (${reason}), and no stand-in for it is known` };
   console.log(
-    `It could not be pulled (${reason}).\nMaking a stand-in: Debian ${suite}, Node.js ${major} ...`,
+    `It could not be pulled (${reason}).\nMaking a stand-in (some minutes): Debian ${suite} by debootstrap ...`,
   );
   const missing = makeSystem(join(folder, 'base'), suite) ?? addNode(join(folder, 'base'), major);
   if (missing) return { missing };
@@ -69,6 +69,7 @@ function addNode(system, major) {
     [`npm@${NPM[major]}`, 'usr/local/lib/node_modules/npm', []],
   ];
   for (const [spec, to, members] of parts) {
+    console.log(`Adding ${spec} ...`);
     // npm checks the hash that the registry gives.
     const packed = attempt('npm', ['pack', spec, '--pack-destination', system, '--loglevel=error']);
     if (packed.status !== 0) return `npm pack ${spec} failed: ${packed.said}`;

@@ -3,19 +3,19 @@
 // StartMessaging is the emulator of the checkout. Prints the image's size and how long it takes to be ready.
 // It needs Linux, root, mounts, and a registry of images or else Debian's packages and the npm registry. Where one of them is
 // missing it says so and ends with 0, with `--required` with 1.
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { chmodSync, chownSync, cpSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { rootCertificates } from 'node:tls';
 import { Buildah } from './buildah.mjs';
+import { launch, prints, startRedis } from './children.mjs';
 import { Container, containerTrouble } from './container.mjs';
 import { bringBase } from './image-base.mjs';
 import { faultsOf, sizeOf } from './image-checks.mjs';
 import { obtainProgram } from './programs.mjs';
-import { build, checkNode, freePort, giveUp, installPackages, ready, ROOT } from './project.mjs';
+import { freePort, giveUp, prepare, ready, ROOT } from './project.mjs';
 
 const TAG = 'localhost/otp-login';
 const APP = '/app';
@@ -26,25 +26,20 @@ const PHONE = '+919876543210';
 /** In files that the build must not see. */
 const DECOY = `decoy-${randomBytes(12).toString('hex')}`;
 
-checkNode();
 const trouble = containerTrouble();
 if (trouble) skip(trouble);
 const buildahProgram = obtainProgram(['buildah'], 'buildah');
 if (!buildahProgram) skip('there is no buildah (on Debian: apt-get install buildah)');
-const redisProgram = obtainProgram([process.env.REDIS_SERVER_BIN || 'redis-server'], 'redis-server');
-if (!redisProgram) skip('there is no redis-server (on Debian: apt-get install redis-server)');
-installPackages();
-// The emulator is no part of the image.
-build();
+// The emulator is no part of the image: it comes from the checkout.
+prepare();
 
 const folder = mkdtempSync(join(tmpdir(), 'otp-login-image-'));
 const running = new Set();
 process.on('exit', () => {
-  for (const process of running) process.kill('SIGKILL');
+  for (const container of running) container.kill('SIGKILL');
   // One file system: should a mount of a command that was killed be left in there, what it shows stays.
   spawnSync('rm', ['-rf', '--one-file-system', folder]);
 });
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => process.exit(1));
 
 const dockerfile = readFileSync(join(ROOT, 'Dockerfile'), 'utf8');
 const [, baseName] = /^FROM (\S+)$/m.exec(dockerfile);
@@ -52,7 +47,7 @@ const buildah = new Buildah(buildahProgram, folder);
 const { standIn, missing } = bringBase(buildah, baseName, folder);
 if (missing) skip(`there is no base to build on: ${missing}`);
 
-buildImage();
+await buildImage();
 const image = { root: buildah.open(TAG), config: buildah.configOf(TAG) };
 const base = { root: buildah.open(`docker.io/library/${baseName}`), config: buildah.configOf(baseName) };
 const lock = JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8'));
@@ -63,12 +58,13 @@ console.log(
 );
 const [appBytes, wholeBytes] = [sizeOf(join(image.root, APP)), sizeOf(image.root)];
 
-const redisUrl = await startRedis();
+const redisUrl = await startRedisWithPassword();
 const emulatorUrl = await startEmulator();
 await makeSigningKey();
 const service = writeSettings();
 const starts = [];
 for (let start = 1; start <= STARTS; start++) {
+  console.log(`Start ${start} of ${STARTS} ...`);
   const { container, url, readyMs } = await startService();
   starts.push(readyMs);
   if (start === 1) {
@@ -98,7 +94,7 @@ function skip(reason) {
   process.exit(process.argv.includes('--required') ? 1 : 0);
 }
 
-function buildImage() {
+async function buildImage() {
   const context = join(folder, 'context');
   mkdirSync(context);
   // What .dockerignore lets in, and beside it what it must keep out.
@@ -118,8 +114,7 @@ function buildImage() {
     writeFileSync(join(context, path), `// ${DECOY}\n`);
   }
   console.log('Building the image (some minutes) ...');
-  buildah.run(
-    'build',
+  await buildah.build(
     // Docker's format knows HEALTHCHECK.
     ...['--isolation', 'chroot', '--format', 'docker', '--pull-never', '--tag', TAG],
     ...npmSettings().flatMap((mount) => ['--volume', mount]),
@@ -149,20 +144,17 @@ function npmSettings() {
   return [`${npmrc}:/root/.npmrc:ro`, `${authoritiesFile}:/root/.npm-authorities.pem:ro`];
 }
 
-async function startRedis() {
-  const port = await freePort();
+async function startRedisWithPassword() {
   const password = randomBytes(16).toString('hex');
-  const local = ['--port', String(port), '--bind', '127.0.0.1', '--requirepass', password];
-  const kept = ['--dir', folder, '--save', '', '--appendonly', 'yes', '--maxmemory-policy', 'noeviction'];
-  await launch(redisProgram, [...local, ...kept], {}, /Ready to accept connections/);
+  const kept = ['--dir', folder, '--appendonly', 'yes', '--maxmemory-policy', 'noeviction'];
+  const { port } = await startRedis('--requirepass', password, ...kept);
   return `redis://:${password}@127.0.0.1:${port}/0`;
 }
 
 async function startEmulator() {
-  const environment = { ...process.env, NODE_ENV: 'development', EMULATOR_PORT: '0', EMULATOR_HOST: '' };
-  const file = join(ROOT, 'dist', 'emulator', 'main.js');
-  const found = await launch(process.execPath, [file], environment, /(http:\S+)\/$/m);
-  return found[1];
+  const env = { ...process.env, NODE_ENV: 'development', EMULATOR_PORT: '0', EMULATOR_HOST: '' };
+  const emulator = launch(process.execPath, [join(ROOT, 'dist', 'emulator', 'main.js')], { env });
+  return (await prints(emulator, /(http:\S+)\/$/m))[1];
 }
 
 /** By the script in the image, as the Job for Kubernetes makes it: no key lies in the checkout. */
@@ -285,21 +277,4 @@ function lookAtProcess(container) {
     const { status, stdout, stderr } = container.exec(...command);
     if (status !== 0) giveUp(`Its ${name} ended with ${status}:\n${stdout}${stderr}`);
   }
-}
-
-/** Resolves to the words when it has printed them. It ends with this script. */
-async function launch(file, args, environment, words) {
-  const child = spawn(file, args, { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
-  running.add(child);
-  let printed = '';
-  const ended = once(child, 'close').then(() => giveUp(`${file} ended:\n${printed}`));
-  const said = new Promise((resolve) => {
-    for (const stream of [child.stdout, child.stderr])
-      stream.on('data', (text) => {
-        printed += text;
-        const found = words.exec(printed);
-        if (found) resolve(found);
-      });
-  });
-  return Promise.race([said, ended]);
 }

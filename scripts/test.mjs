@@ -34,8 +34,10 @@ const folders = patterns.length > 0 ? foldersOf(patterns) : chosenFolders();
 installPackages();
 const environment = { ...process.env, NODE_ENV: 'test', REDIS_SERVER_BIN: redisServer() };
 if (folders.includes('browser')) environment.CHROMIUM_PATH = chromium();
-if (folders.includes('commands')) shellCommands();
-if (folders.some((folder) => REST.includes(folder))) environment.PROMTOOL = promtool();
+if (folders.includes('commands')) {
+  shellCommands();
+  environment.PROMTOOL = promtool();
+}
 if (has('--full')) environment.SCALE ||= 'full';
 
 // Jest refuses both at once.
