@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { HANG_MS } from './hang';
-import { call, redisCommand, until, type Answer, type Variables, type World } from './world';
+import { keysOf } from './keys';
+import { call, until, type Answer, type Variables, type World } from './world';
 
 /** Who may ask for the totals; for `ADMIN_TOKENS`. */
 const OPERATOR = 'an-operator-0123456789-0123456789-abcd';
@@ -61,14 +62,21 @@ export function atOnce(
   );
 }
 
-/**
- * The same, while Redis keeps the writes of all its clients waiting, until no more of them arrive: most of the calls are there
- * before the first is answered.
- */
-export async function queued<T>(world: World, ask: () => Promise<T>): Promise<T> {
+/** While the function runs, Redis keeps the writes of all its clients waiting, as if it stood still. Then it runs them. */
+export async function withoutWrites<T>(world: World, run: (redis: Redis) => Promise<T>): Promise<T> {
   const redis = new Redis(world.redis.url);
   try {
     await redis.call('CLIENT', 'PAUSE', HANG_MS, 'WRITE');
+    return await run(redis);
+  } finally {
+    await redis.call('CLIENT', 'UNPAUSE');
+    redis.disconnect();
+  }
+}
+
+/** Calls that wait at Redis together: most of them are there before the first is answered. */
+export async function queued<T>(world: World, ask: () => Promise<T>): Promise<T> {
+  const { asked } = await withoutWrites(world, async (redis) => {
     const asked = ask();
     const end = performance.now() + MOST_WAITING_MS;
     for (let before = '', now = ''; now === '' || now !== before; before = now) {
@@ -76,12 +84,9 @@ export async function queued<T>(world: World, ask: () => Promise<T>): Promise<T>
       now = waitingClients((await redis.client('LIST')) as string);
       if (performance.now() > end) break;
     }
-    await redis.call('CLIENT', 'UNPAUSE');
-    return await asked;
-  } finally {
-    await redis.call('CLIENT', 'UNPAUSE');
-    redis.disconnect();
-  }
+    return { asked };
+  });
+  return asked;
 }
 
 /** The clients that wait for the end of a pause, and how much each has asked. */
@@ -118,15 +123,17 @@ export async function bill(
 
 /** Makes it a minute later for every Idempotency-Key that is in flight. */
 export async function aMinuteLater(world: World): Promise<void> {
-  const keys = (pattern: string) => redisCommand(world, 'KEYS', pattern) as Promise<string[]>;
-  for (const record of await keys('otp-login:{*}:send:*'))
-    await redisCommand(world, 'HINCRBY', record, 'until', '-60000');
-  for (const challenge of await keys('otp-login:{*}:challenge:*')) {
-    const flat = (await redisCommand(world, 'HGETALL', challenge)) as string[];
-    for (let i = 0; i < flat.length; i += 2) {
-      const [, before, time] = /^(.+:flight\/[\w-]+:)(\d+)$/.exec(flat[i + 1] ?? '') ?? [];
-      if (before === undefined) continue;
-      await redisCommand(world, 'HSET', challenge, flat[i] ?? '', `${before}${Number(time) - 60_000}`);
+  const redis = new Redis(world.redis.url);
+  try {
+    const { challenge, sends } = keysOf('*');
+    for (const record of await redis.keys(sends)) await redis.hincrby(record, 'until', -60_000);
+    for (const key of await redis.keys(`${challenge}*`)) {
+      for (const [field, record] of Object.entries(await redis.hgetall(key))) {
+        const [, before, time] = /^(.+:flight\/[\w-]+:)(\d+)$/.exec(record) ?? [];
+        if (before !== undefined) await redis.hset(key, field, `${before}${Number(time) - 60_000}`);
+      }
     }
+  } finally {
+    redis.disconnect();
   }
 }

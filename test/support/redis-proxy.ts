@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { Script } from '../../src/redis/script';
-import { until } from './world';
+import { anotherInstance, until, type Instance, type Variables, type World } from './world';
 
 const SRC = join(__dirname, '../../src');
 
@@ -150,6 +150,16 @@ export class RedisProxy {
     this.traps = this.traps.filter((other) => other !== trap);
     return trap;
   }
+}
+
+/** One more instance of a world, which alone reaches Redis through a proxy. */
+export async function behindProxy(
+  world: World,
+  variables: Variables,
+): Promise<{ proxy: RedisProxy; instance: Instance }> {
+  const proxy = await RedisProxy.before(world.redis);
+  const instance = await anotherInstance(world, { ...variables, REDIS_URL: proxy.url });
+  return { proxy, instance };
 }
 
 async function eachFrame(socket: Socket, take: (frame: Buffer) => Promise<void>): Promise<void> {
