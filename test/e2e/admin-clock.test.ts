@@ -1,134 +1,135 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { MIDNIGHT, SimulatedClock } from '../support/simulated-clock';
 import { Redis } from 'ioredis';
-import { asAdmin, usageOf, WITH_ADMIN } from '../support/admin';
-import { setClock } from '../support/simulated-clock';
+import { asAdmin, flushLedger, WITH_ADMIN } from '../support/admin';
+import { rawAnswer, startRawUpstream } from '../support/raw-upstream';
+import { loadServiceHere } from '../support/service';
 import {
+  anotherInstance,
   freshNumber,
   login,
   sendOtp,
   startWorld,
   textedCode,
+  until,
   verifyOtp,
   wrongCode,
   type Answer,
   type World,
 } from '../support/world';
 
-jest.mock('node:fs', () =>
-  jest
-    .requireActual<typeof import('../support/simulated-clock')>('../support/simulated-clock')
-    .fsWithSimulatedClock(),
-);
+// Its scripts must be read under the simulated clock.
+loadServiceHere();
 
-const DAY_MS = 86_400_000;
 const MINUTE_MS = 60_000;
-// In the future by Redis's own clock, so that nothing that is written now has expired already.
-const TODAY = Math.floor(Date.now() / DAY_MS) * DAY_MS + 2 * DAY_MS;
-/** Midnight of Asia/Kolkata. */
-const MIDNIGHT = TODAY + 18.5 * 3_600_000;
+const HOUR_MS = 60 * MINUTE_MS;
+const DAY_MS = 24 * HOUR_MS;
+/** The days on both sides of the midnight of the simulated clock. */
+const [BEFORE, AFTER] = ['2050-02-28', '2050-03-01'];
 
 let world: World;
 let redis: Redis;
-beforeEach(async () => {
+let clock: SimulatedClock;
+beforeAll(async () => {
   world = await startWorld({ variables: WITH_ADMIN });
   redis = new Redis(world.redis.url);
-  await setClock(redis, MIDNIGHT);
 });
-afterEach(async () => {
+beforeEach(async () => {
+  clock = await SimulatedClock.start(redis);
+});
+afterEach(() => flushLedger(world));
+afterAll(async () => {
   redis.disconnect();
   await world.close();
 });
 
-const dayOf = (ms: number): string => new Date(ms).toISOString().slice(0, 10);
+const usage = async (): Promise<Answer['body']> => {
+  await flushLedger(world);
+  return (await asAdmin('GET', `${world.url}/admin/usage?from=${BEFORE}&to=${AFTER}`)).body;
+};
 
-it('days and hours of usage begin when they do in Asia/Kolkata', async () => {
-  const send = async (at: number): Promise<Answer> => {
-    await setClock(redis, at);
-    return sendOtp(world.url, freshNumber());
-  };
-  // The last millisecond of a day, the first two hours of the next one, and its last hour.
-  for (const at of [-1, 0, 3_599_999, 3_600_000, DAY_MS - 3_600_000, DAY_MS - 1])
-    expect((await send(MIDNIGHT + at)).status).toBe(200);
-  const [before, after] = [dayOf(TODAY), dayOf(TODAY + DAY_MS)];
-  const { body } = await asAdmin('GET', `${world.url}/admin/usage?from=${before}&to=${after}`);
-  const seen = (body.days as { date: string; sent: number; hours: { from: string; sent: number }[] }[]).map(
+it('/admin/usage begins days and hours when Asia/Kolkata does', async () => {
+  // The last millisecond of a day, the first two hours of the next day, and its last hour.
+  for (const at of [-1, 0, HOUR_MS - 1, HOUR_MS, DAY_MS - HOUR_MS, DAY_MS - 1]) {
+    await clock.set(MIDNIGHT + at);
+    expect((await sendOtp(world.url, freshNumber())).status).toBe(200);
+  }
+  const { days, total } = await usage();
+  const seen = (days as { date: string; sent: number; hours: { from: string; sent: number }[] }[]).map(
     ({ date, sent, hours }) => [date, sent, hours.map((hour) => [hour.from, hour.sent])],
   );
   expect(seen).toEqual([
-    [before, 1, [[`${before}T23:00:00+05:30`, 1]]],
+    [BEFORE, 1, [[`${BEFORE}T23:00:00+05:30`, 1]]],
     [
-      after,
+      AFTER,
       5,
       [
-        [`${after}T00:00:00+05:30`, 2],
-        [`${after}T01:00:00+05:30`, 1],
-        [`${after}T23:00:00+05:30`, 2],
+        [`${AFTER}T00:00:00+05:30`, 2],
+        [`${AFTER}T01:00:00+05:30`, 1],
+        [`${AFTER}T23:00:00+05:30`, 2],
       ],
     ],
   ]);
-  expect(body.total).toMatchObject({ sent: 6, costPaise: 150 });
+  expect(total).toMatchObject({ sent: 6, costPaise: 150 });
 });
 
-it('a code that comes back after midnight is counted on the day on which it was sent', async () => {
+it('/admin/usage counts a code that is verified after midnight on the day of its SMS', async () => {
   const phoneNumber = freshNumber();
-  await setClock(redis, MIDNIGHT - MINUTE_MS);
+  await clock.set(MIDNIGHT - MINUTE_MS);
   const { body } = await sendOtp(world.url, phoneNumber);
-  await setClock(redis, MIDNIGHT + MINUTE_MS);
+  await clock.set(MIDNIGHT + MINUTE_MS);
   const verified = await verifyOtp(world.url, body.requestId, textedCode(world.upstream, phoneNumber));
   expect(verified.status).toBe(200);
-  await usageOf(world);
-  const usage = await asAdmin(
-    'GET',
-    `${world.url}/admin/usage?from=${dayOf(TODAY)}&to=${dayOf(TODAY + DAY_MS)}`,
-  );
-  expect(
-    (usage.body.days as { sent: number; verified: number }[]).map(({ sent, verified: right }) => [
-      sent,
-      right,
-    ]),
-  ).toEqual([
-    [1, 1],
-    [0, 0],
+  expect((await usage()).days).toEqual([
+    expect.objectContaining({ date: BEFORE, sent: 1, verified: 1 }),
+    expect.objectContaining({ date: AFTER, sent: 0, verified: 0 }),
   ]);
 });
 
-it('an SMS that is refunded after midnight is taken from the day on which it was charged', async () => {
-  await setClock(redis, MIDNIGHT - MINUTE_MS);
-  const fault = { kind: 'error', status: 402, code: 'INSUFFICIENT_BALANCE' } as const;
-  world.upstream.fault({ on: 'send', fault: { ...fault, when: 'after' } });
-  world.upstream.fault({ on: 'send', fault });
-  const sending = sendOtp(world.url, freshNumber());
-  expect((await sending).status).toBe(503);
-  await setClock(redis, MIDNIGHT + MINUTE_MS);
-  expect((await sendOtp(world.url, freshNumber())).status).toBe(503);
-  const usage = await asAdmin(
-    'GET',
-    `${world.url}/admin/usage?from=${dayOf(TODAY)}&to=${dayOf(TODAY + DAY_MS)}`,
-  );
-  const day = { sent: 1, refunded: 1, costPaise: 0 };
-  expect(usage.body.days).toEqual([expect.objectContaining(day), expect.objectContaining(day)]);
+it('/admin/usage takes an SMS that is refunded after midnight from the day on which it was charged', async () => {
+  let refuse: (() => void) | undefined;
+  const provider = await startRawUpstream((socket) => {
+    const body = JSON.stringify({ success: false, error: { code: 'INSUFFICIENT_BALANCE' } });
+    refuse = () => socket.end(rawAnswer(body, { status: '402 Payment Required' }));
+  });
+  const instance = await anotherInstance(world, { STARTMESSAGING_BASE_URL: provider.url });
+  try {
+    await clock.set(MIDNIGHT - MINUTE_MS);
+    const sending = sendOtp(instance.url, freshNumber());
+    await until(() => refuse !== undefined, 'the call of the provider');
+    await clock.set(MIDNIGHT + MINUTE_MS);
+    refuse?.();
+    expect((await sending).status).toBe(503);
+    expect((await usage()).days).toEqual([
+      expect.objectContaining({ date: BEFORE, sent: 1, refunded: 1, costPaise: 0 }),
+      expect.objectContaining({ date: AFTER, sent: 0, refunded: 0, costPaise: 0 }),
+    ]);
+  } finally {
+    await instance.close();
+    await provider.close();
+  }
 });
 
-it('a scope that is trusted less is told with its reason, and that it fell again', async () => {
+it('/admin/guard gives the reason why a scope was raised, and tells when it was lowered again', async () => {
   const guard = async (): Promise<Answer['body']> => (await asAdmin('GET', `${world.url}/admin/guard`)).body;
-  // Fifty-five numbers see wrong codes, and nobody a right one.
-  for (let i = 0; i < 55; i++) {
+  // Fifty-five numbers have wrong codes, and none has a right one.
+  const wrong = async (): Promise<void> => {
     const phoneNumber = freshNumber();
     const { body } = await sendOtp(world.url, phoneNumber);
     await verifyOtp(world.url, body.requestId, wrongCode(textedCode(world.upstream, phoneNumber)));
-  }
-  await sleep(400);
+  };
+  for (let i = 0; i < 55; i += 11) await Promise.all(Array.from({ length: 11 }, wrong));
+  await flushLedger(world);
   const at = MIDNIGHT + MINUTE_MS;
-  await setClock(redis, at);
+  await clock.set(at);
   await sendOtp(world.url, freshNumber());
 
   const told = await guard();
-  const until = new Date(at + 15 * MINUTE_MS).toISOString();
-  // The tests come from this machine, and their numbers of one series.
+  const until15 = new Date(at + 15 * MINUTE_MS).toISOString();
+  // The tests call from this machine, and their numbers are of one series.
   const scopes = ['network:127.0.0.0/24', 'series:981000', 'service'];
   expect(told.now).toBe(new Date(at).toISOString());
   expect((told.raised as { scope: string }[]).sort((a, b) => (a.scope < b.scope ? -1 : 1))).toEqual(
-    scopes.map((scope) => ({ scope, step: 'observe', until })),
+    scopes.map((scope) => ({ scope, step: 'observe', until: until15 })),
   );
   expect(told.decisions).toHaveLength(3);
   for (const decision of told.decisions as { scope: string }[]) {
@@ -144,8 +145,7 @@ it('a scope that is trusted less is told with its reason, and that it fell again
     });
   }
 
-  // The minutes pass, and it is looked at again.
-  await setClock(redis, at + 40 * MINUTE_MS);
+  await clock.set(at + 40 * MINUTE_MS);
   expect((await guard()).raised).toEqual([]);
   expect((await login(world)).status).toBe(200);
   const [newest] = (await guard()).decisions as Record<string, unknown>[];
