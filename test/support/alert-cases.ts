@@ -40,7 +40,7 @@ const silent = (alert: string, when: string, series: Series[], at: string): Case
 const DAY = 86_400;
 const SM = { provider: 'startmessaging' };
 
-/** Alerts about single events, each by its counter. The last is the summary's or a label's own. */
+/** Alerts about single events, each with the counter of its events. */
 const COUNTED: [alert: string, event: string, name: string, labels: Record<string, string>][] = [
   ...Object.entries({
     upstream_credentials: 'OtpLoginCredentialsRefused',
