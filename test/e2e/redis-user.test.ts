@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
-import { type Emulator, startEmulator } from '../../src/emulator/emulator';
+import type { Emulator } from '../../src/emulator/emulator';
 import { RedisCluster } from '../support/redis-cluster';
 import { type RedisServer, startRedis } from '../support/redis-server';
+import { service } from '../support/service';
 import { call, freshNumber, sendOtp, startInstance, textedCode, verifyOtp } from '../support/world';
 
 const OPERATIONS = readFileSync(join(__dirname, '../../docs/operations.md'), 'utf8');
@@ -11,11 +12,11 @@ const OPERATOR = 'x'.repeat(32);
 
 let upstream: Emulator;
 beforeAll(async () => {
-  upstream = await startEmulator();
+  upstream = await service().startEmulator();
 });
 afterAll(() => upstream.close());
 
-/** Makes the user on a node; returns what the node refused it since, when it is asked. */
+/** Makes the user on a node. The function that it returns tells what the node has refused to the user since then. */
 async function giveRights({ url }: RedisServer): Promise<() => Promise<unknown[]>> {
   const [, rules = ''] = /^\| a user \(RBAC\) \| `(.*)` \|$/m.exec(OPERATIONS) ?? [];
   const owner = new Redis(url);
@@ -27,7 +28,7 @@ async function giveRights({ url }: RedisServer): Promise<() => Promise<unknown[]
   };
 }
 
-/** Everything that asks Redis for something of its own. */
+/** Makes every kind of call for which the service uses a script or command of its own. */
 async function useEverything(redisUrl: string): Promise<void> {
   const instance = await startInstance({
     REDIS_URL: redisUrl,
@@ -65,8 +66,8 @@ async function useEverything(redisUrl: string): Promise<void> {
   }
 }
 
-describe('the rights that docs/operations.md gives to a user of Redis', () => {
-  it('are enough for everything, and are not all', async () => {
+describe('the rights of a Redis user', () => {
+  it('the Redis user of docs/operations.md can do what the service needs, and nothing else', async () => {
     const redis = await startRedis();
     try {
       const refused = await giveRights(redis);
@@ -84,7 +85,7 @@ describe('the rights that docs/operations.md gives to a user of Redis', () => {
     }
   });
 
-  it('are enough in a cluster', async () => {
+  it('the Redis user of docs/operations.md can do what the service needs in a cluster', async () => {
     const cluster = await RedisCluster.start();
     try {
       const refused = await Promise.all(cluster.nodes.map(giveRights));
