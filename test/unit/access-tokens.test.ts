@@ -100,19 +100,19 @@ async function expectRefused(text: string): Promise<void> {
 describe('an access token', () => {
   const claims = { subject: 'subject-of-22-letters-', sessionId: 'session-of-22-letters-' };
 
-  test('verifies, and says whose it is', async () => {
+  test('an access token that this service signed verifies and names its subject and session', async () => {
     expect(await tokens.verify(await token())).toMatchObject(claims);
     // What the helper of other tests makes is refused for no other reason than theirs.
     expect(await tokens.verify(signed(HEADER))).toMatchObject({ subject: 's', sessionId: 's' });
   });
 
-  test('verifies by any published key, before it signs here: replicas do not agree to the millisecond', async () => {
+  test('an access token verifies by any published key, also before that key signs here', async () => {
     expect(
       await tokens.verify(await token({ header: { kid: FUTURE }, key: privateKeys[FUTURE]! })),
     ).toMatchObject(claims);
   });
 
-  test('is good until the last second of its life', async () => {
+  test('an access token is valid until the last second of its life', async () => {
     expect(await tokens.verify(await token({ claims: { exp: now() + 30 } }))).toMatchObject(claims);
     await expectRefused(await token({ claims: { exp: now() } }));
     await expectRefused(await token({ claims: { exp: now() - 1 } }));
@@ -143,16 +143,16 @@ describe('an access token', () => {
     ['a list of kids', { header: { kid: [SIGNING] as never } }],
     ['an empty kid', { header: { kid: '' } }],
     ['no kid', { header: { kid: undefined } }],
-  ])('is refused with %s', async (_, changes) => {
+  ])('an access token with %s is refused', async (_, changes) => {
     await expectRefused(await token(changes));
   });
 
-  test('is refused when a stranger’s key signed it', async () => {
+  test('an access token that a foreign key signed is refused', async () => {
     const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     await expectRefused(await token({ key: privateKey }));
   });
 
-  test('is refused when a stranger’s key signed it and the header brings that key along', async () => {
+  test('an access token that a foreign key signed is refused although its header brings that key along', async () => {
     const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     const jwk = await exportJWK(publicKey);
     for (const header of [
@@ -166,7 +166,7 @@ describe('an access token', () => {
     }
   });
 
-  test('reads no key out of the header of its own tokens either', async () => {
+  test('the verifier reads no key out of the header of our own tokens', async () => {
     const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     const text = signed({ ...HEADER, jwk: await exportJWK(publicKey), jku: 'http://127.0.0.1:1/' });
     expect(await tokens.verify(text)).toMatchObject({ subject: 's', sessionId: 's' });
@@ -178,7 +178,7 @@ describe('another algorithm is refused', () => {
     `${encode({ ...HEADER, alg, ...more })}.${encode({ iss: ISSUER, aud: AUDIENCE, sub: 's', sid: 's', exp: now() + 600 })}`;
 
   test.each(['none', 'None', 'NONE', 'nOnE', '', undefined, null, ['none'], 'ES256 '])(
-    '%p without a signature',
+    'an access token with the algorithm %p and no signature is refused',
     async (alg) => {
       await expectRefused(`${body(alg)}.`);
       await expectRefused(body(alg));
@@ -187,7 +187,7 @@ describe('another algorithm is refused', () => {
     },
   );
 
-  test('HS256 with the public key as its secret', async () => {
+  test('an access token in HS256 with the public key as its secret is refused', async () => {
     const publicKey = createPublicKey(privateKeys[SIGNING]!);
     const jwk = await exportJWK(publicKey);
     const secrets: (string | Buffer)[] = [
@@ -211,20 +211,20 @@ describe('another algorithm is refused', () => {
   });
 
   test.each(['ES384', 'ES512', 'RS256', 'PS256', 'EdDSA', 'es256', 'ES256K'])(
-    '%s, signed by our own key',
+    'an access token in %s, signed by our own key, is refused',
     async (alg) => {
       await expectRefused(signed({ ...HEADER, alg }));
     },
   );
 
-  test('ES256 with a signature in DER', async () => {
+  test('an ES256 access token whose signature is in DER is refused', async () => {
     const text = body('ES256');
     await expectRefused(
       `${text}.${sign('sha256', Buffer.from(text), privateKeys[SIGNING]!).toString('base64url')}`,
     );
   });
 
-  test('ES256 with the signature that is all zeros', async () => {
+  test('an ES256 access token whose signature is all zeros is refused', async () => {
     await expectRefused(`${body('ES256')}.${Buffer.alloc(64).toString('base64url')}`);
     await expectRefused(`${body('ES256')}.${Buffer.alloc(64, 255).toString('base64url')}`);
     await expectRefused(`${body('ES256')}.`);
@@ -236,42 +236,48 @@ describe('a token that was changed', () => {
     ['header', 0],
     ['payload', 1],
     ['signature', 2],
-  ])('is refused: a thousand times one character of the %s', async (_, part) => {
-    const good = await token();
-    const random = dice(part + 1);
-    let changed = 0;
-    for (let i = 0; i < 1_000; i++) {
-      const parts = good.split('.');
-      const text = parts[part]!;
-      const at = random(text.length);
-      parts[part] = text.slice(0, at) + ALPHABET[random(64)]! + text.slice(at + 1);
-      const mutated = parts.join('.');
-      if (mutated === good) continue;
-      changed += 1;
-      await expectRefused(mutated);
-    }
-    expect(changed).toBeGreaterThan(950);
-    expect(await tokens.verify(good)).toBeDefined();
-  });
+  ])(
+    'an access token with one changed character in its %s is refused, two hundred times',
+    async (_, part) => {
+      const good = await token();
+      const random = dice(part + 1);
+      let changed = 0;
+      for (let i = 0; i < 200; i++) {
+        const parts = good.split('.');
+        const text = parts[part]!;
+        const at = random(text.length);
+        parts[part] = text.slice(0, at) + ALPHABET[random(64)]! + text.slice(at + 1);
+        const mutated = parts.join('.');
+        if (mutated === good) continue;
+        changed += 1;
+        await expectRefused(mutated);
+      }
+      expect(changed).toBeGreaterThan(190);
+      expect(await tokens.verify(good)).toBeDefined();
+    },
+  );
 
   test.each([
     ['header', 0],
     ['payload', 1],
     ['signature', 2],
-  ])('is refused: a thousand times several bytes of the %s', async (_, part) => {
-    const good = await token();
-    const random = dice(part + 11);
-    for (let i = 0; i < 1_000; i++) {
-      const parts = good.split('.');
-      const bytes = Buffer.from(parts[part]!, 'base64url');
-      for (let n = random(4); n >= 0; n--) bytes[random(bytes.length)]! ^= 1 + random(255);
-      parts[part] = bytes.toString('base64url');
-      // Two changes of one byte may undo each other.
-      if (parts.join('.') !== good) await expectRefused(parts.join('.'));
-    }
-  });
+  ])(
+    'an access token with several changed bytes in its %s is refused, two hundred times',
+    async (_, part) => {
+      const good = await token();
+      const random = dice(part + 11);
+      for (let i = 0; i < 200; i++) {
+        const parts = good.split('.');
+        const bytes = Buffer.from(parts[part]!, 'base64url');
+        for (let n = random(4); n >= 0; n--) bytes[random(bytes.length)]! ^= 1 + random(255);
+        parts[part] = bytes.toString('base64url');
+        // Two changes of one byte may undo each other.
+        if (parts.join('.') !== good) await expectRefused(parts.join('.'));
+      }
+    },
+  );
 
-  test('is refused: characters taken away from either end, or moved', async () => {
+  test('an access token that lost characters at either end, or whose parts are moved, is refused', async () => {
     const good = await token();
     for (let length = 0; length < good.length; length++) await expectRefused(good.slice(0, length));
     for (let from = 1; from < good.length; from += 7) await expectRefused(good.slice(from));
@@ -280,13 +286,13 @@ describe('a token that was changed', () => {
     await expectRefused([header, signature, payload].join('.'));
   });
 
-  test('is refused: the payload of one token with the signature of another', async () => {
+  test('a payload of one access token with the signature of another is refused', async () => {
     const [one, two] = [await token(), await token({ claims: { sub: 'somebody else' } })];
     const [header = '', , signature = ''] = one.split('.');
     await expectRefused([header, two.split('.')[1], signature].join('.'));
   });
 
-  test('is refused: the twins of the last character of each part', async () => {
+  test('an access token is refused when its last character is replaced by one that decodes to the same bytes', async () => {
     // Of a last character that carries two or four bits a lenient decoder ignores the rest: other text, same bytes.
     let twins = 0;
     for (const subject of ['a', 'ab', 'abc']) {
@@ -306,7 +312,7 @@ describe('a token that was changed', () => {
     expect(twins).toBeGreaterThanOrEqual(45);
   });
 
-  test('is refused: anything behind, before or between its parts', async () => {
+  test('an access token with anything behind, before or between its parts is refused', async () => {
     const good = await token();
     const [header = '', payload = '', signature = ''] = good.split('.');
     const more = [
@@ -342,7 +348,7 @@ describe('a token that was changed', () => {
     await expectRefused(encodeURIComponent(`${good} `));
   });
 
-  test('is refused: base64 in place of base64url', async () => {
+  test('an access token in base64 in place of base64url is refused', async () => {
     for (let i = 0; i < 200; i++) {
       const good = await token({ claims: { n: i } });
       const classic = good.replace(/-/g, '+').replace(/_/g, '/');
@@ -366,11 +372,11 @@ describe('text that is no token', () => {
     ['a JWE of five parts', 'eyJh.AAAA.AAAA.AAAA.AAAA'],
     ['other scripts', 'ééé.ééé.ééé'],
     ['a null byte', '\0'],
-  ])('is refused without a word: %s', async (_, text) => {
+  ])('a text that is no token is refused without an error: %s', async (_, text) => {
     await expectRefused(text);
   });
 
-  test('is refused when the claims are no object, though our key signed them', async () => {
+  test('a token whose claims are no object is refused, though our key signed it', async () => {
     for (const claims of [null, [], 'x', 1, true]) {
       const body = `${encode(HEADER)}.${encode(claims)}`;
       const signature = sign('sha256', Buffer.from(body), {
@@ -381,16 +387,15 @@ describe('text that is no token', () => {
     }
   });
 
-  test('is refused when it is huge, before anything is decoded', async () => {
-    const began = performance.now();
-    for (let i = 0; i < 200; i++) {
-      await expectRefused('A'.repeat(1_000_000));
-      await expectRefused('.'.repeat(1_000_000));
-    }
-    expect(performance.now() - began).toBeLessThan(1_000);
+  test('a huge token is refused before anything of it is decoded', async () => {
+    const decode = jest.spyOn(Buffer, 'from');
+    await expectRefused('A'.repeat(1_000_000));
+    await expectRefused('.'.repeat(1_000_000));
+    expect(decode).not.toHaveBeenCalled();
+    decode.mockRestore();
   });
 
-  test('is refused when it is longer than any of ours, although it verifies', async () => {
+  test('a token longer than any of ours is refused, although its signature verifies', async () => {
     expect(await tokens.verify(signed(HEADER, { more: 'x'.repeat(2_000) }))).toBeDefined();
     await expectRefused(signed(HEADER, { more: 'x'.repeat(4_000) }));
   });

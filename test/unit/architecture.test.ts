@@ -157,7 +157,14 @@ function read(file: ts.SourceFile, specifier: ts.Node, typeOnly: boolean): Impor
   return { from: file.fileName, to: name, ours: false, typeOnly };
 }
 
-const importsIn = (house: House): Import[] => sources(house).flatMap(importsOf);
+const imports = new WeakMap<ts.SourceFile, Import[]>();
+function importsIn(house: House): Import[] {
+  return sources(house).flatMap((file) => {
+    const found = imports.get(file) ?? importsOf(file);
+    imports.set(file, found);
+    return found;
+  });
+}
 const roomOf = (path: string): string => (path.includes('/') ? path.slice(0, path.indexOf('/')) : '');
 /** `libphonenumber-js/max` is of the package `libphonenumber-js`. */
 const packageOf = (name: string): string => name.split('/', name.startsWith('@') ? 2 : 1).join('/');
@@ -448,18 +455,21 @@ const RULES: Rule[] = [
 ];
 
 describe('the house', () => {
-  test('was read', () => {
+  test('the check of the architecture reads every source file of src/', () => {
     expect(files.size).toBeGreaterThan(50);
     expect(importsIn(files).length).toBeGreaterThan(200);
     expect(sources(files).every((file) => !/^\s*$/.test(file.text))).toBe(true);
   });
 
   // One object, so that a failure prints the reason beside what breaks the rule.
-  test.each(RULES.map((each) => [each.rule, each] as const))('%s', (rule, { because, check }) => {
-    expect({ rule, because, broken: check(files) }).toEqual({ rule, because, broken: [] });
-  });
+  test.each(RULES.map((each) => [each.rule, each] as const))(
+    'the source keeps the rule: %s',
+    (rule, { because, check }) => {
+      expect({ rule, because, broken: check(files) }).toEqual({ rule, because, broken: [] });
+    },
+  );
 
-  test('every dependency is imported, or listed here with its reason', () => {
+  test('every dependency is imported by the source, or listed here with its reason', () => {
     const imported = new Set(importsIn(files).map(({ to }) => packageOf(to)));
     const needed = [...imported, ...Object.keys(NOT_IMPORTED)];
     expect(Object.keys(manifest.dependencies).filter((name) => !needed.includes(name))).toEqual([]);
@@ -470,12 +480,12 @@ describe('the house', () => {
     expect(Object.keys(DEVELOPMENT_ONLY).filter((name) => !imported.has(name))).toEqual([]);
   });
 
-  test('every dependency has an exact version', () => {
+  test('every dependency of package.json has an exact version', () => {
     const versions = Object.entries({ ...manifest.dependencies, ...manifest.devDependencies });
     expect(versions.filter(([, version]) => !/^\d+\.\d+\.\d+(-[\w.]+)?$/.test(version))).toEqual([]);
   });
 
-  test('whatever is no TypeScript is copied by the build, too', () => {
+  test('the build copies every file of src/ that is not TypeScript', () => {
     const { compilerOptions } = JSON.parse(readFileSync(join(ROOT, 'nest-cli.json'), 'utf8')) as {
       compilerOptions: { assets: { include: string }[] };
     };
@@ -486,7 +496,7 @@ describe('the house', () => {
 
 describe('the rules can be broken', () => {
   test.each(RULES.map(({ rule, check, broken }) => [rule, check, broken] as const))(
-    '%s',
+    'the check of the architecture finds a broken rule: %s',
     (_, check, [path, text]) => {
       expect(check(new Map([...files, [path, text]])).length).toBeGreaterThan(check(files).length);
     },
@@ -505,7 +515,7 @@ describe('the rules can be broken', () => {
     `export type X = import('../auth/answers').MeAnswer;`,
     `import { x } from '../auth/answers.js';`,
     `import { x } from './../auth/../auth/answers';`,
-  ])('an arrow is seen in %s', (text) => {
+  ])('the check of the architecture sees an import in %s', (text) => {
     const [arrows] = RULES;
     expect(arrows!.check(new Map([['otp/x.ts', text]]))).toHaveLength(1);
   });
@@ -516,18 +526,18 @@ describe('the rules can be broken', () => {
     "process['env']",
     'globalThis.process.env.X',
     '({ ...process.env })',
-  ])('the environment is seen in %s', (expression) => {
+  ])('the check of the architecture sees the environment read by %s', (expression) => {
     expect(readsEnvironment(parse('otp/x.ts', `export const x = ${expression};`))).toBe(true);
   });
 
-  test('a comment is no code', () => {
+  test('the check of the architecture takes no comment for code', () => {
     const text = `// process.env.X, import '../auth/x', 'application/problem+json'\nexport const y = 1;\n`;
     expect(readsEnvironment(parse('otp/x.ts', text))).toBe(false);
     expect(writesProblems(parse('otp/x.ts', text))).toBe(false);
     expect(importsOf(parse('otp/x.ts', text))).toEqual([]);
   });
 
-  test('a circle is seen over several files', () => {
+  test('the check of the architecture finds an import circle over several files', () => {
     const house: House = new Map([
       ['otp/a.ts', `import './b';`],
       ['otp/b.ts', `import './c';`],

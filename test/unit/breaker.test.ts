@@ -27,21 +27,21 @@ async function makeAll(result: { down: boolean }, times: number, everyMs = 0): P
 }
 
 describe('a breaker opens', () => {
-  test('after twenty failures in a row, and not after nineteen, however slowly they come', async () => {
+  test('the breaker opens after twenty failures in a row, not after nineteen, however slowly they come', async () => {
     await makeAll(DOWN, 19, 60_000);
     expect([breaker.open, told]).toEqual([false, []]);
     await makeAll(DOWN, 1);
     expect([breaker.open, told]).toEqual([true, [true]]);
   });
 
-  test('not when a call worked in between', async () => {
+  test('the breaker stays closed when a call worked in between', async () => {
     await makeAll(DOWN, 19, 60_000);
     await makeAll(CALL, 1);
     await makeAll(DOWN, 19, 60_000);
     expect(breaker.open).toBe(false);
   });
 
-  test('when 18 of 20 calls within ten seconds failed, two of them working in between', async () => {
+  test('the breaker opens when 18 of 20 calls within ten seconds failed, two of them working in between', async () => {
     await makeAll(DOWN, 9, 100);
     await makeAll(CALL, 2, 100);
     await makeAll(DOWN, 8, 100);
@@ -50,14 +50,14 @@ describe('a breaker opens', () => {
     expect(breaker.open).toBe(true);
   });
 
-  test('not when 17 of 20 failed', async () => {
+  test('the breaker stays closed when 17 of 20 calls failed', async () => {
     await makeAll(DOWN, 9, 100);
     await makeAll(CALL, 3, 100);
     await makeAll(DOWN, 8, 100);
     expect(breaker.open).toBe(false);
   });
 
-  test('not by failures that are older than ten seconds, also when nobody called since', async () => {
+  test('the breaker does not count failures older than ten seconds, also when no call was made since', async () => {
     await makeAll(DOWN, 17, 10);
     await makeAll(CALL, 1);
     jest.advanceTimersByTime(10_001);
@@ -69,14 +69,14 @@ describe('a breaker opens', () => {
 describe('an open breaker', () => {
   beforeEach(() => makeAll(DOWN, 20));
 
-  test('makes no call, and answers at once', async () => {
+  test('an open breaker makes no call and answers at once', async () => {
     for (let second = 0; second < 5; second += 1) {
       for (let i = 0; i < 10; i += 1) expect(await make(CALL)).toBe(false);
       jest.advanceTimersByTime(999);
     }
   });
 
-  test('lets one call through after five seconds, and nobody waits for it', async () => {
+  test('an open breaker lets one call through after five seconds, and other calls do not wait for it', async () => {
     jest.advanceTimersByTime(5_000);
     let answer!: (result: { down: boolean }) => void;
     const probe = breaker.run(() => new Promise<{ down: boolean }>((resolve) => (answer = resolve)));
@@ -87,7 +87,7 @@ describe('an open breaker', () => {
     expect([breaker.open, told]).toEqual([false, [true, false]]);
   });
 
-  test('stays open for five seconds more after a probe that failed, and says nothing new', async () => {
+  test('an open breaker stays open for five more seconds after a failed probe, and reports nothing new', async () => {
     for (let probes = 0; probes < 3; probes += 1) {
       jest.advanceTimersByTime(4_999);
       expect(await make(DOWN)).toBe(false);
@@ -98,7 +98,7 @@ describe('an open breaker', () => {
     expect(told).toEqual([true]);
   });
 
-  test('starts afresh when it closes', async () => {
+  test('a breaker that closes starts to count afresh', async () => {
     jest.advanceTimersByTime(5_000);
     await makeAll(CALL, 1);
     await makeAll(DOWN, 19);
@@ -107,14 +107,14 @@ describe('an open breaker', () => {
     expect([breaker.open, told]).toEqual([true, [true, false, true]]);
   });
 
-  test('probes in time also when the wall clock was put back', async () => {
+  test('an open breaker probes in time also when the wall clock was put back', async () => {
     jest.setSystemTime(Date.now() - 3_600_000);
     jest.advanceTimersByTime(5_000);
     expect(await make(CALL)).toBe(true);
     expect(breaker.open).toBe(false);
   });
 
-  test('is not closed by a call that was made before it opened', async () => {
+  test('an open breaker is not closed by a call that was made before it opened', async () => {
     const other = new Breaker();
     let answer!: (result: { down: boolean }) => void;
     const slow = other.run(() => new Promise<{ down: boolean }>((resolve) => (answer = resolve)));

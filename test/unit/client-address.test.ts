@@ -28,14 +28,14 @@ function request(
 }
 
 describe('without a trusted proxy', () => {
-  test('the client is the peer, whatever it says of itself', () => {
+  test('without a trusted proxy the client address is the peer, whatever the request claims', () => {
     const client = clientAddress();
     expect(client.of(request('203.0.113.9'))).toBe('203.0.113.9');
     expect(client.of(request('203.0.113.9', '198.51.100.1'))).toBe('203.0.113.9');
     expect(client.of(request('127.0.0.1', '198.51.100.1'))).toBe('127.0.0.1');
   });
 
-  test('no other header counts', () => {
+  test('without a trusted proxy no other forwarding header counts', () => {
     const others = {
       forwarded: 'for=198.51.100.1',
       'x-real-ip': '198.51.100.1',
@@ -48,7 +48,7 @@ describe('without a trusted proxy', () => {
     expect(clientAddress('10.0.0.0/8').of(request('10.0.0.1', undefined, others))).toBe('10.0.0.1');
   });
 
-  test('a socket that is gone has an address all the same', () => {
+  test('a socket that is already closed still has a client address', () => {
     expect(clientAddress().of(request(undefined))).toBe('0.0.0.0');
   });
 });
@@ -68,7 +68,7 @@ describe('behind trusted proxies', () => {
     ['the same in hexadecimal', '10.0.0.1', '0:0:0:0:0:FFFF:cb00:7109', '203.0.113.9'],
     ['a proxy on IPv6', '2001:db8:aaaa::1', '203.0.113.9', '203.0.113.9'],
     ['a proxy with a zone', '2001:db8:aaaa::1%eth0', '203.0.113.9', '203.0.113.9'],
-  ])('believes %s', (_, peer, forwarded, client) => {
+  ])('behind trusted proxies the client address is read from %s', (_, peer, forwarded, client) => {
     expect(clientAddress(trusted).of(request(peer, forwarded))).toBe(client);
   });
 
@@ -79,11 +79,11 @@ describe('behind trusted proxies', () => {
     ['in a header of its own', ['1.1.1.1, 10.0.0.9', '203.0.113.9'].join(', ')],
     ['that is garbage', 'unknown, <script>, , 203.0.113.9'],
     ['of a thousand hops', `${'1.1.1.1, '.repeat(1_000)}203.0.113.9`],
-  ])('ignores a forged entry %s', (_, forwarded) => {
+  ])('behind trusted proxies a forged entry is ignored: %s', (_, forwarded) => {
     expect(clientAddress(trusted).of(request('10.0.0.1', forwarded))).toBe('203.0.113.9');
   });
 
-  test('counts the same stranger as one, however many addresses it invents', () => {
+  test('a client that invents many forwarded addresses is still counted as one', () => {
     const client = clientAddress(trusted);
     const found = Array.from({ length: 500 }, (_, i) =>
       client.of(request('10.0.0.1', `1.1.${i >> 8}.${i & 255}, 203.0.113.9`)),
@@ -114,25 +114,25 @@ describe('behind trusted proxies', () => {
     ['an empty zone', 'fe80::1%'],
     ['a triple colon', '2001:::1'],
     ['__proto__', '__proto__'],
-  ])('ends the walk at %s, and the last good hop counts', (_, garbage) => {
+  ])('the walk along X-Forwarded-For ends at %s, and the last good hop is the client', (_, garbage) => {
     const client = clientAddress(trusted);
     expect(client.of(request('10.0.0.1', `203.0.113.9, ${garbage}`))).toBe('10.0.0.1');
     expect(client.of(request('10.0.0.1', `203.0.113.9, ${garbage}, 10.0.0.2`))).toBe('10.0.0.2');
     expect(client.of(request('10.0.0.1', garbage))).toBe('10.0.0.1');
   });
 
-  test('takes the leftmost when every hop is trusted', () => {
+  test('the leftmost hop is the client when every hop is trusted', () => {
     expect(clientAddress(trusted).of(request('10.0.0.1', '10.0.0.3, 10.0.0.2'))).toBe('10.0.0.3');
   });
 
-  test('takes the peer when the header is empty or missing', () => {
+  test('the peer is the client when X-Forwarded-For is empty or missing', () => {
     const client = clientAddress(trusted);
     expect(client.of(request('10.0.0.1', ''))).toBe('10.0.0.1');
     expect(client.of(request('10.0.0.1', ' , ,'))).toBe('10.0.0.1');
     expect(client.of(request('10.0.0.1'))).toBe('10.0.0.1');
   });
 
-  test('does not believe a neighbour of a trusted address', () => {
+  test('a neighbour of a trusted address is not trusted', () => {
     const client = clientAddress(trusted);
     expect(client.of(request('11.0.0.1', '203.0.113.9'))).toBe('11.0.0.1');
     expect(client.of(request('192.0.2.8', '203.0.113.9'))).toBe('192.0.2.8');
@@ -145,7 +145,7 @@ describe('behind trusted proxies', () => {
     );
   });
 
-  test('drops the zone of an IPv6 address: one client could write any number of them', () => {
+  test('the zone of an IPv6 address is dropped, because one client could write many zones', () => {
     const client = clientAddress(trusted);
     const plain = client.of(request('10.0.0.1', 'fe80::1'));
     expect(client.of(request('10.0.0.1', 'fe80::1%eth0'))).toBe(plain);
@@ -153,7 +153,7 @@ describe('behind trusted proxies', () => {
     expect(client.of(request('10.0.0.1', '::ffff:203.0.113.9%eth0'))).toBe('203.0.113.9');
   });
 
-  test('finds a network that was configured as mapped IPv6', () => {
+  test('a trusted network that was configured as mapped IPv6 matches IPv4 peers', () => {
     expect(clientAddress('::ffff:10.0.0.0/104').of(request('10.1.2.3', '203.0.113.9'))).toBe('203.0.113.9');
   });
 });
@@ -168,28 +168,31 @@ describe('the warning', () => {
     '::1',
     'fd00::1',
     '::ffff:10.1.2.3',
-  ])('names the setting once when the private peer %s sends X-Forwarded-For and is not trusted', (peer) => {
-    const client = clientAddress('198.51.100.7');
-    for (let i = 0; i < 3; i++) client.of(request(peer, '203.0.113.9'));
-    client.of(request('192.168.77.7', '203.0.113.10'));
-    expect(lines).toHaveLength(1);
-    const line = JSON.parse(lines[0]!) as { level: string; msg: string };
-    expect(line.level).toBe('warn');
-    expect(line.msg).toContain('TRUSTED_PROXIES');
-    expect(lines[0]).not.toContain('203.0.113.9');
-  });
+  ])(
+    'the log warns once, naming the setting, when the private peer %s sends X-Forwarded-For and is not trusted',
+    (peer) => {
+      const client = clientAddress('198.51.100.7');
+      for (let i = 0; i < 3; i++) client.of(request(peer, '203.0.113.9'));
+      client.of(request('192.168.77.7', '203.0.113.10'));
+      expect(lines).toHaveLength(1);
+      const line = JSON.parse(lines[0]!) as { level: string; msg: string };
+      expect(line.level).toBe('warn');
+      expect(line.msg).toContain('TRUSTED_PROXIES');
+      expect(lines[0]).not.toContain('203.0.113.9');
+    },
+  );
 
   test.each([
     ['a public stranger', '', '203.0.113.1', '198.51.100.1'],
     ['172.32.0.1, which is public', '', '172.32.0.1', '198.51.100.1'],
     ['a trusted peer', '10.0.0.0/8', '10.0.0.1', '198.51.100.1'],
     ['a private peer that sends none', '', '10.0.0.1', undefined],
-  ])('is not written for %s', (_, trusted, peer, forwarded) => {
+  ])('the log does not warn about an untrusted proxy for %s', (_, trusted, peer, forwarded) => {
     clientAddress(trusted).of(request(peer, forwarded));
     expect(lines).toEqual([]);
   });
 
-  test('comes late, too: a public stranger before it does not use it up', () => {
+  test('the warning about an untrusted proxy is not used up by a public peer before it', () => {
     const client = clientAddress();
     client.of(request('203.0.113.1', '198.51.100.1'));
     client.of(request('10.0.0.1', '198.51.100.1'));
@@ -200,13 +203,13 @@ describe('the warning', () => {
 describe('addressScopes', () => {
   const scopesOf = (text: string) => addressScopes(clientAddress().of(request(text)));
 
-  test('counts an IPv4 address by itself', () => {
+  test('an IPv4 address is limited by itself', () => {
     expect(scopesOf('203.0.113.9')).toEqual([{ scope: '203.0.113.9', factor: 1 }]);
     expect(scopesOf('::ffff:203.0.113.9')).toEqual(scopesOf('203.0.113.9'));
     expect(scopesOf('::FFFF:CB00:7109')).toEqual(scopesOf('203.0.113.9'));
   });
 
-  test('counts an IPv6 address by its /64, and by its /48 at ten times the limit', () => {
+  test('an IPv6 address is limited by its /64, and by its /48 at ten times the limit', () => {
     const [subnet, site, ...rest] = scopesOf('2001:db8:1:2:3:4:5:6');
     expect(rest).toEqual([]);
     expect([subnet?.factor, site?.factor]).toEqual([1, 10]);
@@ -221,12 +224,12 @@ describe('addressScopes', () => {
     '2001:db8:1:2::1%eth0',
     '2001:db8:1:2:3:4:5.6.7.8',
     '2001:DB8:1:2::5.6.7.8',
-  ])('finds the same scopes in %s', (text) => {
+  ])('the same IPv6 scopes are found however the address is written: %s', (text) => {
     expect(scopesOf(text)).toEqual(scopesOf('2001:db8:1:2::1'));
   });
 
   test.each(['::', '::1', '1::', '0:0:0:0:0:0:0:1', '::2.3.4.5', '0000:0000:0000::ffff:ffff:ffff:ffff'])(
-    'fills the zeros of %s up at the right place',
+    'the shortened zeros of the IPv6 address %s are filled up at the right place',
     (text) => {
       const [subnet, site] = scopesOf(text);
       const first = text.startsWith('1') ? '0001' : '0000';
@@ -235,7 +238,7 @@ describe('addressScopes', () => {
     },
   );
 
-  test('tells neighbouring networks apart', () => {
+  test('neighbouring IPv6 networks have different scopes', () => {
     const [subnet, site] = scopesOf('2001:db8:1:2::1');
     const [nextSubnet, sameSite] = scopesOf('2001:db8:1:3::1');
     expect(nextSubnet).not.toEqual(subnet);
@@ -246,7 +249,7 @@ describe('addressScopes', () => {
     expect(scopesOf('2001:0:db8:1::')[0]).not.toEqual(scopesOf('2001:db8:0:1::')[0]);
   });
 
-  test('gives a /64 no more than two scopes, however many addresses it uses', () => {
+  test('one /64 has no more than two scopes, however many addresses it uses', () => {
     const scopes = Array.from({ length: 500 }, (_, i) =>
       scopesOf(`2001:db8:1:2:${i.toString(16)}::${i.toString(16)}`),
     );

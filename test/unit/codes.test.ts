@@ -29,7 +29,7 @@ const nonceOf = (from: Codes, length: number, i: number): string =>
   `${from.knownSecrets.split(',')[0]!}.${length}.${Buffer.from(String(i).padStart(16, '0')).toString('base64url')}`;
 
 describe('a nonce', () => {
-  test('names its secret, the number of digits, and 128 random bits', () => {
+  test('a nonce names its secret and the number of digits, and carries 128 random bits', () => {
     const from = codes(`${NEW},${OLD}`, 7);
     const [id, digits, random] = from.nonceFor(MADE_HERE).split('.');
     expect(from.knownSecrets.split(',')[0]).toBe(id);
@@ -37,7 +37,7 @@ describe('a nonce', () => {
     expect(Buffer.from(random!, 'base64url')).toHaveLength(16);
   });
 
-  test('is another one each time', () => {
+  test('a nonce is different each time', () => {
     const from = codes();
     expect(new Set(Array.from({ length: 5_000 }, () => from.nonceFor(MADE_HERE))).size).toBe(5_000);
   });
@@ -46,13 +46,13 @@ describe('a nonce', () => {
 describe('a code', () => {
   const from = codes();
 
-  test('is the same again for the same number and nonce, in another process too', () => {
+  test('a code is the same again for the same number and nonce, also in another process', () => {
     const nonce = from.nonceFor(MADE_HERE);
     expect(codes().derive(NUMBER, nonce)).toBe(from.derive(NUMBER, nonce));
     expect(from.derive(NUMBER, nonce)).toMatch(/^\d{6}$/);
   });
 
-  test('differs by number, by nonce and by secret', () => {
+  test('a code differs by phone number, by nonce and by secret', () => {
     const differing = (count: number, of: (i: number) => [string, string]): number =>
       Array.from({ length: count }, (_, i) => of(i)).filter(([a, b]) => a !== b).length;
     const nonce = (i: number): string => nonceOf(from, 6, i);
@@ -68,21 +68,21 @@ describe('a code', () => {
     ).toBeGreaterThan(197);
   });
 
-  test('does not hang on how number and nonce are put together', () => {
+  test('a code does not depend on how number and nonce are joined', () => {
     // Everything that a nonce says goes into its code: its digits too, or a code of 4 would be the end of one of 6.
     const short = from.derive(NUMBER, nonceOf(from, 4, 1));
     const long = from.derive(NUMBER, nonceOf(from, 6, 1));
     expect(long.endsWith(short)).toBe(false);
   });
 
-  test('has as many digits as its nonce says, whatever the setting is now', () => {
+  test('a code has as many digits as its nonce says, whatever the setting is now', () => {
     for (const length of [4, 5, 6, 7, 8]) {
       const nonce = codes(OLD, length).nonceFor(MADE_HERE);
       expect(from.derive(NUMBER, nonce)).toMatch(new RegExp(`^\\d{${length}}$`));
     }
   });
 
-  test('keeps its leading zeros', () => {
+  test('a code keeps its leading zeros', () => {
     const made = Array.from({ length: 2_000 }, (_, i) => from.derive(NUMBER, nonceOf(from, 4, i)));
     expect(made.every((code) => /^\d{4}$/.test(code))).toBe(true);
     const zeros = made.filter((code) => code.startsWith('0')).length;
@@ -91,7 +91,7 @@ describe('a code', () => {
     expect(made.some((code) => code.startsWith('00'))).toBe(true);
   });
 
-  test('is evenly spread: every digit in every place, and all codes of a range', () => {
+  test('codes are evenly distributed: every digit in every place, and all codes of a range', () => {
     const count = 20_000;
     const made = Array.from({ length: count }, (_, i) => from.derive(NUMBER, nonceOf(from, 6, i)));
     const chiSquare = (bins: number, binOf: (code: string) => number): number => {
@@ -116,7 +116,7 @@ describe('matches', () => {
   const nonce = nonceOf(from, 6, 42);
   const code = from.derive(NUMBER, nonce);
 
-  test('holds of the code, and of no other code of this length', () => {
+  test('a code matches itself and no other code of the same length', () => {
     expect(from.matches(NUMBER, nonce, code)).toBe(true);
     let right = 0;
     for (let i = 0; i < 20_000; i++) {
@@ -125,7 +125,7 @@ describe('matches', () => {
     expect(right).toBe(1);
   });
 
-  test('does not hold of text of another length, and throws nothing', () => {
+  test('a code does not match text of another length, and the comparison does not throw', () => {
     const others = [
       '',
       code.slice(1),
@@ -139,7 +139,7 @@ describe('matches', () => {
     for (const other of others) expect(from.matches(NUMBER, nonce, other)).toBe(false);
   });
 
-  test('does not hold of the same digits in another script', () => {
+  test('a code does not match the same digits in another script', () => {
     const devanagari = Array.from(code)
       .map((digit) => String.fromCodePoint(0x966 + Number(digit)))
       .join('');
@@ -150,25 +150,25 @@ describe('matches', () => {
     expect(from.matches(NUMBER, nonce, fullWidth)).toBe(false);
   });
 
-  test('does not hold for another number', () => {
+  test('a code does not match for another phone number', () => {
     expect(from.matches(OTHER, nonce, code)).toBe(false);
   });
 });
 
 describe('the rotation of secrets', () => {
-  test('derives the same code after the old secret has moved back in the list', () => {
+  test('a code is derived the same after its secret has moved back in the list', () => {
     const nonce = codes(OLD).nonceFor(MADE_HERE);
     expect(codes(`${NEW},${OLD}`).derive(NUMBER, nonce)).toBe(codes(OLD).derive(NUMBER, nonce));
   });
 
-  test('makes new codes with the first secret, and knows all of them', () => {
+  test('new codes are made with the first secret, and codes of every listed secret are known', () => {
     const during = codes(`${NEW},${OLD}`);
     const [first, second] = during.knownSecrets.split(',');
     expect([first, second]).toEqual([codes(NEW).knownSecrets, codes(OLD).knownSecrets]);
     expect(during.nonceFor(MADE_HERE).startsWith(`${first!}.`)).toBe(true);
   });
 
-  test('tries no other secret: one whose secret was dropped is an error, not a wrong code', () => {
+  test('a code of a secret that left the list is an error, and is not called wrong', () => {
     const nonce = codes(OLD).nonceFor(MADE_HERE);
     expect(() => codes(NEW).derive(NUMBER, nonce)).toThrow('expired');
     expect(() => codes(NEW).matches(NUMBER, nonce, '123456')).toThrow('expired');

@@ -13,12 +13,12 @@ describe('deriveKey', () => {
     ['a secret of some length, and then some', 'codes'],
     ['geheimes Wörtchen ☂', 'phone encryption'],
     ['s', ''],
-  ])('is HKDF-SHA256 of the secret %p and the label %p', (secret, label) => {
+  ])('a derived key is HKDF-SHA256 of the secret %p and the label %p', (secret, label) => {
     expect(deriveKey(secret, label)).toEqual(hkdf(secret, label));
     expect(deriveKey(secret, label)).toHaveLength(32);
   });
 
-  test('gives each label a key of its own', () => {
+  test('each label has a derived key of its own', () => {
     expect(deriveKey('secret', 'codes')).not.toEqual(deriveKey('secret', 'code'));
   });
 });
@@ -26,18 +26,18 @@ describe('deriveKey', () => {
 describe('Keyring', () => {
   const keyring = new Keyring({ secrets: ['new', 'old'] }, 'codes');
 
-  test('protects with the first secret', () => {
+  test('the keyring protects data with the first secret', () => {
     expect(keyring.current.key).toEqual(hkdf('new', 'codes'));
     expect(keyring.find(keyring.current.id)).toEqual(keyring.current.key);
   });
 
-  test('still opens what another secret of the list protected', () => {
+  test('the keyring opens data that another secret of the list protected', () => {
     const before = new Keyring({ secrets: ['old'] }, 'codes');
     expect(before.current.id).not.toBe(keyring.current.id);
     expect(keyring.find(before.current.id)).toEqual(before.current.key);
   });
 
-  test('opens nothing of a secret that has left the list', () => {
+  test('the keyring opens no data of a secret that has left the list', () => {
     expect(
       new Keyring({ secrets: ['new'] }, 'codes').find(new Keyring({ secrets: ['old'] }, 'codes').current.id),
     ).toBeUndefined();
@@ -45,17 +45,17 @@ describe('Keyring', () => {
     expect(keyring.find('constructor')).toBeUndefined();
   });
 
-  test('names a secret by six base64url characters, the same under every label', () => {
+  test('the keyring names a secret by six base64url characters, the same under every label', () => {
     expect(keyring.current.id).toMatch(/^[\w-]{6}$/);
     expect(keyring.current.id).toBe(hkdf('new', 'key-id').toString('base64url').slice(0, 6));
     expect(new Keyring({ secrets: ['new'] }, 'refresh tokens').current.id).toBe(keyring.current.id);
   });
 
-  test('lists the ids of its secrets, the one that protects first', () => {
+  test('the keyring lists the ids of its secrets, the one that protects first', () => {
     expect(keyring.ids).toEqual([keyring.current.id, new Keyring({ secrets: ['old'] }, 'codes').current.id]);
   });
 
-  test('needs a secret', () => {
+  test('a keyring without any secret is refused', () => {
     expect(() => new Keyring({ secrets: [] }, 'codes')).toThrow('a keyring needs a secret');
   });
 });

@@ -8,17 +8,17 @@ const read = (name: string) => readFileSync(join(__dirname, '../..', name), 'utf
 describe('.env.example', () => {
   const settings = [...read('.env.example').matchAll(/^(#? ?)([A-Z][A-Z\d_]+)=(.*)$/gm)];
 
-  test('names every setting once, and nothing else', () => {
+  test('.env.example names every setting once, and nothing else', () => {
     expect(settings.map((match) => match[2]!).sort()).toEqual([...SETTING_NAMES].sort());
   });
 
-  test('leaves only the API key to be set', () => {
+  test('.env.example leaves only the API key to be set', () => {
     expect(settings.filter((match) => match[1] === '').map((match) => match[0])).toEqual([
       'STARTMESSAGING_API_KEY=',
     ]);
   });
 
-  test('shows the defaults', () => {
+  test('.env.example shows the default of every setting', () => {
     const shown = Object.fromEntries(settings.map((match) => [match[2]!, match[3]!]));
     const own = { STARTMESSAGING_API_KEY: 'k', SECRET: 's', SUBJECT_SECRET: 't' };
     expect(Object.entries(readConfig({ ...shown, ...own }))).toEqual(Object.entries(readConfig(own)));
@@ -26,7 +26,7 @@ describe('.env.example', () => {
 });
 
 describe('README.md', () => {
-  test('has every setting in the table of its configuration chapter, and nothing else', () => {
+  test('README.md has every setting in the table of its configuration chapter, and nothing else', () => {
     const chapter = /^## Configuration\n([^]*?)(?=^## |$(?![^]))/m.exec(read('README.md'))?.[1] ?? '';
     const firstCells = chapter.split('\n').flatMap((line) => /^\| *(\*{0,2}`[^|]*)\|/.exec(line)?.[1] ?? []);
     const names = firstCells.flatMap((cell) =>

@@ -41,7 +41,7 @@ afterEach(() => {
 });
 
 describe('with an environment of its own', () => {
-  test('injects the one Config everywhere', async () => {
+  test('ConfigModule with a given environment injects one Config everywhere', async () => {
     const container = await compile({ STARTMESSAGING_API_KEY: 'k', PORT: '4000' });
     const { config } = container.get(Asker);
     expect(config).toBeInstanceOf(Config);
@@ -49,7 +49,7 @@ describe('with an environment of its own', () => {
     expect(container.get(Config)).toBe(config);
   });
 
-  test('reads neither .env nor process.env', async () => {
+  test('ConfigModule with a given environment reads neither .env nor process.env', async () => {
     writeFileSync('.env', 'PORT=4001\n');
     process.env.HOST = '127.0.0.9';
     expect(await configOf({ STARTMESSAGING_API_KEY: 'k' })).toMatchObject({
@@ -61,7 +61,7 @@ describe('with an environment of its own', () => {
 });
 
 describe('without one', () => {
-  test('reads .env, and process.env wins over it', async () => {
+  test('ConfigModule without an environment reads .env, and process.env wins over it', async () => {
     writeFileSync('.env', 'STARTMESSAGING_API_KEY=from-file\nPORT=4001\nHOST=127.0.0.8\n');
     process.env.PORT = '4002';
     expect(await configOf()).toMatchObject({
@@ -72,7 +72,7 @@ describe('without one', () => {
     });
   });
 
-  test('copies nothing into process.env, and opens no second way to it', async () => {
+  test('ConfigModule copies nothing into process.env, and offers no second way to read it', async () => {
     writeFileSync('.env', 'STARTMESSAGING_API_KEY=canary\nSECRET=canary\n');
     const before = { ...process.env };
     const container = await compile();
@@ -83,7 +83,7 @@ describe('without one', () => {
   });
 });
 
-test('throws every fault at once to whoever registers it', () => {
+test('ConfigModule throws all faults of the environment at once when it is registered', () => {
   const register = () => ConfigModule.register({ PORT: 'x' });
   expect(register).toThrow(ConfigError);
   expect(register).toThrow('PORT must be a whole number from 0 to 65535\nSTARTMESSAGING_API_KEY is required');

@@ -50,7 +50,7 @@ test.each([
     'rediss+sentinel://s1:26379/primary',
     { ...plain, kind: 'sentinel', tls: true, nodes: [{ host: 's1', port: 26_379 }], masterName: 'primary' },
   ],
-])('reads %s', (url, target) => {
+])('REDIS_URL is read as an address of Redis: %s', (url, target) => {
   expect(parseRedisUrl(url)).toEqual(target);
 });
 
@@ -81,6 +81,6 @@ test.each([
     'redis+sentinel://a/',
     'redis+sentinel://a/m%20n',
   ],
-])('refuses %s', (url) => {
+])('REDIS_URL is refused at startup: %s', (url) => {
   expect(parseRedisUrl(url)).toBeUndefined();
 });

@@ -51,7 +51,7 @@ function fileWith(content: string): string {
 }
 
 describe('the defaults', () => {
-  test('are those of the documentation, with an API key and nothing else', () => {
+  test('the defaults are those of the documentation when only an API key is set', () => {
     const { secrets, subjectSecret, warnings, ...config } = readConfig(DEVELOPMENT);
     expect(config).toEqual({
       nodeEnv: 'development',
@@ -126,12 +126,12 @@ describe('the defaults', () => {
     ]);
   });
 
-  test('make other secrets every time', () => {
+  test('the defaults make other secrets at every start', () => {
     const [one, other] = [readConfig(DEVELOPMENT), readConfig(DEVELOPMENT)];
     expect(new Set([...one.secrets, one.subjectSecret, ...other.secrets, other.subjectSecret]).size).toBe(4);
   });
 
-  test('hold for empty variables too', () => {
+  test('an empty variable has the default of its setting', () => {
     const empty = Object.fromEntries(
       SETTING_NAMES.flatMap((name) => [
         [name, ''],
@@ -142,7 +142,7 @@ describe('the defaults', () => {
     expect(Object.entries(readConfig({ ...empty, ...own }))).toEqual(Object.entries(readConfig(own)));
   });
 
-  test('demand an API key', () => {
+  test('the service does not start without an API key', () => {
     expect(faultsOf({})).toEqual(['STARTMESSAGING_API_KEY is required']);
   });
 });
@@ -152,7 +152,7 @@ describe('all faults', () => {
   const CANARY = 'canary\u0007,7c3e';
   const WRONG = Object.fromEntries(SETTING_NAMES.map((name) => [name, CANARY]));
 
-  test('are reported together, each by name and rule', () => {
+  test('all faults of the configuration are reported together, each by name and rule', () => {
     const faults = faultsOf({ OTP_TTL_SECONDS: '601', PORT: '65536', NODE_ENV: 'test' });
     expect(faults).toEqual([
       'PORT must be a whole number from 0 to 65535',
@@ -164,12 +164,12 @@ describe('all faults', () => {
     );
   });
 
-  test.each(SETTING_NAMES)('of %s name it once', (name) => {
+  test.each(SETTING_NAMES)('all faults of %s name that setting once', (name) => {
     const faults = developmentFaults({ [name]: CANARY }).filter((fault) => fault.startsWith(`${name} `));
     expect(faults).toHaveLength(1);
   });
 
-  test('name every setting and no value', () => {
+  test('the report of faults names every setting and no value', () => {
     for (const wrong of [WRONG, { ...WRONG, NODE_ENV: 'production' }]) {
       try {
         readConfig(wrong);
@@ -184,7 +184,7 @@ describe('all faults', () => {
   });
 
   test.each(['prod', 'Production', 'staging', 'PRODUCTION', 'production '])(
-    'of production are reported under the misspelt NODE_ENV %p',
+    'the faults of production are reported under the misspelt NODE_ENV %p',
     (nodeEnv) => {
       const faults = developmentFaults({ NODE_ENV: nodeEnv });
       expect(faults[0]).toBe('NODE_ENV must be development or test or production');
@@ -192,7 +192,7 @@ describe('all faults', () => {
     },
   );
 
-  test('do not include what follows from another fault', () => {
+  test('the report of faults leaves out faults that follow from another fault', () => {
     expect(
       developmentFaults({ ACCESS_TOKEN_TTL_SECONDS: 'soon', REFRESH_GRACE_SECONDS: '120' }),
     ).toHaveLength(1);
@@ -203,7 +203,7 @@ describe('all faults', () => {
 });
 
 describe('production', () => {
-  test('starts without a warning when everything it wants is there', () => {
+  test('in production the service starts without a warning when every recommended setting is set', () => {
     const config = readConfig(PRODUCTION);
     expect(config).toMatchObject({ production: true, swagger: false, warnings: [] });
   });
@@ -215,16 +215,16 @@ describe('production', () => {
     'SUBJECT_SECRET',
     'JWT_KEYS_DIR',
     'BUDGET_PAISE_PER_DAY',
-  ])('refuses to start without %s', (name) => {
+  ])('in production the service does not start without %s', (name) => {
     expect(productionFaults({ [name]: undefined })).toEqual([`${name} is required in production`]);
     expect(productionFaults({ [name]: '' })).toEqual([`${name} is required in production`]);
   });
 
-  test('refuses to start without STARTMESSAGING_API_KEY', () => {
+  test('in production the service does not start without STARTMESSAGING_API_KEY', () => {
     expect(productionFaults({ STARTMESSAGING_API_KEY: '' })).toEqual(['STARTMESSAGING_API_KEY is required']);
   });
 
-  test('names everything that is missing at once', () => {
+  test('in production every missing setting is named in one error', () => {
     expect(faultsOf({ NODE_ENV: 'production' })).toHaveLength(7);
   });
 
@@ -247,7 +247,7 @@ describe('production', () => {
     ],
     ['TRUSTED_PROXIES', '::/0', 'must not hold every address (0.0.0.0/0 or ::/0) in production'],
     ['TRUSTED_PROXIES', '::ffff:0:0/96', 'must not hold every address (0.0.0.0/0 or ::/0) in production'],
-  ])('refuses %s=%s', (name, value, fault) => {
+  ])('in production the service refuses to start with %s=%s', (name, value, fault) => {
     expect(productionFaults({ [name]: value })).toEqual([`${name} ${fault}`]);
     // Each is a refusal of production alone, but for what is wrong anywhere.
     expect(developmentFaults({ [name]: value })).toEqual([]);
@@ -259,36 +259,39 @@ describe('production', () => {
     ['CORS_ORIGINS', 'https://a.example,http://b.example'],
     ['INTROSPECTION_CLIENTS', 'api:fifteen-letters'],
     ['SUBJECT_SECRET', 'first-0123456789-0123456789-0123456789'],
-  ])('warns of %s=%s', (name, value) => {
+  ])('in production the service warns about %s=%s', (name, value) => {
     expect(readConfig({ ...PRODUCTION, [name]: value }).warnings).toEqual([
       expect.stringMatching(new RegExp(`^${name} `)),
     ]);
   });
 
   test.each(['http://localhost:3000', 'http://127.0.0.1:8080', 'http://[::1]:3000'])(
-    'bears %s, which crosses no wire',
+    'in production the service accepts %s, which stays on the machine',
     (url) => {
       expect(productionFaults({ ISSUER: url, STARTMESSAGING_BASE_URL: url })).toEqual([]);
     },
   );
 
-  test.each(['http://127.0.0.1.example.com', 'http://localhost.example.com'])('sees through %s', (url) => {
-    expect(productionFaults({ STARTMESSAGING_BASE_URL: url })).toHaveLength(1);
-  });
+  test.each(['http://127.0.0.1.example.com', 'http://localhost.example.com'])(
+    'in production the service does not take %s for an address of this machine',
+    (url) => {
+      expect(productionFaults({ STARTMESSAGING_BASE_URL: url })).toHaveLength(1);
+    },
+  );
 
-  test('refuses a JWT_KEYS_DIR that is a file or not there', () => {
+  test('in production a JWT_KEYS_DIR that is a file or does not exist is refused', () => {
     for (const path of [fileWith(''), join(folder, 'missing')]) {
       expect(productionFaults({ JWT_KEYS_DIR: path })).toEqual(['JWT_KEYS_DIR must be a readable folder']);
     }
   });
 
-  test('warns of a Redis without a password unless it is local', () => {
+  test('in production the service warns about a Redis without a password unless it is local', () => {
     const warnings = (url: string) => readConfig({ ...PRODUCTION, REDIS_URL: url }).warnings;
     expect(warnings('rediss://redis.internal')).toEqual(['REDIS_URL has no password']);
     expect(warnings('redis://127.0.0.1:6379')).toEqual([]);
   });
 
-  test('accepts private networks as proxies', () => {
+  test('in production private networks are accepted as trusted proxies', () => {
     expect(productionFaults({ TRUSTED_PROXIES: '10.0.0.0/8, fc00::/7, ::ffff:10.0.0.0/104' })).toEqual([]);
   });
 });
@@ -299,15 +302,15 @@ describe('NAME_FILE', () => {
     [`${'x'.repeat(40)}\n`, 'x'.repeat(40)],
     [`${'x'.repeat(40)}\r\n`, 'x'.repeat(40)],
     [` ${'x'.repeat(40)} \n`, ` ${'x'.repeat(40)} `],
-  ])('gives the content of the file, less one newline (%j)', (content, value) => {
+  ])('a setting NAME_FILE gives the content of its file, less one newline (%j)', (content, value) => {
     expect(inDevelopment({ SUBJECT_SECRET_FILE: fileWith(content) }).subjectSecret).toBe(value);
   });
 
-  test('takes one newline only', () => {
+  test('a setting NAME_FILE removes one final newline only', () => {
     expect(developmentFaults({ SUBJECT_SECRET_FILE: fileWith('x\n\n') })).toHaveLength(1);
   });
 
-  test('serves every setting', () => {
+  test('every setting can be read from a file', () => {
     const config = inDevelopment({
       NODE_ENV_FILE: fileWith('test'),
       PORT_FILE: fileWith('8080\n'),
@@ -316,18 +319,18 @@ describe('NAME_FILE', () => {
     expect(config).toMatchObject({ nodeEnv: 'test', port: 8080, limitIp: [{ count: 1, seconds: 1 }] });
   });
 
-  test('is unset when the file is empty', () => {
+  test('a setting is unset when its file is empty', () => {
     expect(inDevelopment({ PORT_FILE: fileWith('\n') }).port).toBe(3000);
   });
 
-  test('is refused next to NAME', () => {
+  test('a setting NAME_FILE is refused beside NAME', () => {
     expect(developmentFaults({ PORT: '1', PORT_FILE: fileWith('1') })).toEqual([
       'PORT and PORT_FILE are both set: choose one',
     ]);
     expect(inDevelopment({ PORT: '', PORT_FILE: fileWith('1') }).port).toBe(1);
   });
 
-  test('is refused by name when it cannot be read, and its path is not told', () => {
+  test('an unreadable NAME_FILE is refused by its name, and its path is not shown', () => {
     for (const path of [join(folder, 'canary-missing'), folder]) {
       expect(productionFaults({ SECRET: '', SECRET_FILE: path })).toEqual([
         'SECRET_FILE must name a readable file',
@@ -357,7 +360,7 @@ describe('numbers', () => {
     'NaN',
     'Infinity',
     '9'.repeat(20),
-  ])('refuse %p', (text) => {
+  ])('a numeric setting refuses the text %p', (text) => {
     expect(developmentFaults({ SESSIONS_PER_USER: text })).toEqual([
       'SESSIONS_PER_USER must be a whole number from 1 to 100',
     ]);
@@ -376,7 +379,7 @@ describe('numbers', () => {
     ['SMS_PRICE_PAISE', 1, 100_000],
     ['BUDGET_PAISE_PER_HOUR', 0, 100_000_000_000],
     ['BUDGET_RESERVE_PERCENT', 0, 100],
-  ])('hold %s between %d and %d', (name, minimum, maximum) => {
+  ])('the numeric setting %s accepts whole numbers from %d to %d only', (name, minimum, maximum) => {
     for (const value of [minimum, maximum]) expect(developmentFaults({ [name]: String(value) })).toEqual([]);
     for (const value of [minimum - 1, maximum + 1]) {
       expect(developmentFaults({ [name]: String(value) })).toEqual([
@@ -389,7 +392,7 @@ describe('numbers', () => {
 describe('settings that depend on each other', () => {
   const caller = { STARTMESSAGING_CONTRACT: 'caller' };
 
-  test('make a code of the caller contract live whole minutes', () => {
+  test('a code of the caller contract must live for whole minutes', () => {
     expect(inDevelopment({ ...caller, OTP_TTL_SECONDS: '120' }).otpTtlSeconds).toBe(120);
     expect(inDevelopment({ OTP_TTL_SECONDS: '90' }).otpTtlSeconds).toBe(90);
     expect(developmentFaults({ ...caller, OTP_TTL_SECONDS: '90' })).toEqual([
@@ -397,19 +400,19 @@ describe('settings that depend on each other', () => {
     ]);
   });
 
-  test('make a code of the caller contract no longer than upstream takes', () => {
+  test('a code of the caller contract may not live longer than upstream accepts', () => {
     expect(inDevelopment({ OTP_LENGTH: '8' }).otpLength).toBe(8);
     expect(developmentFaults({ ...caller, OTP_LENGTH: '7' })[0]).toMatch(/^OTP_LENGTH must be 6 or less/);
   });
 
-  test('keep the refresh grace below the life of an access token', () => {
+  test('the refresh grace must be shorter than the life of an access token', () => {
     expect(developmentFaults({ ACCESS_TOKEN_TTL_SECONDS: '60', REFRESH_GRACE_SECONDS: '60' })).toEqual([
       'REFRESH_GRACE_SECONDS must be below ACCESS_TOKEN_TTL_SECONDS',
     ]);
     expect(inDevelopment({ ACCESS_TOKEN_TTL_SECONDS: '5' }).refreshGraceSeconds).toBe(4);
   });
 
-  test('keep the idle limit of a session within its absolute one', () => {
+  test('the idle limit of a session must be within its absolute limit', () => {
     expect(developmentFaults({ SESSION_IDLE_TTL_SECONDS: '61', SESSION_MAX_TTL_SECONDS: '60' })).toEqual([
       'SESSION_IDLE_TTL_SECONDS must not exceed SESSION_MAX_TTL_SECONDS',
     ]);
@@ -418,7 +421,7 @@ describe('settings that depend on each other', () => {
 });
 
 describe('limits', () => {
-  test('are lists of count/seconds with spaces around the commas or not', () => {
+  test('a limit is a list of count/seconds, with or without spaces around the commas', () => {
     expect(inDevelopment({ LIMIT_PHONE: '1/30' }).limitPhone).toEqual([{ count: 1, seconds: 30 }]);
     expect(inDevelopment({ LIMIT_PHONE: ' 5/3600 ,1/30' }).limitPhone).toEqual([
       { count: 5, seconds: 3600 },
@@ -441,7 +444,7 @@ describe('limits', () => {
       '1.5/30',
     ],
     ...['0/30', '1/0', '-1/30', '1/2592001', '1000001/1', '1e2/30', 'one/30', '*', '01/30', '1/30,2/30'],
-  ])('refuse %p', (text) => {
+  ])('a limit setting refuses the text %p', (text) => {
     for (const name of ['LIMIT_PHONE', 'LIMIT_IP', 'LIMIT_VERIFY_IP', 'LIMIT_GLOBAL', 'LIMIT_FAILED_CODES']) {
       expect(developmentFaults({ [name]: text })).toEqual([
         `${name} must be a comma-separated list of count/seconds with a count from 1 to 1000000 and seconds from 1 ` +
@@ -452,7 +455,7 @@ describe('limits', () => {
 });
 
 describe('budgets', () => {
-  test('warn when they pay for no SMS at all', () => {
+  test('the service warns about a budget that pays for no SMS at all', () => {
     expect(inDevelopment({ BUDGET_PAISE_PER_HOUR: '24', BUDGET_PAISE_PER_DAY: '25' }).warnings).toContain(
       'BUDGET_PAISE_PER_HOUR does not pay for one SMS: none is sent',
     );
@@ -469,7 +472,7 @@ describe('the guard', () => {
   test.each([
     ['GUARD_CONVERSION', 'guardConversion'],
     ['GUARD_WRONG_CODES', 'guardWrongCodes'],
-  ] as const)('does with %s as it is told', (name, field) => {
+  ] as const)('the guard setting %s is read as it is written', (name, field) => {
     for (const mode of ['off', 'observe', 'enforce']) {
       expect(inDevelopment({ [name]: mode })[field]).toBe(mode);
       expect(readConfig({ ...PRODUCTION, [name]: mode })[field]).toBe(mode);
@@ -482,7 +485,7 @@ describe('the guard', () => {
 
 describe('ISSUER', () => {
   test.each(['https://login.example.com', 'https://login.example.com/', 'http://localhost:3000/tenant'])(
-    'keeps %s to the letter',
+    'ISSUER keeps the URL %s letter by letter',
     (issuer) => {
       expect(inDevelopment({ ISSUER: issuer }).issuer).toBe(issuer);
     },
@@ -503,7 +506,7 @@ describe('ISSUER', () => {
       ' https://x.example',
       'https://x.example:99999',
     ],
-  ])('refuses %p', (issuer) => {
+  ])('ISSUER refuses the value %p', (issuer) => {
     expect(developmentFaults({ ISSUER: issuer })).toEqual([
       'ISSUER must be an http or https URL without credentials, query and fragment',
     ]);
@@ -518,7 +521,7 @@ describe('PROVIDERS', () => {
     SENDWITHSES_VERIFIED_IF: 'data.verified=true',
   };
 
-  test('are in order of preference, spaces aside', () => {
+  test('PROVIDERS lists providers in order of preference, with or without spaces', () => {
     const { providers } = inDevelopment({ ...SES, PROVIDERS: 'sendwithses, startmessaging' });
     expect(providers).toEqual(['sendwithses', 'startmessaging']);
   });
@@ -530,13 +533,13 @@ describe('PROVIDERS', () => {
     'StartMessaging',
     'ses',
     'constructor',
-  ])('refuse %p', (text) => {
+  ])('PROVIDERS refuses the value %p', (text) => {
     expect(developmentFaults({ ...SES, PROVIDERS: text })).toEqual([
       'PROVIDERS must be a comma-separated list, each entry startmessaging or sendwithses, none of them twice',
     ]);
   });
 
-  test('with sendwithses want its key and its conditions, and warn that it is experimental', () => {
+  test('PROVIDERS with sendwithses needs its key and its conditions, and warns that it is experimental', () => {
     expect(developmentFaults({ PROVIDERS: 'startmessaging,sendwithses' })).toEqual([
       'SENDWITHSES_TEMPLATE_KEY is required when PROVIDERS has sendwithses',
       'SENDWITHSES_SENT_IF is required when PROVIDERS has sendwithses',
@@ -557,7 +560,7 @@ describe('PROVIDERS', () => {
     });
   });
 
-  test('without startmessaging want nothing of it, also in production', () => {
+  test('PROVIDERS without startmessaging needs none of its settings, also in production', () => {
     const alone = { ...SES, STARTMESSAGING_API_KEY: '', STARTMESSAGING_CONTRACT: '', OTP_TTL_SECONDS: '90' };
     expect(readConfig({ ...PRODUCTION, ...alone }).startMessagingApiKey).toBeUndefined();
     expect(productionFaults({ ...alone, PROVIDERS: 'sendwithses,startmessaging' })).toEqual([
@@ -566,13 +569,13 @@ describe('PROVIDERS', () => {
     ]);
   });
 
-  test('without sendwithses keep what it sent verifiable while its settings are there', () => {
+  test('PROVIDERS without sendwithses keeps its sent codes verifiable while its settings are set', () => {
     expect(inDevelopment({ ...SES, PROVIDERS: 'startmessaging' }).sendWithSes?.templateKey).toBe('tk_canary');
     const half = { ...SES, PROVIDERS: 'startmessaging', SENDWITHSES_VERIFIED_IF: '' };
     expect(inDevelopment(half).sendWithSes).toBeUndefined();
   });
 
-  test('are called by https in production', () => {
+  test('providers are called by https in production', () => {
     const url = 'http://ses.internal';
     expect(productionFaults({ ...SES, SENDWITHSES_BASE_URL: url })).toEqual([
       'SENDWITHSES_BASE_URL must be https in production, except to a loopback address',
@@ -580,10 +583,13 @@ describe('PROVIDERS', () => {
     expect(inDevelopment({ ...SES, SENDWITHSES_BASE_URL: `${url}/` }).sendWithSes?.baseUrl).toBe(url);
   });
 
-  test.each(['tk canary', 'tk\r\nX-Injected: 1', 'schlüssel'])('refuse the template key %j', (key) => {
-    const faults = developmentFaults({ ...SES, SENDWITHSES_TEMPLATE_KEY: key });
-    expect(faults).toEqual(['SENDWITHSES_TEMPLATE_KEY must be 1 to 512 visible ASCII characters']);
-  });
+  test.each(['tk canary', 'tk\r\nX-Injected: 1', 'schlüssel'])(
+    'SENDWITHSES_TEMPLATE_KEY refuses the value %j',
+    (key) => {
+      const faults = developmentFaults({ ...SES, SENDWITHSES_TEMPLATE_KEY: key });
+      expect(faults).toEqual(['SENDWITHSES_TEMPLATE_KEY must be 1 to 512 visible ASCII characters']);
+    },
+  );
 
   test.each<[string, unknown]>([
     ['a=true', [{ path: ['a'], equals: true }]],
@@ -595,7 +601,7 @@ describe('PROVIDERS', () => {
         { path: ['b'], equals: -1500 },
       ],
     ],
-  ])('take the conditions %s', (text, conditions) => {
+  ])('the conditions of sendwithses are read from %s', (text, conditions) => {
     expect(inDevelopment({ ...SES, SENDWITHSES_SENT_IF: text }).sendWithSes?.sentIf).toEqual(conditions);
   });
 
@@ -622,7 +628,7 @@ describe('PROVIDERS', () => {
     '__proto__=true',
     'a.constructor.name="Object"',
     'a.prototype=true',
-  ])('refuse the conditions %s', (text) => {
+  ])('the conditions of sendwithses refuse the text %s', (text) => {
     expect(developmentFaults({ ...SES, SENDWITHSES_VERIFIED_IF: text })).toEqual([
       expect.stringMatching(/^SENDWITHSES_VERIFIED_IF must be a comma-separated list of path=value such as /),
     ]);
@@ -630,25 +636,28 @@ describe('PROVIDERS', () => {
 });
 
 describe('StartMessaging', () => {
-  test('loses the slash at the end of its base URL', () => {
+  test('STARTMESSAGING_BASE_URL loses the slash at its end', () => {
     const url = inDevelopment({
       STARTMESSAGING_BASE_URL: 'http://127.0.0.1:3001/api/',
     }).startMessagingBaseUrl;
     expect(url).toBe('http://127.0.0.1:3001/api');
   });
 
-  test('is warned about for an API key of another shape, without the key', () => {
+  test('the service warns about an API key of another shape, without showing the key', () => {
     const { warnings } = readConfig({ ...PRODUCTION, STARTMESSAGING_API_KEY: 'sm_test_canary' });
     expect(warnings).toEqual(['STARTMESSAGING_API_KEY does not look like sm_live_<40 hex>']);
   });
 
-  test.each(['key with spaces', 'key\r\nX-Injected: 1', 'schlüssel'])('refuses the API key %j', (key) => {
-    expect(developmentFaults({ STARTMESSAGING_API_KEY: key })).toEqual([
-      'STARTMESSAGING_API_KEY must be 1 to 512 visible ASCII characters',
-    ]);
-  });
+  test.each(['key with spaces', 'key\r\nX-Injected: 1', 'schlüssel'])(
+    'STARTMESSAGING_API_KEY refuses the value %j',
+    (key) => {
+      expect(developmentFaults({ STARTMESSAGING_API_KEY: key })).toEqual([
+        'STARTMESSAGING_API_KEY must be 1 to 512 visible ASCII characters',
+      ]);
+    },
+  );
 
-  test('takes a template id that is a UUID and an app name in any script', () => {
+  test('the template id must be a UUID, and the app name may be in any script', () => {
     const id = '3f1d2c4b-5a69-4788-9c0d-1e2f3a4b5c6d';
     const config = inDevelopment({ STARTMESSAGING_TEMPLATE_ID: id, STARTMESSAGING_APP_NAME: 'दुकान & Co.' });
     expect(config).toMatchObject({ startMessagingTemplateId: id, startMessagingAppName: 'दुकान & Co.' });
@@ -658,16 +667,16 @@ describe('StartMessaging', () => {
 });
 
 describe('SECRET', () => {
-  test('is a list, its order kept', () => {
+  test('SECRET is a list that keeps its order', () => {
     expect(inDevelopment({ SECRET: 'one, two,three' }).secrets).toEqual(['one', 'two', 'three']);
   });
 
-  test('does not hold a secret twice, nor an empty one', () => {
+  test('SECRET refuses a secret that is listed twice or empty', () => {
     expect(developmentFaults({ SECRET: 'one,two,one' })).toEqual(['SECRET must not hold a secret twice']);
     expect(developmentFaults({ SECRET: 'one,' })).toHaveLength(1);
   });
 
-  test('is warned about when it is short in development', () => {
+  test('in development the service warns about a short SECRET', () => {
     expect(inDevelopment({ SECRET: 'short', SUBJECT_SECRET: 'x'.repeat(32) }).warnings).toEqual([
       'SECRET has fewer than 32 characters, which production refuses',
     ]);
@@ -675,7 +684,7 @@ describe('SECRET', () => {
 });
 
 describe('who is believed', () => {
-  test('TRUSTED_PROXIES are CIDRs, a bare address being a network of one', () => {
+  test('TRUSTED_PROXIES are CIDRs, and a bare address is a network of one', () => {
     const { trustedProxies } = inDevelopment({ TRUSTED_PROXIES: '10.0.0.0/8, 192.0.2.7,fd00::/8,::1' });
     expect(trustedProxies).toEqual(['10.0.0.0/8', '192.0.2.7/32', 'fd00::/8', '::1/128']);
   });
@@ -690,13 +699,13 @@ describe('who is believed', () => {
     'fe80::1%eth0',
     '1',
     '/8',
-  ])('TRUSTED_PROXIES refuses %p', (text) => {
+  ])('TRUSTED_PROXIES refuses the value %p', (text) => {
     expect(developmentFaults({ TRUSTED_PROXIES: text })).toEqual([
       'TRUSTED_PROXIES must be a comma-separated list, each entry an IP address or a CIDR',
     ]);
   });
 
-  test('CORS_ORIGINS are exact origins', () => {
+  test('CORS_ORIGINS are exact web origins', () => {
     const { corsOrigins } = inDevelopment({ CORS_ORIGINS: 'https://app.example.com, http://localhost:5173' });
     expect(corsOrigins).toEqual(['https://app.example.com', 'http://localhost:5173']);
   });
@@ -708,11 +717,11 @@ describe('who is believed', () => {
     'https://a.example/',
     'https://A.example',
     'https://a.example:443',
-  ])('CORS_ORIGINS refuses %p', (text) => {
+  ])('CORS_ORIGINS refuses the value %p', (text) => {
     expect(developmentFaults({ CORS_ORIGINS: text })).toHaveLength(1);
   });
 
-  test('INTROSPECTION_CLIENTS are id:secret, the first colon dividing them', () => {
+  test('INTROSPECTION_CLIENTS are id:secret, divided by the first colon', () => {
     const { introspectionClients } = inDevelopment({ INTROSPECTION_CLIENTS: 'orders:s3:cret=, pay_2:x' });
     expect(introspectionClients).toEqual([
       { id: 'orders', secret: 's3:cret=' },
@@ -721,13 +730,13 @@ describe('who is believed', () => {
   });
 
   test.each(['orders', 'orders:', ':secret', 'or ders:secret', 'orders:se cret'])(
-    'INTROSPECTION_CLIENTS refuses %p',
+    'INTROSPECTION_CLIENTS refuses the value %p',
     (text) => {
       expect(developmentFaults({ INTROSPECTION_CLIENTS: text })).toHaveLength(1);
     },
   );
 
-  test('INTROSPECTION_CLIENTS refuses an id twice', () => {
+  test('INTROSPECTION_CLIENTS refuses a repeated client id', () => {
     expect(developmentFaults({ INTROSPECTION_CLIENTS: 'a:x,a:y' })).toEqual([
       'INTROSPECTION_CLIENTS must not name an id twice',
     ]);
@@ -741,7 +750,7 @@ describe('ADMIN_TOKENS', () => {
     'must be a comma-separated list, each entry name:sha256:hex or name:token, the name of 1 to 64 letters, digits and ' +
     '._~-, the token of 32 to 256 visible ASCII characters';
 
-  test('are hashes or tokens, and both are the same token', () => {
+  test('ADMIN_TOKENS accepts a token or its hash, and both mean the same token', () => {
     const digest = Buffer.from(HASH, 'hex');
     expect(inDevelopment({ ADMIN_TOKENS: `ops:sha256:${HASH}, on.call_2~-:${TOKEN}` }).adminTokens).toEqual([
       { name: 'ops', digest, plain: false },
@@ -750,7 +759,7 @@ describe('ADMIN_TOKENS', () => {
     expect(tokenDigest(TOKEN)).toEqual(digest);
   });
 
-  test('keep the colons of a token', () => {
+  test('ADMIN_TOKENS keeps the colons of a token', () => {
     const token = `${':'.repeat(31)}x`;
     const [found] = inDevelopment({ ADMIN_TOKENS: `ops:${token}` }).adminTokens;
     expect(found?.digest).toEqual(tokenDigest(token));
@@ -766,11 +775,11 @@ describe('ADMIN_TOKENS', () => {
     ['with a space', `ops:${TOKEN} ${TOKEN}`],
     ['in another script', `ops:${'ä'.repeat(32)}`],
     ['that is missing behind a comma', `ops:${TOKEN},`],
-  ])('refuse a token %s', (_, text) => {
+  ])('ADMIN_TOKENS refuses a token %s', (_, text) => {
     expect(developmentFaults({ ADMIN_TOKENS: text })).toEqual([`ADMIN_TOKENS ${IS}`]);
   });
 
-  test('take tokens of 32 and of 256 characters', () => {
+  test('ADMIN_TOKENS accepts tokens of 32 to 256 characters', () => {
     expect(developmentFaults({ ADMIN_TOKENS: `a:${'x'.repeat(32)},b:${'y'.repeat(256)}` })).toEqual([]);
   });
 
@@ -779,23 +788,23 @@ describe('ADMIN_TOKENS', () => {
     ['that is too short', HASH.slice(1)],
     ['that is too long', `${HASH}0`],
     ['that is none', `${HASH.slice(1)}g`],
-  ])('refuse a hash %s, and do not take it for a token', (_, hash) => {
+  ])('ADMIN_TOKENS refuses a hash %s, and does not take it for a token', (_, hash) => {
     expect(developmentFaults({ ADMIN_TOKENS: `ops:sha256:${hash}` })).toEqual([`ADMIN_TOKENS ${IS}`]);
   });
 
-  test('refuse a hash in capitals, or read it', () => {
+  test('ADMIN_TOKENS reads a hash in capitals, or refuses it', () => {
     const variables = { ADMIN_TOKENS: `ops:sha256:${HASH.toUpperCase()}` };
     const refused = developmentFaults(variables).length > 0;
     expect(refused || !inDevelopment(variables).adminTokens[0]?.plain).toBe(true);
   });
 
-  test('name nobody twice', () => {
+  test('ADMIN_TOKENS refuses a name that is listed twice', () => {
     expect(developmentFaults({ ADMIN_TOKENS: `ops:${TOKEN},ops:sha256:${HASH}` })).toEqual([
       'ADMIN_TOKENS must not name anybody twice',
     ]);
   });
 
-  test('are hashes in production, or come from a file', () => {
+  test('in production ADMIN_TOKENS must be hashes or come from a file', () => {
     const fault =
       'ADMIN_TOKENS must be hashed (name:sha256:hex) in production, or come from ADMIN_TOKENS_FILE';
     const plain = `a:sha256:${HASH},b:${TOKEN}`;
@@ -814,7 +823,7 @@ describe('TEST_NUMBERS', () => {
     'code 4 to 8 digits, the date as 2027-01-31';
   const inDays = (days: number): string => new Date(Date.now() + days * DAY_MS).toISOString().slice(0, 10);
 
-  test('have a code, and a date or not', () => {
+  test('TEST_NUMBERS have a code, and may have an expiry date', () => {
     const { testNumbers } = inDevelopment({
       TEST_NUMBERS: '+910000000001:123456, +910999999999:000000:2096-02-29',
     });
@@ -846,18 +855,18 @@ describe('TEST_NUMBERS', () => {
       '+910000000001:123456:2096-01-32',
     ],
     ...['+910000000001:123456:2096-01-01T00:00:00Z', '+910000000001:123456:2096-01-01:x'],
-  ])('refuse %p', (text) => {
+  ])('TEST_NUMBERS refuses the value %p', (text) => {
     expect(developmentFaults({ TEST_NUMBERS: text })).toEqual([`TEST_NUMBERS ${IS}`]);
   });
 
-  test('name no number twice', () => {
+  test('TEST_NUMBERS refuses a number that is listed twice', () => {
     expect(developmentFaults({ TEST_NUMBERS: '+910000000001:123456,+910000000001:654321' })).toEqual([
       'TEST_NUMBERS must not name a number twice',
     ]);
     expect(developmentFaults({ TEST_NUMBERS: '+910000000001:123456,+910000000002:123456' })).toEqual([]);
   });
 
-  test('have codes of OTP_LENGTH digits', () => {
+  test('TEST_NUMBERS must have codes of OTP_LENGTH digits', () => {
     const fault = 'TEST_NUMBERS must have codes of OTP_LENGTH digits';
     const numbers = '+910000000001:123456,+910000000002:12345';
     expect(developmentFaults({ TEST_NUMBERS: numbers })).toEqual([fault]);
@@ -867,7 +876,7 @@ describe('TEST_NUMBERS', () => {
     expect(developmentFaults({ TEST_NUMBERS: numbers, OTP_LENGTH: 'x' })).toHaveLength(1);
   });
 
-  test('expire within 90 days in production, and nowhere else', () => {
+  test('in production TEST_NUMBERS must expire within 90 days, elsewhere they need not', () => {
     const fault = 'TEST_NUMBERS must expire within 90 days in production';
     for (const date of ['', `:${inDays(91)}`, ':2999-12-31']) {
       expect(productionFaults({ TEST_NUMBERS: `+910000000001:123456${date}` })).toEqual([fault]);
@@ -878,7 +887,7 @@ describe('TEST_NUMBERS', () => {
     expect(productionFaults({ TEST_NUMBERS: `+910000000001:123456:${inDays(90)}` })).toEqual([]);
   });
 
-  test('are warned about in production', () => {
+  test('in production the service warns about TEST_NUMBERS', () => {
     const { warnings } = readConfig({
       ...PRODUCTION,
       TEST_NUMBERS: `+910000000001:123456:${inDays(30)}`,
@@ -887,7 +896,7 @@ describe('TEST_NUMBERS', () => {
     expect(inDevelopment({ TEST_NUMBERS: '+910000000001:123456' }).warnings.join()).not.toContain('TEST_');
   });
 
-  test('that have expired stop nobody from starting', () => {
+  test('the service starts although some TEST_NUMBERS have expired', () => {
     for (const date of [inDays(-1), inDays(0), '2020-01-31']) {
       const variables = { TEST_NUMBERS: `+910000000001:123456:${date}` };
       const warning = 'TEST_NUMBERS holds a number that has expired';
@@ -898,7 +907,7 @@ describe('TEST_NUMBERS', () => {
     }
   });
 
-  test('have a code until they expire, and no other number has one', () => {
+  test('a test number has its code until it expires, and no other number has one', () => {
     const config = inDevelopment({
       TEST_NUMBERS: `+910000000001:111111:${inDays(1)},+910000000002:222222`,
     });
@@ -917,11 +926,11 @@ describe('TEST_NUMBERS', () => {
 });
 
 describe('switches', () => {
-  test.each(['TRUE', '1', 'yes', 'on', 'constructor'])('refuse %p', (text) => {
+  test.each(['TRUE', '1', 'yes', 'on', 'constructor'])('a switch setting refuses the text %p', (text) => {
     expect(developmentFaults({ SWAGGER: text })).toEqual(['SWAGGER must be true or false']);
   });
 
-  test('turn on what production leaves off, and off what development leaves on', () => {
+  test('a switch turns on a feature that production leaves off, and off one that development leaves on', () => {
     expect(readConfig({ ...PRODUCTION, SWAGGER: 'true' }).swagger).toBe(true);
     expect(inDevelopment({ SWAGGER: 'false' }).swagger).toBe(false);
     expect(inDevelopment({ TOKEN_PHONE_NUMBER: 'true' }).tokenPhoneNumber).toBe(true);
@@ -938,7 +947,7 @@ describe('the webhook of the alerts', () => {
   const secretOf = (bytes: number): string => `whsec_${Buffer.alloc(bytes, 7).toString('base64')}`;
   const GOOD = { ALERT_WEBHOOK_URL: 'https://hooks.example/x?token=1', ALERT_WEBHOOK_SECRET: secretOf(32) };
 
-  test('has a URL, kept to the letter, and secrets as Standard Webhooks writes them', () => {
+  test('the alert webhook has a URL, kept letter by letter, and secrets as Standard Webhooks writes them', () => {
     const { alertWebhookUrl, alertWebhookSecrets } = inDevelopment({
       ...GOOD,
       ALERT_WEBHOOK_SECRET: `${secretOf(24)}, ${secretOf(64)}`,
@@ -962,7 +971,7 @@ describe('the webhook of the alerts', () => {
     `${secretOf(32)},`,
     'whsec_',
     'x'.repeat(44),
-  ])('refuses the secret %p', (secret) => {
+  ])('ALERT_WEBHOOK_SECRET refuses the value %p', (secret) => {
     expect(productionFaults({ ...GOOD, ALERT_WEBHOOK_SECRET: secret })).toEqual([
       'ALERT_WEBHOOK_SECRET must be a comma-separated list, each entry whsec_ and the base64 of 24 to 64 bytes',
     ]);
@@ -978,13 +987,13 @@ describe('the webhook of the alerts', () => {
     'https://hooks.example/ x',
     'https://hooks.example\\@evil.example/',
     'https://',
-  ])('refuses the URL %p', (url) => {
+  ])('ALERT_WEBHOOK_URL refuses the value %p', (url) => {
     expect(developmentFaults({ ...GOOD, ALERT_WEBHOOK_URL: url })).toEqual([
       'ALERT_WEBHOOK_URL must be an http or https URL without credentials and fragment',
     ]);
   });
 
-  test('is https in production, except to a loopback address', () => {
+  test('in production ALERT_WEBHOOK_URL must be https, except to a loopback address', () => {
     expect(productionFaults(GOOD)).toEqual([]);
     expect(productionFaults({ ...GOOD, ALERT_WEBHOOK_URL: 'http://127.0.0.1:8080/' })).toEqual([]);
     const plain = { ...GOOD, ALERT_WEBHOOK_URL: 'http://hooks.example/' };
@@ -994,7 +1003,7 @@ describe('the webhook of the alerts', () => {
     ]);
   });
 
-  test('is refused without a secret: nobody could tell its alerts from a stranger’s', () => {
+  test('ALERT_WEBHOOK_URL is refused without a secret, because its alerts could be forged', () => {
     expect(developmentFaults({ ALERT_WEBHOOK_URL: GOOD.ALERT_WEBHOOK_URL })).toEqual([
       'ALERT_WEBHOOK_SECRET is required with ALERT_WEBHOOK_URL',
     ]);

@@ -7,7 +7,7 @@ const codes = Object.keys(ERROR_CODES) as ErrorCode[];
 const root = join(__dirname, '../..');
 
 describe('the table of error codes', () => {
-  test('is the one in README.md, with the same statuses in the same order of status', () => {
+  test('the table of error codes is the one in README.md, with the same statuses in the same order', () => {
     const readme = readFileSync(join(root, 'README.md'), 'utf8');
     const chapter = /^### Errors\n([^]*?)^## /m.exec(readme)?.[1] ?? '';
     const rows = [...chapter.matchAll(/^\| `(\w+)` \| (\d+) \|/gm)].map(([, code, status]) => [
@@ -17,7 +17,7 @@ describe('the table of error codes', () => {
     expect(rows.sort()).toEqual(codes.map((code) => [code, ERROR_CODES[code].status]).sort());
   });
 
-  test.each(codes)('%s is produced by a test over HTTP', (code) => {
+  test.each(codes)('the error code %s is produced by a test over HTTP', (code) => {
     const folder = join(root, 'test/e2e');
     const tests = readdirSync(folder).map((file) => readFileSync(join(folder, file), 'utf8'));
     expect(tests.some((text) => text.includes(`'${code}'`))).toBe(true);
@@ -25,13 +25,13 @@ describe('the table of error codes', () => {
 });
 
 describe('an error', () => {
-  test('tells its caller nothing of its cause', () => {
+  test('an error response shows nothing of its cause', () => {
     const error = new ApiError('internal_error', { cause: new Error('canary') });
     expect(JSON.stringify(problemBody(error))).not.toContain('canary');
   });
 
   test.each(codes.filter((code) => [429, 503].includes(ERROR_CODES[code].status)))(
-    '%s always says when to come back, in whole seconds and at least one',
+    'the error %s has a Retry-After in whole seconds, at least one',
     (code) => {
       expect(new ApiError(code).retryAfterSeconds).toBe(1);
       expect(new ApiError(code, { retryAfterSeconds: 0.2 }).retryAfterSeconds).toBe(1);

@@ -130,7 +130,7 @@ const allowed = (change: Partial<History>): [violations: number, allowances: num
 };
 
 describe('a history in which nothing went wrong', () => {
-  it('breaks no rule', () => {
+  it('the checker finds no violation in a history in which nothing went wrong', () => {
     const calls = [
       ...login,
       refresh(12_000, 0),
@@ -148,14 +148,14 @@ describe('a history in which nothing went wrong', () => {
 });
 
 describe('SMS', () => {
-  it('must each have been admitted', () => {
+  it('the checker reports an SMS that was not admitted', () => {
     expect(rulesBroken({ messages: [sms(10_002), sms(10_003, { key: 'u2' })] })).toEqual(['admission']);
     expect(rulesBroken({ ledger: [admitted(10_001), refund(10_009, '10001-0')] })).toEqual(['admission']);
     const another = [admitted(10_001), admitted(10_002, 'x', HIS)];
     expect(rulesBroken({ messages: [sms(10_002), sms(10_003)], ledger: another })).toEqual(['admission']);
   });
 
-  it('must each have been admitted by upstream key under provider, and are one a key under both', () => {
+  it('the checker counts admitted SMS by upstream key under provider, and one a key under both contracts', () => {
     const messages = [sms(10_002), sms(10_003, { key: 'u2' })];
     expect(rulesBroken({ contract: 'provider', messages })).toEqual(['admission']);
     const twice = [sms(10_002, { key: 'u1' }), sms(10_003, { key: 'u1' })];
@@ -164,7 +164,7 @@ describe('SMS', () => {
     expect(rulesBroken({ contract: 'caller', messages: twice, ledger })).toEqual(['upstream key']);
   });
 
-  it('may have been admitted by a step that was lost with the primary, and by that alone', () => {
+  it('the checker accepts an SMS whose admission was lost with the primary, and no other', () => {
     const messages = [sms(10_002), sms(10_003, { key: 'u2' })];
     expect(allowed({ messages, failovers: [killed(2, 10_500)] })).toEqual([0, 1]);
     // Accepted after the kill, and admitted before it.
@@ -177,14 +177,14 @@ describe('SMS', () => {
     expect(allowed({ messages, failovers: [{ ...killed(2, 10_500), kind: 'planned' }] })[0]).toBe(1);
   });
 
-  it('go to one number for one upstream key', () => {
+  it('the checker reports one upstream key that reached two numbers', () => {
     const calls = [...login, send(10_000, { number: OTHER, request: `${HIS}-second` })];
     const ledger = [admitted(10_001), admitted(10_002, 'x', HIS)];
     const messages = [sms(10_002, { key: 'u1' }), sms(10_003, { number: OTHER, key: 'u1' })];
     expect(rulesBroken({ calls, ledger, messages })).toEqual(['upstream key']);
   });
 
-  it('are within the limits of a number, as admitted and as accepted', () => {
+  it('the checker holds a number to its limits, by admitted and by accepted SMS', () => {
     const times = [10_000, 15_000, 20_000, 25_000];
     const ledger = times.map((at) => admitted(at));
     const messages = times.map((at) => sms(at));
@@ -199,7 +199,7 @@ describe('SMS', () => {
     expect(rulesBroken({ ledger: late, messages: times.map((at) => sms(at)) })).toEqual(['limit']);
   });
 
-  it('that the carrier failed are forgiven, five of them', () => {
+  it('the checker forgives five SMS that the carrier failed', () => {
     const times = [10_000, 11_000, 12_000, 13_000];
     const ledger = times.map((at) => admitted(at));
     const failed = (count: number) => times.map((at, i) => sms(at, { failed: i < count }));
@@ -211,7 +211,7 @@ describe('SMS', () => {
     expect(rulesBroken({ ledger: nine.slice(1), messages: messages.slice(1) })).toEqual([]);
   });
 
-  it('are within the limits of the service', () => {
+  it('the checker holds the whole service to its limits', () => {
     const numbers = Array.from({ length: 11 }, (_, i) => `+91982002000${i}`);
     const asked = numbers.map((number, i) =>
       send(10_000, { number, request: `${String(i).padStart(22, 's')}-r` }),
@@ -223,7 +223,7 @@ describe('SMS', () => {
     expect(rulesBroken(ten)).toEqual([]);
   });
 
-  it('over a limit may be explained by admissions that were lost', () => {
+  it('the checker accepts SMS over a limit when admissions were lost with the primary', () => {
     const times = [10_000, 10_100, 10_200, 10_300];
     const messages = times.map((at, i) => sms(at, { key: `u${i}` }));
     const ledger = times.slice(1).map((at) => admitted(at));
@@ -231,21 +231,21 @@ describe('SMS', () => {
     expect(allowed({ ledger, messages })[0]).toBe(2);
   });
 
-  it('cost no more than the budget, without what was refunded', () => {
+  it('the checker holds the cost to the budget, without refunds', () => {
     const rules = { ...RULES, budgetPaise: 25 };
     const ledger = [admitted(10_001, 'a'), admitted(10_002, 'b')];
     expect(rulesBroken({ rules, ledger })).toEqual(['budget']);
     expect(rulesBroken({ rules, ledger: [...ledger, refund(10_003, 'b')] })).toEqual([]);
   });
 
-  it('are counted by usage as by the ledger', () => {
+  it('the checker compares the usage report with the ledger', () => {
     expect(rulesBroken({ usage: { sent: 2, refunded: 0 } })).toEqual(['usage']);
     expect(rulesBroken({ usage: { sent: 1, refunded: 1 } })).toEqual(['usage']);
   });
 });
 
 describe('a token', () => {
-  it('needs a code that was sent to its number before', () => {
+  it('the checker reports a token without a code that was sent to its number before', () => {
     const withCode = (code: string) => [send(10_000), verify(11_000, { code })];
     expect(rulesBroken({ calls: withCode(GUESS) })).toEqual(['token without a code']);
     expect(rulesBroken({ messages: [sms(12_000)] })).toEqual(['token without a code']);
@@ -255,17 +255,17 @@ describe('a token', () => {
     expect(rulesBroken({ calls: both, messages: his, ledger })).toEqual(['token without a code']);
   });
 
-  it('needs a request that was answered', () => {
+  it('the checker reports a token for a request that was never answered', () => {
     expect(rulesBroken({ calls: [send(10_000), verify(11_000, { request: `${HERS}-made-up` })] })).toEqual([
       'token without a code',
     ]);
   });
 
-  it('is of a session that was opened', () => {
+  it('the checker reports a token of a session that was never opened', () => {
     expect(rulesBroken({ calls: [send(10_000), refresh(12_000, 0)] })).toEqual(['token without a code']);
   });
 
-  it('stays in its session and with its subject', () => {
+  it('the checker reports a refresh that changes session or subject', () => {
     const got = token(1, 'another');
     const second = [send(13_000, { request: `${HERS}-2` }), verify(14_000, { request: `${HERS}-2`, got })];
     expect(rulesBroken({ calls: [...login, ...second, refresh(15_000, 0, { got })] })).toContain(
@@ -277,13 +277,13 @@ describe('a token', () => {
     ]);
   });
 
-  it('tells the number that was verified', () => {
+  it('the checker reports a token of another number than the verified one', () => {
     const told = { subject: SUBJECT, session: SESSION, number: OTHER };
     expect(rulesBroken({ calls: [send(10_000), verify(11_000, { got: told })] })).toEqual(['another number']);
     expect(rulesBroken({ calls: [...login, me(12_000, { got: told })] })).toEqual(['another number']);
   });
 
-  it('has a subject with one number', () => {
+  it('the checker reports a subject with two numbers', () => {
     const request = `${HIS}-second`;
     const got = { subject: SUBJECT, session: 'his', number: OTHER };
     const calls = [
@@ -298,7 +298,7 @@ describe('a token', () => {
 });
 
 describe('a request id', () => {
-  it('opens one session, and a session has one request id', () => {
+  it('the checker reports a request id that opens two sessions, and a session of two request ids', () => {
     const got = { ...token(0, 'second'), number: OWNER };
     expect(rulesBroken({ calls: [...login, verify(12_000, { got })] })).toEqual(['one session']);
     const request = `${HERS}-2`;
@@ -308,7 +308,7 @@ describe('a request id', () => {
     expect(rulesBroken({ calls: [...login, verify(12_000)] })).toEqual([]);
   });
 
-  it('is the only one under its Idempotency-Key', () => {
+  it('the checker reports two request ids under one Idempotency-Key', () => {
     const twice = [send(10_000, { key: 'k' }), send(10_100, { key: 'k', request: `${HERS}-2` })];
     expect(rulesBroken({ calls: twice })).toEqual(['one answer']);
     expect(allowed({ calls: twice, failovers: [killed(0, 10_050)] })).toEqual([0, 1]);
@@ -317,7 +317,7 @@ describe('a request id', () => {
     );
   });
 
-  it('has its few attempts, of which a repeat under its key is none', () => {
+  it('the checker counts the attempts of a request id, and a repeat under its key is no attempt', () => {
     const wrong = (i: number, key?: string) =>
       verify(11_000 + i * 100, { ...refused(400, 'otp_incorrect'), code: GUESS, key });
     expect(rulesBroken({ calls: [send(10_000), ...[0, 1, 2].map((i) => wrong(i))] })).toEqual([]);
@@ -336,13 +336,13 @@ describe('the right code', () => {
   const expired = refused(410, 'otp_expired');
   const wrong = refused(400, 'otp_incorrect');
 
-  it('is never told to be wrong or expired for nothing', () => {
+  it('the checker reports a right code that was called wrong or expired without a reason', () => {
     expect(rulesBroken({ calls: [send(10_000), verify(11_000, wrong)] })).toEqual(['right code']);
     expect(rulesBroken({ calls: [send(10_000), verify(11_000, expired)] })).toEqual(['right code']);
     expect(rulesBroken({ calls: [send(10_000), verify(11_000, { ...wrong, code: GUESS })] })).toEqual([]);
   });
 
-  it('is expired once it was used, but the repeat under the key that used it is answered as it was', () => {
+  it('the checker lets a used code be expired, while a repeat under its key gets the same response', () => {
     const lost = refused(503, 'store_unavailable');
     const failovers = [killed(1, 10_900)];
     const again = (key: string) => [
@@ -364,19 +364,19 @@ describe('the right code', () => {
     expect(rulesBroken({ calls: [...login, verify(12_000, wrong)] })).toEqual(['right code']);
   });
 
-  it('says nothing where several people share the phone, or after half of its life', () => {
+  it('the checker makes no claim about a code of a shared phone, or after half of its life', () => {
     expect(rulesBroken({ calls: [send(10_000, { shared: true }), verify(11_000, expired)] })).toEqual([]);
     expect(rulesBroken({ calls: [send(10_000), verify(170_000, expired)] })).toEqual([]);
   });
 
-  it('is replaced by a newer one under provider alone', () => {
+  it('the checker lets a newer code replace an older one under provider only', () => {
     const calls = [send(10_000), send(10_500, refused(502, 'upstream_unavailable')), verify(11_000, expired)];
     calls[1]!.request = undefined;
     expect(rulesBroken({ calls, contract: 'provider' })).toEqual([]);
     expect(rulesBroken({ calls })).toEqual(['right code']);
   });
 
-  it('may be refused by upstream, which lies, and only in that very call', () => {
+  it('the checker lets upstream refuse a right code in the very call in which it lied', () => {
     const provider = { contract: 'provider' } as const;
     const look = (status: number, at = 11_005) => ({ looks: [{ at, code: CODE, status, accepted: false }] });
     const said = (facts: Partial<Call>) => ({ calls: [send(10_000), verify(11_000, facts)], ...provider });
@@ -387,7 +387,7 @@ describe('the right code', () => {
     expect(rulesBroken({ ...said(wrong), ...look(400, 12_000) })).toEqual(['right code']);
   });
 
-  it('may be lost with the primary', () => {
+  it('the checker lets a right code be lost with the primary', () => {
     const calls = [send(10_000), verify(11_000, expired)];
     expect(allowed({ calls, failovers: [killed(0, 10_500)] })).toEqual([0, 1]);
     expect(allowed({ calls, failovers: [killed(1, 10_500)] })[0]).toBe(1);
@@ -416,13 +416,13 @@ describe('a session that has ended', () => {
         me(13_000),
       ],
     ],
-  ])('never works again: %s', (_, rest) => {
+  ])('the checker reports an ended session that works again: %s', (_, rest) => {
     expect(rulesBroken({ calls: [...login, ...rest], failovers: [killed(1, 11_500)] })).toEqual([
       'ended session',
     ]);
   });
 
-  it('may have been asked for before it had ended', () => {
+  it('the checker accepts a response that was requested before the session had ended', () => {
     expect(rulesBroken({ calls: [...login, logout(12_000), me(12_009)] })).toEqual([]);
     expect(
       rulesBroken({
@@ -435,20 +435,20 @@ describe('a session that has ended', () => {
 
 describe('a 401', () => {
   it.each(['session_revoked', 'session_expired', 'unauthenticated'])(
-    'needs a reason: %s at me',
+    'the checker reports a 401 without a reason: %s at me',
     (outcome) => {
       expect(rulesBroken({ calls: [...login, me(12_000, refused(401, outcome))] })).toEqual(['401']);
     },
   );
 
   it.each(['session_revoked', 'session_expired', 'refresh_token_reused', 'refresh_token_invalid'])(
-    'needs a reason: %s at refresh',
+    'the checker reports a 401 without a reason: %s at refresh',
     (outcome) => {
       expect(rulesBroken({ calls: [...login, refresh(12_000, 0, refused(401, outcome))] })).toEqual(['401']);
     },
   );
 
-  it('is explained by a log-out, also by one whose answer was lost', () => {
+  it('the checker explains a 401 by a logout, also by one whose response was lost', () => {
     const ended = me(13_000, refused(401, 'session_revoked'));
     expect(rulesBroken({ calls: [...login, logout(12_000), ended] })).toEqual([]);
     const lost = logout(12_000, refused(0, 'ECONNRESET'));
@@ -457,7 +457,7 @@ describe('a 401', () => {
     expect(rulesBroken({ calls: [...login, ended, logout(14_000)] })).toEqual(['401']);
   });
 
-  it('is explained by the reuse of an old token, not by the repeat of the newest', () => {
+  it('the checker explains a 401 by the reuse of an old token, not by the repeat of the newest', () => {
     const reused = refused(401, 'refresh_token_reused');
     const used = [...login, refresh(12_000, 0), refresh(12_100, 1)];
     expect(rulesBroken({ calls: [...used, refresh(12_200, 0, reused)] })).toEqual([]);
@@ -474,14 +474,14 @@ describe('a 401', () => {
     expect(rulesBroken({ calls: [...used, refresh(12_200, 2, lost), revoked], failovers })).toEqual(['401']);
   });
 
-  it('is explained by an access token that has expired', () => {
+  it('the checker explains a 401 by an expired access token', () => {
     const late = { given: { subject: SUBJECT, session: SESSION, expires: 12_000 } };
     expect(
       rulesBroken({ calls: [...login, me(13_000, { ...refused(401, 'unauthenticated'), ...late })] }),
     ).toEqual([]);
   });
 
-  it('is explained by as many younger sessions as a person may have', () => {
+  it('the checker explains a 401 by as many younger sessions as a person may have', () => {
     const younger = (i: number): Call[] => {
       const request = `${HERS}-younger-${i}`;
       const got = { ...token(0, `younger-${i}`), number: OWNER };
@@ -492,7 +492,7 @@ describe('a 401', () => {
     expect(rulesBroken({ calls: [...login, ...younger(1), ended] })).toEqual(['401']);
   });
 
-  it('is explained by a session that was lost with the primary, and by two lost rotations, not by one', () => {
+  it('the checker explains a 401 by a lost session or by two lost rotations, not by one', () => {
     const gone = me(12_000, refused(401, 'session_expired'));
     expect(allowed({ calls: [...login, gone], failovers: [killed(1, 11_500)] })).toEqual([0, 1]);
     expect(allowed({ calls: [...login, gone], failovers: [killed(0, 11_500)] })[0]).toBe(1);
@@ -507,7 +507,7 @@ describe('a 401', () => {
 });
 
 describe('an answer', () => {
-  it('comes in time', () => {
+  it('the checker reports a response that came too late', () => {
     expect(rulesBroken({ calls: [...login, { ...me(12_000), until: 13_001 }] })).toEqual(['deadline']);
     expect(rulesBroken({ calls: [{ ...send(10_000), until: 18_001 }] })).toEqual(['deadline']);
     expect(rulesBroken({ calls: [{ ...send(2_500), until: 10_500 }] })).toEqual([]);
@@ -516,7 +516,7 @@ describe('an answer', () => {
     expect(rulesBroken({ calls: slow, contract: 'provider' })).toEqual([]);
   });
 
-  it('is missing only from an instance that was killed', () => {
+  it('the checker accepts a missing response only from an instance that was killed', () => {
     const lost = me(12_000, { ...refused(0, 'ECONNRESET'), instance: 1 });
     expect(rulesBroken({ calls: [...login, lost] })).toEqual(['connection']);
     const kill = (instance: number, at: number) => ({ instanceKills: [{ instance, at, until: at + 500 }] });
@@ -536,12 +536,12 @@ describe('an answer', () => {
     ['me', 502, 'upstream_unavailable'],
     ['logout', 401, 'unauthenticated'],
     ['logout', 200, 'ok'],
-  ])('is documented for its route: %s %i %s is not', (op, status, outcome) => {
+  ])('the checker reports a response that the route does not document: %s %i %s', (op, status, outcome) => {
     const odd = call(op, 12_000, { ...refused(status, outcome), number: OWNER });
     expect(rulesBroken({ calls: [...login, odd] })).toEqual(['documented']);
   });
 
-  it('of a verification may be upstream’s trouble under provider', () => {
+  it('the checker accepts trouble of upstream in a verification under provider', () => {
     const odd = verify(12_000, refused(500, 'internal_error'));
     expect(rulesBroken({ calls: [...login, odd], contract: 'provider' })).toEqual([]);
   });
@@ -550,7 +550,7 @@ describe('an answer', () => {
     [409, 'idempotency_in_progress'],
     [429, 'rate_limited'],
     [503, 'overloaded'],
-  ])('%i %s has a Retry-After', (status, outcome) => {
+  ])('the checker reports a %i %s without a Retry-After', (status, outcome) => {
     const calls = [...login, send(12_000, { ...refused(status, outcome), request: undefined })];
     expect(rulesBroken({ calls })).toEqual([]);
     expect(rulesBroken({ calls: calls.map((one) => ({ ...one, retryAfter: false })) })).toEqual([
@@ -562,7 +562,7 @@ describe('an answer', () => {
 describe('Redis', () => {
   const away = me(30_000, refused(503, 'store_unavailable'));
 
-  it('is away only for a while after a failover', () => {
+  it('the checker accepts an unavailable Redis only for a while after a failover', () => {
     expect(rulesBroken({ calls: [...login, away] })).toEqual(['Redis is back']);
     expect(rulesBroken({ calls: [...login, away], failovers: [killed(1, 13_000)] })).toEqual([]);
     expect(rulesBroken({ calls: [...login, away], failovers: [killed(1, 11_900)] })).toEqual([
@@ -573,7 +573,7 @@ describe('Redis', () => {
     ]);
   });
 
-  it('was not reached yet by an instance that was just started', () => {
+  it('the checker accepts an unavailable Redis at an instance that has just started', () => {
     const started = (instance: number, until: number) => ({
       calls: [...login, away],
       instanceKills: [{ instance, at: 29_000, until }],
@@ -585,14 +585,14 @@ describe('Redis', () => {
     expect(recoveries(history({ ...started(0, 30_500), failovers }))).toEqual([0]);
   });
 
-  it('took as long to recover as somebody was refused', () => {
+  it('the checker measures a recovery from the failover to the last refused request', () => {
     const failovers = [killed(1, 28_000), killed(1, 40_000)];
     expect(recoveries(history({ calls: [...login, away], failovers }))).toEqual([2_010, 0]);
   });
 });
 
 describe('the story of a violation', () => {
-  it('tells the calls in short lines, with what was killed in between, and no whole number', () => {
+  it('the story of a violation lists the calls in short lines with the kills in between, and no whole number', () => {
     const calls = [...login, me(12_000, refused(401, 'session_revoked'))];
     const failovers = [killed(2, 11_500)];
     const [violation] = check(history({ calls, failovers })).violations;

@@ -20,7 +20,7 @@ function partsOf(sealed: string): { id: string; bytes: Buffer } {
 const sealedFrom = (id: string, bytes: Buffer): string => `${id}.${bytes.toString('base64url')}`;
 
 describe('a sealed phone number', () => {
-  test('opens for the record that it was sealed for', () => {
+  test('a sealed phone number opens for the record that it was sealed for', () => {
     expect(openPhoneNumber(sealPhoneNumber(NUMBER, RECORD, keys), RECORD, keys)).toBe(NUMBER);
   });
 
@@ -30,24 +30,24 @@ describe('a sealed phone number', () => {
     ['a longer', `${RECORD} `],
     ['a shorter', RECORD.slice(0, -1)],
     ['an empty', ''],
-  ])('does not open for %s record name', (_, record) => {
+  ])('a sealed phone number does not open for %s record name', (_, record) => {
     expect(openPhoneNumber(sealPhoneNumber(NUMBER, RECORD, keys), record, keys)).toBeUndefined();
   });
 
-  test('shows nothing of the number', () => {
+  test('a sealed phone number shows nothing of the number', () => {
     const { bytes } = partsOf(sealPhoneNumber(NUMBER, RECORD, keys));
     expect(bytes).toHaveLength(12 + 13 + 16);
     expect(bytes.toString('latin1')).not.toContain('9876');
   });
 
-  test('is another one each time, with another nonce', () => {
+  test('a sealed phone number is different each time, with another nonce', () => {
     const sealed = Array.from({ length: 2_000 }, () => sealPhoneNumber(NUMBER, RECORD, keys));
     expect(new Set(sealed).size).toBe(2_000);
     const nonces = sealed.map((each) => partsOf(each).bytes.subarray(0, 12).toString('hex'));
     expect(new Set(nonces).size).toBe(2_000);
   });
 
-  test('does not open when any one of its bits was turned', () => {
+  test('a sealed phone number does not open when any one of its bits was turned', () => {
     const { id, bytes } = partsOf(sealPhoneNumber(NUMBER, RECORD, keys));
     for (let bit = 0; bit < bytes.length * 8; bit++) {
       const tampered = Buffer.from(bytes);
@@ -57,14 +57,14 @@ describe('a sealed phone number', () => {
     expect(openPhoneNumber(sealedFrom(id, bytes), RECORD, keys)).toBe(NUMBER);
   });
 
-  test('does not open with a shortened tag: four bytes of one can be guessed', () => {
+  test('a sealed phone number does not open with a shortened tag, of which four bytes can be guessed', () => {
     const { id, bytes } = partsOf(sealPhoneNumber(NUMBER, RECORD, keys));
     for (let length = 0; length < bytes.length; length++) {
       expect(openPhoneNumber(sealedFrom(id, bytes.subarray(0, length)), RECORD, keys)).toBeUndefined();
     }
   });
 
-  test('does not open with bytes before it or behind it', () => {
+  test('a sealed phone number does not open with bytes before it or behind it', () => {
     const { id, bytes } = partsOf(sealPhoneNumber(NUMBER, RECORD, keys));
     for (const more of [Buffer.alloc(1), Buffer.alloc(16), bytes]) {
       expect(openPhoneNumber(sealedFrom(id, Buffer.concat([bytes, more])), RECORD, keys)).toBeUndefined();
@@ -72,7 +72,7 @@ describe('a sealed phone number', () => {
     }
   });
 
-  test('does not open as the halves of two', () => {
+  test('halves of two sealed phone numbers do not open together', () => {
     const one = partsOf(sealPhoneNumber(NUMBER, RECORD, keys));
     const other = partsOf(sealPhoneNumber(phone('+919113359472'), RECORD, keys));
     for (const at of [12, 25]) {
@@ -82,13 +82,13 @@ describe('a sealed phone number', () => {
   });
 
   test.each(['', '.', '..', 'x', '+919876543210', 'null', '.AAAA', keys.current.id, `${keys.current.id}.`])(
-    'is not %p, and reading that throws nothing',
+    'a sealed phone number is not %p, and reading that does not throw',
     (text) => {
       expect(openPhoneNumber(text, RECORD, keys)).toBeUndefined();
     },
   );
 
-  test('is refused when what it holds, although authentic, is no phone number', () => {
+  test('a sealed text that is no phone number is refused although it is authentic', () => {
     const iv = Buffer.alloc(12, 7);
     const cipher = createCipheriv('aes-256-gcm', keys.current.key, iv).setAAD(Buffer.from(RECORD));
     const seal = (text: string): string =>
@@ -99,7 +99,7 @@ describe('a sealed phone number', () => {
     expect(openPhoneNumber(seal('+919876543210\n'), RECORD, keys)).toBeUndefined();
   });
 
-  test('is AES-256-GCM with the nonce first and the tag last', () => {
+  test('a sealed phone number is AES-256-GCM with the nonce first and the tag last', () => {
     const iv = Buffer.alloc(12, 7);
     const cipher = createCipheriv('aes-256-gcm', keys.current.key, iv).setAAD(Buffer.from(RECORD));
     const bytes = Buffer.concat([iv, cipher.update(NUMBER), cipher.final(), cipher.getAuthTag()]);
@@ -112,24 +112,24 @@ describe('the rotation of secrets', () => {
   const during = new Keyring({ secrets: ['new', 'old'] }, 'phone encryption');
   const after = new Keyring({ secrets: ['new'] }, 'phone encryption');
 
-  test('opens what the old secret sealed, as long as it is in the list', () => {
+  test('a number sealed by an old secret opens as long as that secret is in the list', () => {
     const sealed = sealPhoneNumber(NUMBER, RECORD, before);
     expect(openPhoneNumber(sealed, RECORD, during)).toBe(NUMBER);
     expect(openPhoneNumber(sealed, RECORD, after)).toBeUndefined();
   });
 
-  test('seals with the first secret of the list', () => {
+  test('phone numbers are sealed with the first secret of the list', () => {
     const sealed = sealPhoneNumber(NUMBER, RECORD, during);
     expect(openPhoneNumber(sealed, RECORD, after)).toBe(NUMBER);
     expect(openPhoneNumber(sealed, RECORD, before)).toBeUndefined();
   });
 
-  test('does not open under the id of another key', () => {
+  test('a sealed phone number does not open under the id of another key', () => {
     const { bytes } = partsOf(sealPhoneNumber(NUMBER, RECORD, before));
     expect(openPhoneNumber(sealedFrom(after.current.id, bytes), RECORD, during)).toBeUndefined();
   });
 
-  test('does not open with a key that was derived for another purpose', () => {
+  test('a sealed phone number does not open with a key that was derived for another purpose', () => {
     const codes = new Keyring({ secrets: ['old'] }, 'code');
     expect(openPhoneNumber(sealPhoneNumber(NUMBER, RECORD, before), RECORD, codes)).toBeUndefined();
   });

@@ -6,6 +6,7 @@ import {
   phonePseudonym,
   type PhoneNumber,
 } from '../../src/phone-number/phone-number';
+import { anyText } from '../support/any-text';
 
 function phone(text: string): PhoneNumber {
   if (!isPhoneNumber(text)) throw new Error(`${text} is no phone number`);
@@ -22,19 +23,19 @@ describe('isPhoneNumber', () => {
     '+917012345678',
     '+916844037879',
     '+916383722654',
-  ])('accepts the mobile number %s', (number) => {
+  ])('isPhoneNumber accepts the mobile number %s', (number) => {
     expect(isPhoneNumber(number)).toBe(true);
   });
 
   test.each(['+918371522788', '+918344539964', '+917738257566', '+917756509706'])(
-    'accepts %s, which libphonenumber cannot tell from a landline',
+    'isPhoneNumber accepts %s, which libphonenumber cannot tell from a landline',
     (number) => {
       expect(isPhoneNumber(number)).toBe(true);
     },
   );
 
   test.each(['+916473239844', '+917883587150', '+917925960663', '+918362344940', '+918033013958'])(
-    'refuses the landline %s, although it begins like a mobile number',
+    'isPhoneNumber refuses the landline %s, although it begins like a mobile number',
     (number) => {
       expect(isPhoneNumber(number)).toBe(false);
     },
@@ -88,7 +89,7 @@ describe('isPhoneNumber', () => {
     ['mathematical digits', '+91𝟗876543210'],
     ['letters of a keypad', '+91987654FLAT'],
     ['a percent-encoded plus', '%2B919876543210'],
-  ])('refuses %s', (_, text) => {
+  ])('isPhoneNumber refuses the text %s', (_, text) => {
     expect(isPhoneNumber(text)).toBe(false);
   });
 
@@ -99,7 +100,7 @@ describe('isPhoneNumber', () => {
     ['Great Britain', '+447400123456'],
     ['an Antarctic base', '+672101234567'],
     ['satellites', '+881612345678'],
-  ])('refuses a number of %s', (_, text) => {
+  ])('isPhoneNumber refuses a number of %s', (_, text) => {
     expect(isPhoneNumber(text)).toBe(false);
   });
 
@@ -118,11 +119,11 @@ describe('isPhoneNumber', () => {
     ['a buffer', Buffer.from('+919876543210')],
     ['a symbol', Symbol('+919876543210')],
     ['a function', () => '+919876543210'],
-  ])('refuses %s', (_, value) => {
+  ])('isPhoneNumber refuses a value that is %s', (_, value) => {
     expect(isPhoneNumber(value)).toBe(false);
   });
 
-  test('accepts no text that is not a plus, 91, and ten ASCII digits from 6 on', () => {
+  test('isPhoneNumber accepts only a plus, 91, and ten ASCII digits from 6 on', () => {
     const digit = fc.oneof(
       { weight: 200, arbitrary: fc.constantFrom(...Array.from('0123456789')) },
       { weight: 1, arbitrary: fc.constantFrom(...Array.from('०९٣۴\uff19𝟗 -.()\t\n\0\u200b\u00a0x;,')) },
@@ -138,25 +139,25 @@ describe('isPhoneNumber', () => {
       .map(([before, prefix, first, digits, after]) => before + prefix + first + digits.join('') + after);
     let accepted = 0;
     fc.assert(
-      fc.property(fc.oneof({ weight: 20, arbitrary: nearly }, fc.string({ unit: 'binary' })), (text) => {
+      fc.property(fc.oneof({ weight: 20, arbitrary: nearly }, anyText()), (text) => {
         if (!isPhoneNumber(text)) return;
         accepted += 1;
         expect(text).toMatch(/^\+91[6-9][0-9]{9}$/);
         expect(Buffer.byteLength(text)).toBe(13);
       }),
-      { numRuns: 20_000, seed: 91 },
+      { numRuns: 2_000, seed: 91 },
     );
     // Else the property would hold of nothing.
-    expect(accepted).toBeGreaterThan(100);
+    expect(accepted).toBeGreaterThan(10);
   });
 });
 
 describe('maskPhoneNumber', () => {
-  test('keeps the country and the last four digits', () => {
+  test('a masked phone number keeps the country and the last four digits', () => {
     expect(maskPhoneNumber(phone('+919876543210'))).toBe('+91******3210');
   });
 
-  test('is the same for numbers that differ only in what it hides', () => {
+  test('a masked phone number is the same for numbers that differ only in hidden digits', () => {
     expect(maskPhoneNumber(phone('+919113353210'))).toBe(maskPhoneNumber(phone('+919876543210')));
   });
 });
@@ -165,12 +166,12 @@ describe('phonePseudonym', () => {
   const number = phone('+919876543210');
   const key = Buffer.alloc(32, 1);
 
-  test('is 22 base64url characters, the same each time', () => {
+  test('a phone pseudonym is 22 base64url characters, the same each time', () => {
     expect(phonePseudonym(number, key)).toMatch(/^[\w-]{21}[AQgw]$/);
     expect(phonePseudonym(number, key)).toBe(phonePseudonym(number, Buffer.alloc(32, 1)));
   });
 
-  test('differs for every number and every key', () => {
+  test('a phone pseudonym differs for every number and every key', () => {
     const numbers = Array.from({ length: 1_000 }, (_, i) => phone(`+9198765${String(i).padStart(5, '0')}`));
     const names = numbers.flatMap((each) => [
       phonePseudonym(each, key),
@@ -179,7 +180,7 @@ describe('phonePseudonym', () => {
     expect(new Set(names).size).toBe(2_000);
   });
 
-  test('is 128 bits of HMAC-SHA256, not a hash that anybody could compute', () => {
+  test('a phone pseudonym is 128 bits of HMAC-SHA256, not a hash without a key', () => {
     const mac = createHmac('sha256', key).update('+919876543210').digest();
     expect(Buffer.from(phonePseudonym(number, key), 'base64url')).toEqual(mac.subarray(0, 16));
     const hash = createHash('sha256').update('+919876543210').digest();

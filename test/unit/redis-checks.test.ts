@@ -32,24 +32,30 @@ const toMend = (given: RedisAnswers, kind: RedisKind = 'sentinel'): string[] =>
     .filter(({ level }) => level !== 'ok')
     .map(({ check, level, message }) => `${check} ${level}: ${message}`);
 
-test('a good primary has nothing to mend, and passes every check once', () => {
+test('a well configured Redis primary passes every check once, without advice', () => {
   const findings = checkRedis('cluster', answers());
   expect(findings.map(({ check }) => check).sort()).toEqual([...REDIS_CHECKS].sort());
   expect(toMend(answers())).toEqual([]);
 });
 
 describe('the version', () => {
-  test.each(['2.8.24', '5.0.14', '6.0.20', '6.1.240'])('%s is too old', (version) => {
-    expect(toMend(answers({ redis_version: version }))).toEqual([
-      `redis_version fault: Redis is of version ${version}: 6.2 is needed, and 7 or newer is wanted.`,
-    ]);
-  });
+  test.each(['2.8.24', '5.0.14', '6.0.20', '6.1.240'])(
+    'Redis of version %s is reported as too old',
+    (version) => {
+      expect(toMend(answers({ redis_version: version }))).toEqual([
+        `redis_version fault: Redis is of version ${version}: 6.2 is needed, and 7 or newer is wanted.`,
+      ]);
+    },
+  );
 
-  test.each(['6.2.0', '6.10.1', '7.0.15', '8.2.1', '10.0.0'])('%s is new enough', (version) => {
-    expect(toMend(answers({ redis_version: version }))).toEqual([]);
-  });
+  test.each(['6.2.0', '6.10.1', '7.0.15', '8.2.1', '10.0.0'])(
+    'Redis of version %s is new enough',
+    (version) => {
+      expect(toMend(answers({ redis_version: version }))).toEqual([]);
+    },
+  );
 
-  test.each([undefined, '', 'unstable'])('%p is a warning', (version) => {
+  test.each([undefined, '', 'unstable'])('an unreadable Redis version %p is a warning', (version) => {
     expect(toMend(answers({ redis_version: version }))).toEqual([
       expect.stringMatching(/^redis_version warning: Redis does not tell its version/),
     ]);
@@ -58,7 +64,7 @@ describe('the version', () => {
 
 describe('eviction', () => {
   test.each(['volatile-lru', 'allkeys-lru', 'volatile-ttl', 'allkeys-random'])(
-    '%s is a warning, with a limit and without',
+    'the eviction policy %s is a warning, with a memory limit and without',
     (policy) => {
       for (const maxmemory of ['0', '1000000'])
         expect(toMend(answers({ maxmemory_policy: policy, maxmemory }))).toEqual([
@@ -68,7 +74,7 @@ describe('eviction', () => {
     },
   );
 
-  test('a policy that is not told is a warning', () => {
+  test('an eviction policy that Redis does not show is a warning', () => {
     expect(toMend(answers({ maxmemory_policy: undefined }))).toEqual([
       expect.stringMatching(/^redis_eviction warning: .*make sure that it is noeviction/),
     ]);
@@ -78,7 +84,7 @@ describe('eviction', () => {
 describe('persistence', () => {
   const NOTHING = { aof_enabled: '0' };
 
-  test('neither of both is a warning that says since when', () => {
+  test('a Redis without snapshots and without append-only file is a warning that says since when', () => {
     expect(toMend(answers(NOTHING))).toEqual([
       expect.stringMatching(
         /^redis_persistence warning: .*since it started 120 minutes ago\): a restart loses limits, budgets and sessions/,
@@ -92,18 +98,18 @@ describe('persistence', () => {
     ['is saved just now', { rdb_bgsave_in_progress: '1' }],
     ['was read at the start', { rdb_last_load_keys_loaded: '12' }],
     ['was saved by a Redis that counts nothing', { rdb_last_save_time: '1795263000' }],
-  ])('a snapshot that %s is enough', (_, fields) => {
+  ])('a Redis snapshot that %s is enough persistence', (_, fields) => {
     expect(toMend(answers({ ...NOTHING, ...fields }))).toEqual([]);
   });
 
-  test('the time of its own start is no snapshot, and nor are fields that are missing', () => {
+  test('the start time of Redis is no snapshot, and nor are missing fields', () => {
     const missing = { rdb_saves: undefined, rdb_last_bgsave_time_sec: undefined };
     expect(toMend(answers({ ...NOTHING, ...missing }))).toHaveLength(1);
     expect(toMend(answers({ ...NOTHING, rdb_last_save_time: undefined }))).toHaveLength(1);
     expect(toMend(answers({ ...NOTHING, server_time_usec: undefined }))).toHaveLength(1);
   });
 
-  test('what could not be written is told, each by itself', () => {
+  test('each failed write to disk of Redis is reported by itself', () => {
     const failed = { rdb_last_bgsave_status: 'err', aof_last_write_status: 'err' };
     expect(toMend(answers(failed))).toEqual([
       expect.stringMatching(/^redis_persistence warning: .*could not save its last snapshot/),
@@ -112,7 +118,7 @@ describe('persistence', () => {
   });
 });
 
-test('no replica is a warning where one should take over, and nothing to a Redis that stands alone', () => {
+test('a missing replica is a warning where one is expected, and no finding for a single Redis', () => {
   const alone = answers({ connected_slaves: '0' });
   for (const kind of ['sentinel', 'cluster'] as const)
     expect(toMend(alone, kind)).toEqual([expect.stringMatching(/^redis_replicas warning: .*no replica/)]);
@@ -124,11 +130,11 @@ test.each([
   [-2_000, []],
   [2_001, [expect.stringMatching(/^redis_clock warning: .* 2\.0 s ahead of this process/)]],
   [-90_000, [expect.stringMatching(/^redis_clock warning: .* 90\.0 s behind this process/)]],
-])('a clock that is %i ms ahead', (clockAheadMs, expected) => {
+])('the check judges a Redis clock that is %i ms ahead', (clockAheadMs, expected) => {
   expect(toMend(answers({}, { clockAheadMs }))).toEqual(expected);
 });
 
-test('what Redis refuses is said with the first word of its error', () => {
+test('a command that Redis refuses is reported with the first word of its error', () => {
   const refused = { refused: 'NOPERM' };
   expect(toMend(answers({}, { info: refused, scripts: refused, clockAheadMs: refused }))).toEqual([
     expect.stringMatching(/^redis_scripts fault: Redis refuses scripts \(NOPERM\)/),
@@ -138,7 +144,7 @@ test('what Redis refuses is said with the first word of its error', () => {
 });
 
 test.each(['', '# Server', 'no colon', ':\r\n::\r\n', 'redis_version'])(
-  'INFO of %j is read without fail',
+  'the checks read the INFO %j without an error',
   (text) => {
     expect(readInfo(text).get('redis_version')).toBeUndefined();
   },

@@ -75,7 +75,7 @@ const inUse = (): Record<string, unknown> =>
   Object.fromEntries(Object.values(SECRETS).map((field) => [field, files.config[field]]));
 
 describe('a secret of a file', () => {
-  test.each(Object.entries(AFTER))('%s is taken over', (name, text) => {
+  test.each(Object.entries(AFTER))('a new secret in the file of %s is taken over', (name, text) => {
     const before = inUse();
     mounted.patch({ [name]: text });
     expect(settle()).toEqual({ state: 'taken', names: [name], warnings: [] });
@@ -87,7 +87,7 @@ describe('a secret of a file', () => {
     expect(files.look()).toEqual({ state: 'same' });
   });
 
-  test('is taken over with the others at once, and who listens is told once', () => {
+  test('new secrets of several files are taken over at once, and listeners are called once', () => {
     const seen: unknown[] = [];
     files.config.onSecrets(() => seen.push(inUse()));
     mounted.patch(AFTER);
@@ -103,14 +103,14 @@ describe('a secret of a file', () => {
     expect(files.config.testCode('+910000000001')).toBe('222222');
   });
 
-  test('stays while it is the same, however often it is mounted anew, and a newline more or less is no change', () => {
+  test('a secret stays while its file is mounted anew with the same content or one newline more', () => {
     const before = inUse();
     mounted.patch({ SECRET: `${BEFORE.SECRET}\n` });
     for (let looks = 0; looks < 3; looks++) expect(files.look()).toEqual({ state: 'same' });
     expect(inUse()).toEqual(before);
   });
 
-  test('is not taken over half written: two looks in a row must find the same', () => {
+  test('a half-written secret is not taken over, because two looks in a row must find the same', () => {
     mounted.patch({ SECRET: secret('half') });
     expect(files.look()).toEqual({ state: 'changing' });
     mounted.patch({ SECRET: `${secret('half')}-and-the-rest` });
@@ -120,7 +120,7 @@ describe('a secret of a file', () => {
     expect(files.config.secrets).toEqual([`${secret('half')}-and-the-rest`]);
   });
 
-  test('tells of what the start would have warned of, once', () => {
+  test('a new secret is warned about once, as at the start', () => {
     mounted.patch({ STARTMESSAGING_API_KEY: CANARY });
     const warnings = ['STARTMESSAGING_API_KEY does not look like sm_live_<40 hex>'];
     expect(settle()).toEqual({ state: 'taken', names: ['STARTMESSAGING_API_KEY'], warnings });
@@ -128,7 +128,7 @@ describe('a secret of a file', () => {
     expect(settle()).toMatchObject({ state: 'taken', warnings: [] });
   });
 
-  test('is followed by the keys that are derived from it', () => {
+  test('keys that are derived from a secret follow its new value', () => {
     const keyring = new Keyring(files.config, 'code');
     const { id } = keyring.current;
     mounted.patch({ SECRET: `${secret('after')},${BEFORE.SECRET}` });
@@ -161,20 +161,23 @@ describe('what was in use stays, as a whole, and the reason is told without a va
     ['REDIS_URL', 'redis://login:before@hunter2-canary:6379/0', /^REDIS_URL names another Redis/],
     ['REDIS_URL', 'rediss://login:before@redis.internal:6379/0', /^REDIS_URL names another Redis/],
     ['REDIS_URL', 'redis://login:before@redis.internal:6379/1', /^REDIS_URL names another Redis/],
-  ] as const)('%s as %j', (name, text, reason) => {
-    const before = inUse();
-    mounted.patch({ ...others, [name]: text });
-    const look = settle();
-    expect(look).toEqual({ state: 'refused', faults: [expect.stringMatching(reason)] });
-    expect(JSON.stringify(look)).not.toContain(CANARY);
-    expect(inUse()).toEqual(before);
-    // It goes on being refused, until it is mended: then the rest counts, too.
-    expect(files.look()).toEqual(look);
-    mounted.patch({ ...BEFORE, INTROSPECTION_CLIENTS: AFTER.INTROSPECTION_CLIENTS });
-    expect(settle()).toMatchObject({ state: 'taken', names: ['INTROSPECTION_CLIENTS'] });
-  });
+  ] as const)(
+    'all secrets stay when %s is replaced by %j, and the reason is logged without a value',
+    (name, text, reason) => {
+      const before = inUse();
+      mounted.patch({ ...others, [name]: text });
+      const look = settle();
+      expect(look).toEqual({ state: 'refused', faults: [expect.stringMatching(reason)] });
+      expect(JSON.stringify(look)).not.toContain(CANARY);
+      expect(inUse()).toEqual(before);
+      // It goes on being refused, until it is mended: then the rest counts, too.
+      expect(files.look()).toEqual(look);
+      mounted.patch({ ...BEFORE, INTROSPECTION_CLIENTS: AFTER.INTROSPECTION_CLIENTS });
+      expect(settle()).toMatchObject({ state: 'taken', names: ['INTROSPECTION_CLIENTS'] });
+    },
+  );
 
-  test.each(Object.keys(SECRETS))('%s that is empty', (name) => {
+  test.each(Object.keys(SECRETS))('all secrets stay when the file of %s is emptied', (name) => {
     const before = inUse();
     mounted.patch({ ...others, [name]: '\n' });
     const look = settle();
@@ -183,7 +186,7 @@ describe('what was in use stays, as a whole, and the reason is told without a va
     expect(inUse()).toEqual(before);
   });
 
-  test.each(Object.keys(SECRETS))('%s that is gone, or cannot be read', (name) => {
+  test.each(Object.keys(SECRETS))('all secrets stay when the file of %s is gone or unreadable', (name) => {
     const before = inUse();
     mounted.patch(others);
     settle();
@@ -194,14 +197,14 @@ describe('what was in use stays, as a whole, and the reason is told without a va
     expect(files.look()).toEqual(refused);
   });
 
-  test('what comes back as it was is no change', () => {
+  test('a secret that comes back as it was is no change', () => {
     mounted.patch({ SECRET: 'short' });
     expect(settle()).toMatchObject({ state: 'refused' });
     mounted.patch({ SECRET: BEFORE.SECRET });
     expect(settle()).toEqual({ state: 'same' });
   });
 
-  test('all faults are told', () => {
+  test('all faults of the secret files are reported', () => {
     mounted.patch({ SECRET: 'short', INTROSPECTION_CLIENTS: '', SUBJECT_SECRET: secret('other') });
     const look = settle();
     // Those of the reader first: what it refuses can be compared with nothing.
@@ -220,13 +223,13 @@ describe('what was in use stays, as a whole, and the reason is told without a va
   });
 });
 
-test('a folder of keys that is away does not pass for a good set', () => {
+test('a missing folder of signing keys does not pass for a good set', () => {
   keys.remove();
   mounted.patch({ SECRET: AFTER.SECRET });
   expect(settle()).toEqual({ state: 'refused', faults: ['JWT_KEYS_DIR must be a readable folder'] });
 });
 
-test('the first operator takes a restart: there is no /admin to let him into', () => {
+test('a first operator in the file needs a restart, because /admin is not there yet', () => {
   mounted.patch({ ADMIN_TOKENS: '', INTROSPECTION_CLIENTS: '', TEST_NUMBERS: '' });
   files = new SecretFiles(environment());
   mounted.patch({ ADMIN_TOKENS: AFTER.ADMIN_TOKENS });
@@ -245,7 +248,7 @@ test('a setting that is no secret stays as it was at the start', () => {
   expect(settle()).toMatchObject({ state: 'taken' });
 });
 
-test('secrets that were made up, or come from variables, stay as they are beside one of a file', () => {
+test('secrets that were generated or come from variables stay beside one from a file', () => {
   files = new SecretFiles({
     STARTMESSAGING_API_KEY_FILE: mounted.path('STARTMESSAGING_API_KEY'),
     INTROSPECTION_CLIENTS: BEFORE.INTROSPECTION_CLIENTS,
@@ -262,17 +265,17 @@ test('secrets that were made up, or come from variables, stay as they are beside
   });
 });
 
-test('there is nothing to look at where no secret comes from a file', () => {
+test('the service looks at no file where no secret comes from one', () => {
   files = new SecretFiles({ STARTMESSAGING_API_KEY: 'k', PORT_FILE: '' });
   expect([files.names, files.look()]).toEqual([[], { state: 'same' }]);
 });
 
-test('nobody writes secrets but by taking over a whole set', () => {
+test('secrets change only when a whole set is taken over', () => {
   expect(Object.isFrozen(files.config)).toBe(true);
   expect(() => Object.assign(files.config, { secrets: ['x'] })).toThrow(TypeError);
 });
 
-test('a start with a file that is not there is refused as ever', () => {
+test('a start with a missing secret file is refused', () => {
   rmSync(mounted.path('SECRET'));
   const start = (): SecretFiles => new SecretFiles(environment());
   expect(start).toThrow(ConfigError);

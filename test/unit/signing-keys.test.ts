@@ -52,7 +52,7 @@ function refusal(): string {
 }
 
 describe('a folder of keys', () => {
-  test('names each key by its file, and publishes all of them in the order of activation', async () => {
+  test('a folder of signing keys names each key by its file, and publishes all of them in the order of activation', async () => {
     put('20260301T0000Z-c.pem');
     put('20260101T0000Z-z.pem');
     put('20991231T2359Z-future.pem');
@@ -66,7 +66,7 @@ describe('a folder of keys', () => {
     ]);
   });
 
-  test('signs with the newest key whose time has come, to the minute', () => {
+  test('a folder of signing keys signs with the newest key whose time has come, to the minute', () => {
     put('20260101T0000Z-old.pem');
     put('20261120T1000Z-new.pem');
     const keys = signingKeys();
@@ -77,25 +77,25 @@ describe('a folder of keys', () => {
     expect(at('2036-11-20T10:00:00Z')).toBe('20261120T1000Z-new');
   });
 
-  test('signs by the clock of this moment unless told another', () => {
+  test('a folder of signing keys signs by the present time unless another time is given', () => {
     put('20200101T0000Z-old.pem');
     put('20990101T0000Z-new.pem');
     expect(signingKeys().current().kid).toBe('20200101T0000Z-old');
   });
 
-  test('signs with the first of its keys while all are still to come', () => {
+  test('a folder of signing keys signs with its first key while all are still to come', () => {
     put('20990102T0000Z-second.pem');
     put('20990101T0000Z-first.pem');
     expect(signingKeys().current(Date.parse('2026-01-01T00:00:00Z')).kid).toBe('20990101T0000Z-first');
   });
 
-  test('is the same to two replicas that read it, keys of one minute included', () => {
+  test('a folder of signing keys is the same to two replicas, keys of one minute included', () => {
     for (const name of ['b', 'c', 'a', 'B', '_']) put(`20260101T0000Z-${name}.pem`);
     expect(signingKeys().current().kid).toBe(signingKeys().current().kid);
     expect(signingKeys().current().kid).toBe('20260101T0000Z-c');
   });
 
-  test('finds every key by its kid, those of the future too, and nothing else', () => {
+  test('a signing key is found by its kid, a future one too, and no other value finds one', () => {
     put('20260101T0000Z-a.pem');
     put('20990101T0000Z-b.pem');
     const keys = signingKeys();
@@ -105,7 +105,7 @@ describe('a folder of keys', () => {
     for (const kid of [...others, ['20260101T0000Z-a']]) expect(keys.find(kid)).toBeUndefined();
   });
 
-  test('takes PKCS#8 and SEC1, and pairs each private key with its public one', () => {
+  test('a signing key may be in PKCS#8 or SEC1, and is paired with its public key', () => {
     const [one, two] = [p256(), p256()];
     put('20260101T0000Z-one.pem', pem(one));
     put('20260102T0000Z-two.pem', pem(two, 'sec1'));
@@ -119,7 +119,7 @@ describe('a folder of keys', () => {
     }
   });
 
-  test('leaves out what does not end in .pem, and names that begin with a dot', async () => {
+  test('a folder of signing keys leaves out files that do not end in .pem or begin with a dot', async () => {
     put('20260101T0000Z-a.pem');
     put('README.md', 'not a key');
     put('20260101T0000Z-b.pem.bak', 'not a key');
@@ -131,7 +131,7 @@ describe('a folder of keys', () => {
     expect(keys.map(({ kid }) => kid)).toEqual(['20260101T0000Z-a']);
   });
 
-  test('reads a mounted secret as Kubernetes lays it out: links into ..data', async () => {
+  test('a folder of signing keys may be a secret that Kubernetes mounts with links into ..data', async () => {
     mkdirSync(join(folder, '..2026_01_01'));
     writeFileSync(join(folder, '..2026_01_01', '20260101T0000Z-a.pem'), pem(p256()));
     symlinkSync('..2026_01_01', join(folder, '..data'));
@@ -140,7 +140,7 @@ describe('a folder of keys', () => {
     expect(keys.map(({ kid }) => kid)).toEqual(['20260101T0000Z-a']);
   });
 
-  test('does not warn: production has one', () => {
+  test('a folder of signing keys causes no warning in the log', () => {
     put('20260101T0000Z-a.pem');
     signingKeys();
     expect(lines).toEqual([]);
@@ -159,7 +159,7 @@ describe('a folder is refused', () => {
       () => pem(generateKeyPairSync('ec', { namedCurve: 'secp256k1' }).privateKey),
       'not a P-256 key',
     ],
-    ['RSA', () => pem(generateKeyPairSync('rsa', { modulusLength: 2_048 }).privateKey), 'not a P-256 key'],
+    ['RSA', () => pem(generateKeyPairSync('rsa', { modulusLength: 1_024 }).privateKey), 'not a P-256 key'],
     ['Ed25519', () => pem(generateKeyPairSync('ed25519').privateKey), 'not a P-256 key'],
     [
       'a public key',
@@ -179,25 +179,28 @@ describe('a folder is refused', () => {
       'not a readable PEM private key',
     ],
     ['nothing', () => '', 'not a readable PEM private key'],
-  ])('for a file that holds %s: by the name of the file, without its content', (_, content, reason) => {
-    put('20260101T0000Z-good.pem');
-    const text = content();
-    put('20260102T0000Z-bad.pem', text);
-    const message = refusal();
-    expect(message).toContain('20260102T0000Z-bad.pem');
-    expect(message).toContain('JWT_KEYS_DIR');
-    expect(message).toContain(reason);
-    expect(message).not.toContain('hunter2');
-    for (const line of text.split('\n').filter((each) => each.length > 20))
-      expect(message).not.toContain(line);
-  });
+  ])(
+    'a folder with a file that holds %s is refused by the name of the file, without its content',
+    (_, content, reason) => {
+      put('20260101T0000Z-good.pem');
+      const text = content();
+      put('20260102T0000Z-bad.pem', text);
+      const message = refusal();
+      expect(message).toContain('20260102T0000Z-bad.pem');
+      expect(message).toContain('JWT_KEYS_DIR');
+      expect(message).toContain(reason);
+      expect(message).not.toContain('hunter2');
+      for (const line of text.split('\n').filter((each) => each.length > 20))
+        expect(message).not.toContain(line);
+    },
+  );
 
-  test('for a folder that is named like a key', () => {
+  test('a folder is refused when it holds a folder that is named like a key', () => {
     mkdirSync(join(folder, '20260101T0000Z-a.pem'));
     expect(refusal()).toContain('20260101T0000Z-a.pem is not a readable PEM private key');
   });
 
-  test('when it holds no key', () => {
+  test('a folder without any signing key is refused', () => {
     expect(refusal()).toContain('JWT_KEYS_DIR');
     put('README.md', 'x');
     put('..data.pem', 'x');
@@ -215,10 +218,13 @@ describe('a folder is refused', () => {
     '20260101T0000Z-.pem',
     '20260101T0000Z-a b.pem',
     '20260101T0000Z-ä.pem',
-  ])('for the name %s, which says no time or holds more than a kid may', (name) => {
-    put(name);
-    expect(refusal()).toContain(name);
-  });
+  ])(
+    'a key file with the name %s is refused, because it says no time or holds more than a kid may',
+    (name) => {
+      put(name);
+      expect(refusal()).toContain(name);
+    },
+  );
 
   test.each([
     '20261301T0000Z',
@@ -227,7 +233,7 @@ describe('a folder is refused', () => {
     '20260101T0060Z',
     '20260230T1000Z',
     '20260431T1000Z',
-  ])('for the time %s, which never comes', (time) => {
+  ])('a key file for the time %s is refused, because that time never comes', (time) => {
     put(`${time}-a.pem`);
     expect(refusal()).toContain(`${time}-a.pem`);
   });
@@ -237,83 +243,99 @@ describe('a folder that changes', () => {
   const kidsOf = async (keys: SigningKeys): Promise<(string | undefined)[]> =>
     (await keys.jwks()).keys.map(({ kid }) => kid);
 
+  const OTHER_TIMERS = [
+    'Date',
+    'setTimeout',
+    'setImmediate',
+    'nextTick',
+    'queueMicrotask',
+    'performance',
+  ] as const;
+  beforeEach(() => {
+    jest.useFakeTimers({ doNotFake: [...OTHER_TIMERS] });
+  });
+  afterEach(() => {
+    jest.useRealTimers();
+  });
   /** The folder is looked at every two seconds. */
-  async function until(holds: () => Promise<boolean> | boolean): Promise<void> {
-    for (let tries = 0; !(await holds()); tries++) {
-      if (tries > 100) throw new Error('It did not come to hold within five seconds');
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-  }
+  const look = (): void => {
+    jest.advanceTimersByTime(2_000);
+  };
 
-  test('is read again: a new key is published at once and signs when its time has come, a removed one is gone', async () => {
+  test('a new signing key is published at the next look and signs when its time has come, and a removed key is gone', async () => {
     put('20260101T0000Z-a.pem');
     const keys = signingKeys();
     put('20260102T0000Z-b.pem');
     put('20990101T0000Z-c.pem');
-    await until(async () => (await kidsOf(keys)).length === 3);
+    look();
+    expect(await kidsOf(keys)).toHaveLength(3);
     expect(keys.current().kid).toBe('20260102T0000Z-b');
     expect(keys.find('20990101T0000Z-c')).toBeDefined();
     rmSync(join(folder, '20260101T0000Z-a.pem'));
-    await until(async () => (await kidsOf(keys)).length === 2);
+    look();
+    expect(await kidsOf(keys)).toHaveLength(2);
     expect(keys.find('20260101T0000Z-a')).toBeUndefined();
   });
 
-  test('is read again when a file of the same name holds another key', async () => {
+  test('a signing key is replaced when a file of the same name holds another key', () => {
     put('20260101T0000Z-a.pem');
     const keys = signingKeys();
     const other = p256();
     put('20260101T0000Z-a.pem', pem(other));
-    await until(() => keys.current().privateKey.equals(other));
+    look();
+    expect(keys.current().privateKey.equals(other)).toBe(true);
     expect(keys.current().publicKey.equals(createPublicKey(other))).toBe(true);
   });
 
-  test('keeps the old keys while it holds a broken file, and says so once, without its content', async () => {
+  test('the old signing keys stay while the folder holds a broken file, and the log says so once, without its content', async () => {
     put('20260101T0000Z-a.pem');
     const keys = signingKeys();
     put('20260102T0000Z-b.pem', 'hunter2-garbage');
-    await until(() => lines.length > 0);
-    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    look();
+    look();
     expect(lines).toHaveLength(1);
     expect(lines[0]).toContain('20260102T0000Z-b.pem');
     expect(lines[0]).not.toContain('hunter2');
     expect(await kidsOf(keys)).toEqual(['20260101T0000Z-a']);
     // And the last good set comes to an end as soon as there is a new one.
     put('20260102T0000Z-b.pem');
-    await until(async () => (await kidsOf(keys)).length === 2);
+    look();
+    expect(await kidsOf(keys)).toHaveLength(2);
   });
 
-  test('keeps the old keys when it is emptied: there is nothing to sign with in it', async () => {
+  test('the old signing keys stay when the folder is emptied', () => {
     put('20260101T0000Z-a.pem');
     const keys = signingKeys();
     rmSync(join(folder, '20260101T0000Z-a.pem'));
-    await until(() => lines.length > 0);
+    look();
+    expect(lines).not.toEqual([]);
     expect(keys.current().kid).toBe('20260101T0000Z-a');
   });
 
-  test('keeps the old keys when it is gone, and says so once', async () => {
+  test('the old signing keys stay when the folder is gone, and the log says so once', () => {
     const gone = join(folder, 'gone');
     mkdirSync(gone);
     put(join('gone', '20260101T0000Z-a.pem'));
     const keys = signingKeys(gone);
     rmSync(gone, { recursive: true });
-    await until(() => lines.length > 0);
-    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    look();
+    look();
     expect(keys.current().kid).toBe('20260101T0000Z-a');
     expect(lines).toHaveLength(1);
   });
 
-  test('is not looked at any more after the end', async () => {
+  test('the folder of signing keys is not read any more after the end', async () => {
     put('20260101T0000Z-a.pem');
     const keys = signingKeys();
     keys.onModuleDestroy();
     put('20260102T0000Z-b.pem');
-    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    look();
     expect(await kidsOf(keys)).toEqual(['20260101T0000Z-a']);
   });
 });
 
 describe('the JWKS', () => {
-  test('holds public members only', async () => {
+  test('the JWKS holds public members of the keys only', async () => {
     const key = p256();
     put('20260101T0000Z-a.pem', pem(key));
     const keys = signingKeys();
@@ -328,7 +350,7 @@ describe('the JWKS', () => {
 });
 
 describe('without a folder', () => {
-  test('a P-256 key is generated, signs at once, and the log says so', async () => {
+  test('without a folder a P-256 key is generated, signs at once, and the log warns about it', async () => {
     const keys = signingKeys('');
     expect(keys.current().privateKey.asymmetricKeyDetails?.namedCurve).toBe('prime256v1');
     expect(keys.find(keys.current().kid)).toBe(keys.current());
@@ -338,7 +360,7 @@ describe('without a folder', () => {
     expect(lines[0]).not.toContain('PRIVATE');
   });
 
-  test('every process has a key of its own', async () => {
+  test('without a folder every process has a signing key of its own', async () => {
     const thumbprints = await Promise.all(
       Array.from({ length: 3 }, async () => calculateJwkThumbprint((await signingKeys('').jwks()).keys[0]!)),
     );

@@ -16,7 +16,7 @@ describe('Retry-After', () => {
     ['Fri Nov  6 10:00:30 2026', 1],
     ['Wed, 21 Oct 2015 07:28:00 GMT', 1],
     ['Sat, 20 Nov 2027 10:00:00 GMT', 86_400],
-  ])('%p is %i seconds', (header, seconds) => {
+  ])('the Retry-After %p means %i seconds', (header, seconds) => {
     expect(readRetryAfter(header, NOW)).toBe(seconds);
   });
 
@@ -36,7 +36,7 @@ describe('Retry-After', () => {
     '2026-11-20T10:00:30Z',
     'Fri, 99 Nov 2026 10:00:30 GMT',
     'Fri, 20 Nov 2026 10:00:30 +0530',
-  ])('%p is as if missing', (header) => {
+  ])('the Retry-After %p is treated as missing', (header) => {
     expect(readRetryAfter(header, NOW)).toBeUndefined();
   });
 });
@@ -56,7 +56,7 @@ describe('redaction', () => {
     ['two\r\nlines\u2028\tand \u001b[31mred', 'two lines and [31mred'],
     ['x'.repeat(400), 'x'.repeat(300)],
     [`${'x'.repeat(299)}😀`, 'x'.repeat(299)],
-  ])('%p is logged as %p', (text, logged) => {
+  ])('the upstream text %p is logged as %p', (text, logged) => {
     expect(redact(text, ['secret', ''])).toBe(logged);
   });
 });

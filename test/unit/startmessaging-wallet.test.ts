@@ -2,29 +2,32 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { startEmulator } from '../../src/emulator/emulator';
 import { standaloneClient } from '../../src/startmessaging/standalone';
-import { UpstreamError } from '../../src/upstream/upstream.error';
 import { readBalance } from '../../src/startmessaging/wallet';
+import { UpstreamError } from '../../src/upstream/upstream.error';
+import { HANG_MS, until } from '../support/hang';
+import { holdTimers } from '../support/held-timers';
 
 const cleanUps: (() => unknown)[] = [];
 afterEach(async () => {
+  jest.restoreAllMocks();
   for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
 });
 
-function clientOf(baseUrl: string, apiKey = `sm_live_${'5e'.repeat(20)}`, timeoutMs = 2_000) {
+function clientOf(baseUrl: string, apiKey = `sm_live_${'5e'.repeat(20)}`, timeoutMs = HANG_MS) {
   const client = standaloneClient({
     baseUrl,
     apiKey,
     appName: 'x',
     timeoutMs,
-    connectTimeoutMs: 1_000,
+    connectTimeoutMs: HANG_MS,
     retryDelayMs: 1,
     maxAttempts: 3,
-    deadlineMs: 3_000,
+    deadlineMs: HANG_MS,
   });
   return client;
 }
 
-/** A StartMessaging that gives one answer, or none at all, and counts who asks. */
+/** A StartMessaging that gives one answer, or none at all, and lists the calls. */
 async function answering(status?: number, body: unknown = '') {
   const seen: string[] = [];
   const server = createServer((request, response) => {
@@ -53,7 +56,7 @@ describe('the wallet', () => {
   test.each([
     ['rupees', '100'],
     ['millionths', '100000000'],
-  ] as const)('is told as upstream counts it, in %s', async (walletUnit, balance) => {
+  ] as const)('the wallet balance is read as upstream counts it, in %s', async (walletUnit, balance) => {
     const emulator = await startEmulator();
     cleanUps.push(() => emulator.close());
     Object.assign(emulator.settings, { walletUnit });
@@ -61,13 +64,13 @@ describe('the wallet', () => {
     expect(emulator.calls.map(({ method, path }) => `${method} ${path}`)).toEqual(['GET /wallet']);
   });
 
-  test('is not told to a wrong key', async () => {
+  test('the wallet balance is refused to a wrong key', async () => {
     const emulator = await startEmulator();
     cleanUps.push(() => emulator.close());
     await expect(reasonOf(clientOf(emulator.url, 'wrong').readWallet())).resolves.toBe('credentials_refused');
   });
 
-  test.each<[number | undefined, unknown, string]>([
+  test.each<[number, unknown, string]>([
     [401, '', 'credentials_refused'],
     [404, { error: { code: 'NOT_FOUND', message: 'Cannot GET /wallet' } }, 'contract_mismatch'],
     [302, '', 'contract_mismatch'],
@@ -75,14 +78,23 @@ describe('the wallet', () => {
     [500, '', 'failed'],
     [200, '<html>', 'failed'],
     [200, { success: false, data: { balance: 1 } }, 'failed'],
-    [undefined, '', 'timed_out'],
-  ])('that is answered with %p %p fails as %s, after one call', async (status, body, reason) => {
+  ])('a wallet response of %p %p fails as %s, after one call', async (status, body, reason) => {
     const { url, seen } = await answering(status, body);
-    await expect(reasonOf(clientOf(url, 'key', 300).readWallet())).resolves.toBe(reason);
+    await expect(reasonOf(clientOf(url, 'key').readWallet())).resolves.toBe(reason);
     expect(seen).toEqual(['GET /wallet']);
   });
 
-  test('may have an id of its own, which is no message’s', async () => {
+  test('a wallet request without a response times out after one call', async () => {
+    const timeouts = holdTimers((ms) => ms === 300);
+    const { url, seen } = await answering();
+    const asked = reasonOf(clientOf(url, 'key', 300).readWallet());
+    await until(() => seen.length === 1, 'the call');
+    timeouts.fire();
+    await expect(asked).resolves.toBe('timed_out');
+    expect(seen).toEqual(['GET /wallet']);
+  });
+
+  test('the wallet response may have an id, which is not taken for an id of a message', async () => {
     const { url } = await answering(200, { data: { id: 'wallet-1', balance: '7.25', currency: 'INR' } });
     await expect(clientOf(url).readWallet()).resolves.toEqual({ balance: '7.25', currency: 'INR' });
   });
@@ -101,18 +113,21 @@ describe('the wallet', () => {
     [true, undefined],
     [['1'], undefined],
     [{}, undefined],
-  ])('a balance of %j is read as %p', (balance, expected) => {
+  ])('the wallet balance %j is read as %p', (balance, expected) => {
     expect(readBalance({ data: { balance } }).balance).toBe(expected);
   });
 
   test.each(['inr', 'RUPEES', 'IN\u001b', 7, null, ['INR']])(
-    'a currency of %j is as if missing',
+    'the wallet currency %j is treated as missing',
     (currency) => {
       expect(readBalance({ data: { currency } })).toEqual({});
     },
   );
 
-  test.each([undefined, null, 'text', [], { data: [] }, { balance: 7 }])('%j holds none', (body) => {
-    expect(readBalance(body)).toEqual({});
-  });
+  test.each([undefined, null, 'text', [], { data: [] }, { balance: 7 }])(
+    'the wallet response %j holds no balance',
+    (body) => {
+      expect(readBalance(body)).toEqual({});
+    },
+  );
 });

@@ -162,12 +162,12 @@ beforeAll(() => {
 }, 120_000);
 
 describe('a token is issued for a verified phone number only, by the word of the compiler', () => {
-  test.each(Object.keys(HONEST))('compiles: %s', (name) => {
+  test.each(Object.keys(HONEST))('honest code for sessions and tokens compiles: %s', (name) => {
     expect(diagnostics.get(name)!.map(said)).toEqual([]);
   });
 
   test.each(Object.entries(REFUSED).map(([name, [, reason]]) => [name, reason] as const))(
-    'does not compile: %s (TS%i)',
+    'code that would forge a login does not compile: %s (TS%i)',
     (name, reason) => {
       // Every complaint is the one that is meant: a typing error in the snippet would be a refusal, too.
       const found = diagnostics.get(name)!;

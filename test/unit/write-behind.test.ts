@@ -1,31 +1,46 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { WriteBehind } from '../../src/redis/write-behind';
-import { until } from '../support/world';
 
-describe('what comes while a slow write is under way is written', () => {
+beforeEach(() => {
+  jest.useFakeTimers();
+});
+afterEach(() => {
+  jest.useRealTimers();
+});
+
+describe('WriteBehind', () => {
   test.each([
-    ['the write ends well', 'answered'],
-    ['the write fails', 'refused'],
-  ])('when %s, and so is what comes later', async (_, first) => {
-    const written: number[] = [];
-    let writes = 0;
-    const behind = new WriteBehind<number>(
-      async (_id, items) => {
-        writes += 1;
-        // Longer than an item waits for company: its timer fires meanwhile.
-        if (writes === 1) await sleep(400);
-        if (writes === 1 && first === 'refused') throw new Error('Redis is away');
-        written.push(...items);
-      },
-      10,
-      () => undefined,
-    );
-    behind.add(1);
-    await until(() => writes === 1);
-    behind.add(2);
-    await until(() => written.length === 2, 3_000);
-    behind.add(3);
-    await until(() => written.length === 3, 3_000);
-    expect(written).toEqual([1, 2, 3]);
-  });
+    ['the write ends well', true],
+    ['the write fails', false],
+  ])(
+    'an item that arrives during a slow write is written when %s, and so are later items',
+    async (_, endsWell) => {
+      const written: number[] = [];
+      let writes = 0;
+      let end: () => void = () => undefined;
+      const slow = new Promise<void>((resolve) => (end = resolve));
+      const behind = new WriteBehind<number>(
+        async (_id, items) => {
+          writes += 1;
+          if (writes === 1) await slow;
+          if (writes === 1 && !endsWell) throw new Error('Redis is away');
+          written.push(...items);
+        },
+        10,
+        () => undefined,
+      );
+      behind.add(1);
+      await jest.advanceTimersByTimeAsync(1_000);
+      expect(writes).toBe(1);
+      behind.add(2);
+      // The timer of the second item fires while the first is still being written.
+      await jest.advanceTimersByTimeAsync(1_000);
+      expect([writes, written]).toEqual([1, []]);
+      end();
+      await jest.advanceTimersByTimeAsync(2_000);
+      expect(written).toEqual([1, 2]);
+      behind.add(3);
+      await jest.advanceTimersByTimeAsync(1_000);
+      expect(written).toEqual([1, 2, 3]);
+    },
+  );
 });

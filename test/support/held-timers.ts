@@ -1,0 +1,36 @@
+/** Timers that end when the test says so, while all others go on. */
+export interface HeldTimers {
+  /** The delays of those that were set, in order. */
+  readonly delays: readonly number[];
+  /** Ends those that are running. */
+  fire(): void;
+}
+
+/** Holds the timers whose delay is of interest, such as a client's timeout, until `jest.restoreAllMocks()`. */
+export function holdTimers(isHeld: (delayMs: number) => boolean): HeldTimers {
+  const { setTimeout: start, clearTimeout: stop } = globalThis;
+  const delays: number[] = [];
+  const running = new Map<unknown, () => void>();
+  jest.spyOn(globalThis, 'setTimeout').mockImplementation((end: () => void, delayMs = 0, ...rest: []) => {
+    if (!isHeld(delayMs)) return start(end, delayMs, ...rest);
+    delays.push(delayMs);
+    // A handle that never ends by itself.
+    const handle = start(() => undefined, 2 ** 31 - 1).unref();
+    running.set(handle, end);
+    return handle;
+  });
+  jest.spyOn(globalThis, 'clearTimeout').mockImplementation((handle) => {
+    running.delete(handle);
+    stop(handle);
+  });
+  return {
+    delays,
+    fire() {
+      const ends = [...running];
+      for (const [handle, end] of ends) {
+        globalThis.clearTimeout(handle as NodeJS.Timeout);
+        end();
+      }
+    },
+  };
+}
