@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { Server } from 'node:http';
 import { connect, type Socket } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Controller, Get, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
@@ -13,7 +13,8 @@ import { Logger } from '../../src/logging/logger';
 import { Metrics } from '../../src/metrics/metrics';
 import { startWorld, until } from '../support/world';
 
-// The service's own server and its own bounds, shorter ones, before a route whose answer no kernel's buffers hold.
+// The service's own server and bounds, before a route whose answer no kernel's buffers hold. Deadlines run out when a test says
+// so.
 
 const HUGE_BYTES = 16 * 1024 * 1024;
 
@@ -23,36 +24,61 @@ class Answers {
   huge(): string {
     return 'x'.repeat(HUGE_BYTES);
   }
-  @Get('slow')
-  async slow(): Promise<string> {
-    await sleep(600);
-    return 'slow';
+  @Get('small')
+  small(): string {
+    return 'small';
   }
 }
 @Module({ controllers: [Answers] })
 class AnswersModule {}
 
-let app: NestFastifyApplication;
+let app: NestFastifyApplication | undefined;
 let server: Server;
 let metrics: Metrics;
 const clients: Socket[] = [];
 
-async function serve(bounds: Partial<typeof BOUNDS>): Promise<void> {
+/** No other timer of this process is as long. */
+const DEADLINE_MS = 123_457;
+/** What the deadlines of all answers that are not read yet will do. */
+const deadlines = new Map<unknown, () => void>();
+const { setTimeout: setRealTimeout, clearTimeout: clearRealTimeout } = globalThis;
+beforeAll(() => {
+  jest.spyOn(globalThis, 'setTimeout').mockImplementation(((run: () => void, ms?: number) => {
+    const timer = setRealTimeout(run, ms);
+    if (ms === DEADLINE_MS) deadlines.set(timer, run);
+    return timer;
+  }));
+  jest.spyOn(globalThis, 'clearTimeout').mockImplementation((timer) => {
+    deadlines.delete(timer);
+    clearRealTimeout(timer);
+  });
+});
+afterAll(() => {
+  jest.restoreAllMocks();
+});
+function passDeadlines(): void {
+  for (const run of deadlines.values()) run();
+}
+
+async function serve(bounds: Partial<typeof BOUNDS> = {}): Promise<void> {
   const logger = new Logger('fatal', { write: () => undefined });
   const filter = new ProblemFilter(new Routes(), logger);
   const adapter = httpServer(() => filter);
   app = await NestFactory.create<NestFastifyApplication>(AnswersModule, adapter, { logger: false });
   addAnswerHooks(adapter, () => false);
   metrics = new Metrics();
-  await shedLoad(app, metrics, { ...BOUNDS, ...bounds });
+  await shedLoad(app, metrics, { ...BOUNDS, answerWithinMs: DEADLINE_MS, ...bounds });
   app.useGlobalFilters(filter);
   await app.listen(0, '127.0.0.1');
   server = app.getHttpServer();
 }
 afterEach(async () => {
   for (const client of clients.splice(0)) client.destroy();
+  if (!app) return;
   server.closeAllConnections();
   await app.close();
+  app = undefined;
+  deadlines.clear();
 });
 
 async function client(bytes: string, port?: number): Promise<Socket> {
@@ -75,86 +101,95 @@ const inFlight = async (): Promise<number> => (await metrics.inFlight.get()).val
 const get = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`;
 
 describe('a client that does not read', () => {
-  it('is cut off, and what was kept for it is given back', async () => {
-    await serve({ answerWithinMs: 1_000 });
+  it('a client that reads nothing is cut off at the deadline, and its memory is freed', async () => {
+    await serve();
     await client(get('/huge'));
     await client(get('/huge').repeat(3));
-    await until(async () => (await inFlight()) === 4);
-    await until(async () => (await sockets()) === 0 && (await inFlight()) === 0);
+    await until(async () => (await inFlight()) === 4, 'the requests in flight');
+    passDeadlines();
+    await until(async () => (await sockets()) === 0 && (await inFlight()) === 0, 'the end of both');
   });
 
-  it('but a little now and then is cut off all the same', async () => {
-    await serve({ answerWithinMs: 1_000 });
+  it('a client that reads a little now and then is cut off at the deadline', async () => {
+    await serve();
     const socket = await client(get('/huge'));
     socket.pause();
-    const sips = setInterval(() => socket.read(1_024), 20);
+    let sips = 0;
+    const sipping = setInterval(() => {
+      if (socket.read(1_024) !== null) sips += 1;
+    }, 5);
     try {
-      await until(async () => (await inFlight()) === 1);
-      await until(async () => (await sockets()) === 0);
+      await until(async () => sips > 10 && (await inFlight()) === 1, 'the first sips');
+      passDeadlines();
+      await until(async () => (await sockets()) === 0, 'the end of the connection');
       expect(socket.bytesRead).toBeLessThan(HUGE_BYTES);
     } finally {
-      clearInterval(sips);
+      clearInterval(sipping);
     }
   });
 
-  it('and writes on is cut off, too, and no more of its requests wait than the bound', async () => {
-    await serve({ answerWithinMs: 2_000 });
+  it('a client that writes requests and reads no responses is cut off, with a bounded number of requests in flight', async () => {
+    await serve();
     // Each in a write of its own, so that no bound on one read's requests plays a part.
     const socket = await client(get('/huge'));
     socket.pause();
-    const pipelined = get('/slow?' + 'x'.repeat(4_000));
+    const pipelined = get('/small?' + 'x'.repeat(4_000));
     let written = 0;
     while (!socket.destroyed && socket.writableLength < 1_000_000 && written < 100_000_000) {
       socket.write(pipelined);
       written += pipelined.length;
-      await sleep(1);
-      if ((await inFlight()) > 0) expect(await inFlight()).toBeLessThanOrEqual(BOUNDS.onOneConnection);
+      await nextTurn();
+      expect(await inFlight()).toBeLessThanOrEqual(BOUNDS.onOneConnection);
     }
-    await until(async () => (await sockets()) === 0);
+    passDeadlines();
+    await until(async () => (await sockets()) === 0, 'the end of the connection');
     expect(written).toBeLessThan(50_000_000);
-    await until(async () => (await inFlight()) === 0);
+    await until(async () => (await inFlight()) === 0, 'the end of its requests');
   });
 });
 
-it('an honest client on the same connection, request after request, is not cut off by an earlier deadline', async () => {
-  await serve({ answerWithinMs: 1_000 });
+it('a client that reads its responses is not cut off by the deadline of an earlier request', async () => {
+  await serve();
   const socket = await client('');
   let answers = 0;
   socket.on('data', (chunk) => (answers += chunk.toString().split('HTTP/1.1 200 ').length - 1));
   for (let i = 1; i <= 4; i++) {
-    socket.write(get('/slow'));
-    await until(() => answers === i);
+    socket.write(get('/small'));
+    await until(() => answers === i, 'the response');
+    await until(() => deadlines.size === 0, 'the end of the deadline');
   }
   expect(socket.destroyed).toBe(false);
 });
 
-it('takes no more connections than it can hold, and says how many it turned away', async () => {
+it('the server refuses connections above its limit, and counts them', async () => {
   await serve({ connections: 20 });
   await Promise.all(Array.from({ length: 50 }, () => client('').catch(() => undefined)));
-  await until(() => clients.filter((socket) => socket.destroyed).length === 30);
+  await until(() => clients.filter((socket) => socket.destroyed).length === 30, 'the refusals');
   expect(await sockets()).toBe(20);
   const { values } = await metrics.limitsHit.get();
   expect(values.filter(({ value }) => value > 0)).toEqual([{ labels: { limit: 'connections' }, value: 30 }]);
   for (const socket of clients) socket.destroy();
-  await until(async () => (await sockets()) === 0);
-  const late = await client(get('/slow'));
+  await until(async () => (await sockets()) === 0, 'the end of all connections');
+  const late = await client(get('/small'));
   const [chunk] = (await once(late, 'data')) as [Buffer];
   expect(chunk.toString()).toMatch(/^HTTP\/1\.1 200 /);
 });
 
-it('the service itself closes a connection on which nothing is ever said, and bounds all that is', async () => {
-  await serve({});
+it('the service has a timeout for every state of a connection, and closes one on which nothing is said', async () => {
   const world = await startWorld();
   try {
     const its: Server = world.instances[0]!.app.getHttpServer();
     // Longer than the longest send (two providers, 45 s each, and Redis) and than a load balancer's idle connection.
     expect([its.maxConnections, its.timeout, its.keepAliveTimeout]).toEqual([10_000, 120_000, 75_000]);
     expect(BOUNDS.answerWithinMs).toBeGreaterThan(100_000);
+    expect([its.headersTimeout, its.requestTimeout]).toEqual([10_000, 10_000]);
     const silent = await client('', Number(new URL(world.url).port));
     const half = await client('GET /auth/me HTTP/1.1\r\nHost:', Number(new URL(world.url).port));
     for (const socket of [silent, half]) socket.resume();
-    await until(() => silent.destroyed && half.destroyed, 20_000);
+    // Node.js looks at it every second.
+    its.headersTimeout = 1;
+    await until(() => silent.destroyed && half.destroyed, 'the end of both connections');
   } finally {
     await world.close();
   }
-}, 40_000);
+});
