@@ -39,6 +39,7 @@ export class Store {
     private readonly logger: Logger,
     /** Told of every step, for metrics; must not throw. */
     private readonly onStep: (step: StoreStep) => void = () => undefined,
+    private readonly commandTimeoutMs = COMMAND_TIMEOUT_MS,
   ) {
     this.#replication = new Replication(client, logger);
     client.on('ready', () => {
@@ -140,7 +141,7 @@ export class Store {
           }
           givenUp = true;
           reject(new Error(`Redis did not answer ${name} in time`));
-        }, COMMAND_TIMEOUT_MS / COMMAND_TIMEOUT_PARTS);
+        }, this.commandTimeoutMs / COMMAND_TIMEOUT_PARTS);
       };
       wait(COMMAND_TIMEOUT_PARTS);
     });
