@@ -7,8 +7,6 @@ import { firstValueFrom } from 'rxjs';
 import { Config } from '../config/config';
 import { Logger } from '../logging/logger';
 
-/** One call, the head of its answer included. */
-const DEADLINE_MS = 5_000;
 /** Six calls in all. */
 const MOST_REPEATS = 5;
 
@@ -18,6 +16,8 @@ const MOST_REPEATS = 5;
  */
 @Injectable()
 export class Webhook {
+  /** Of one call, the head of its answer included. */
+  readonly deadlineMs = 5_000;
   /** With the calls between them, less than six minutes. */
   readonly pauses = { initialDelay: 1_000, exponent: 3, maxDelay: 60_000 };
 
@@ -74,7 +74,7 @@ export class Webhook {
       responseType: 'stream',
       transformRequest: [(data: unknown) => data],
       // Of the whole call: axios's own `timeout` is for idle sockets, and an answer that trickles in outlives it.
-      signal: AbortSignal.any([ending, AbortSignal.timeout(DEADLINE_MS)]),
+      signal: AbortSignal.any([ending, AbortSignal.timeout(this.deadlineMs)]),
     });
     let status: number;
     try {
