@@ -5,10 +5,18 @@ import { request as httpRequest } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
-import { createApp } from '../../src/app';
 import { ERROR_CODES } from '../../src/errors/api-error';
 import packageJson from '../../package.json';
-import { call, login, startInstance, startWorld, type Variables, type World } from '../support/world';
+import { service } from '../support/service';
+import {
+  call,
+  login,
+  startInstance,
+  startWorld,
+  statusAndCode,
+  type Variables,
+  type World,
+} from '../support/world';
 
 const ADMIN_TOKENS = `ops:${'t'.repeat(32)}`;
 
@@ -127,7 +135,7 @@ function expectShape(value: unknown, given: Schema, path = 'body'): void {
 }
 
 describe('the OpenAPI document', () => {
-  it('passes redocly lint without an error or a warning', async () => {
+  it('redocly lint finds no error and no warning in the OpenAPI document', async () => {
     const file = join(folder, 'openapi.json');
     writeFileSync(file, JSON.stringify(document, null, 2));
     const printed = await new Promise<string>((resolve) => {
@@ -142,11 +150,11 @@ describe('the OpenAPI document', () => {
     expect(totals).toMatchObject({ errors: 0, warnings: 0 });
   });
 
-  it('is of the version that package.json says', () => {
+  it('the OpenAPI document has the version of package.json', () => {
     expect(document.info.version).toBe(packageJson.version);
   });
 
-  it('gives every operation a name of its own, a summary and its security', () => {
+  it('the OpenAPI document gives every operation a unique id, a summary and its security', () => {
     expect(operations().length).toBeGreaterThanOrEqual(7);
     for (const [method, path, { operationId, summary, security }] of operations()) {
       expect([method, path, typeof operationId, typeof summary]).toEqual([method, path, 'string', 'string']);
@@ -158,7 +166,7 @@ describe('the OpenAPI document', () => {
     expect(new Set(names).size).toBe(names.length);
   });
 
-  it('says which operations need credentials, as they do', async () => {
+  it('the OpenAPI document says correctly which operations need credentials', async () => {
     for (const [method, path, { security, requestBody, responses }] of operations()) {
       const [type] = Object.keys(requestBody?.content ?? {});
       const headers = type === undefined ? undefined : { 'content-type': type };
@@ -172,7 +180,7 @@ describe('the OpenAPI document', () => {
     }
   });
 
-  it('gives every operation a success and its errors, and these as problems', () => {
+  it('the OpenAPI document gives every operation one success and its errors as problem documents', () => {
     for (const [, path, { responses }] of operations()) {
       const statuses = Object.keys(responses);
       expect(statuses.filter((status) => status.startsWith('2'))).toHaveLength(1);
@@ -191,12 +199,12 @@ describe('the OpenAPI document', () => {
     }
   });
 
-  it('lists exactly the error codes that there are', () => {
+  it('the OpenAPI document lists exactly the error codes of the service', () => {
     const codes = document.components.schemas.Problem?.properties?.code?.enum;
     expect(codes).toEqual(Object.keys(ERROR_CODES));
   });
 
-  it('shows every error of an operation under its status, as a caller gets it', () => {
+  it('the OpenAPI document shows every error of an operation under its status, as the service sends it', () => {
     for (const [, , { responses }] of operations()) {
       for (const [status, { content, description }] of Object.entries(responses)) {
         const problem = content?.[PROBLEM];
@@ -213,7 +221,7 @@ describe('the OpenAPI document', () => {
     }
   });
 
-  it('answers 413 to headers that are too large, as every operation says', async () => {
+  it('every operation answers 413 to headers that are too large, as documented', async () => {
     for (const [method, path, { responses }] of operations()) {
       const answer = await new Promise<[number | undefined, string | undefined]>((resolve, reject) => {
         httpRequest(world.url + path, { method, headers: { 'x-filler': 'x'.repeat(20_000) } }, (response) => {
@@ -230,25 +238,25 @@ describe('the OpenAPI document', () => {
 });
 
 describe('the examples of the document', () => {
-  it('send a code as they stand', async () => {
+  it('the example request of send-otp sends a code unchanged', async () => {
     const send = operation('sendOtp');
     const answer = await call('POST', `${world.url}/auth/send-otp`, shown(jsonBody(send)));
     expect(answer.status).toBe(200);
     expectShape(answer.body, jsonAnswer(send));
   });
 
-  it('are valid for a verification, and of a request that nobody made', async () => {
+  it('the example request of verify-otp is valid and names no real request', async () => {
     const example = shown(jsonBody(operation('verifyOtp')));
     const answer = await call('POST', `${world.url}/auth/verify-otp`, example);
-    expect([answer.status, answer.body.code]).toEqual([410, 'otp_expired']);
+    expect(statusAndCode(answer)).toEqual([410, 'otp_expired']);
   });
 
-  it.each(['sendOtp', 'verifyOtp'])('hold what %s must have, and no word for what it may have', (id) => {
+  it.each(['sendOtp', 'verifyOtp'])('the example request of %s has the required fields only', (id) => {
     const body = jsonBody(operation(id));
     expect(Object.keys(shown(body) as object)).toEqual(resolved(body.schema).required);
   });
 
-  it('are what their schemas say', () => {
+  it('all examples of the OpenAPI document match their schemas', () => {
     for (const [, , { requestBody, responses }] of operations()) {
       const contents = [requestBody?.content, responses['200']?.content];
       for (const content of contents.flatMap((each) => Object.values(each ?? {}))) {
@@ -259,7 +267,7 @@ describe('the examples of the document', () => {
 });
 
 describe('the answers of the service', () => {
-  it('are those of the document', async () => {
+  it('the responses of the service match the OpenAPI document', async () => {
     const verified = await login(world);
     expectShape(verified.body, jsonAnswer(operation('verifyOtp')));
     const authorization = `Bearer ${verified.body.accessToken}`;
@@ -277,7 +285,7 @@ describe('the answers of the service', () => {
     }
   });
 
-  it('come from routes that are all documented, but for metrics and the documentation itself', async () => {
+  it('all routes of the service are in the OpenAPI document, except metrics and the documentation itself', async () => {
     const served = new Set<string>();
     const silent = new Writable({
       write(_chunk, _encoding, done) {
@@ -290,7 +298,7 @@ describe('the answers of the service', () => {
       STARTMESSAGING_API_KEY: 'x',
       ADMIN_TOKENS,
     };
-    const app = await createApp({ environment, logs: silent });
+    const app = await service().createApp({ environment, logs: silent });
     // The controllers' routes are made when the application starts, after this.
     app
       .getHttpAdapter()
@@ -311,11 +319,14 @@ describe('the answers of the service', () => {
 describe('the documentation', () => {
   const PATHS = ['/docs', '/docs/', '/docs/index.html', '/docs/swagger-ui.css', '/docs-json', '/docs-yaml'];
 
+  const statusesAt = (url: string): Promise<number[]> =>
+    Promise.all(PATHS.map(async (path) => (await call('GET', url + path)).status));
+
   async function statuses(variables: Variables): Promise<number[]> {
     const settings = { REDIS_URL: world.redis.url, STARTMESSAGING_BASE_URL: world.upstream.url };
     const instance = await startInstance({ ...settings, ...variables });
     try {
-      return await Promise.all(PATHS.map(async (path) => (await call('GET', instance.url + path)).status));
+      return await statusesAt(instance.url);
     } finally {
       await instance.close();
     }
@@ -339,19 +350,19 @@ describe('the documentation', () => {
     };
   }
 
-  it('is there outside production', async () => {
-    expect(await statuses({})).toEqual(PATHS.map(() => 200));
+  it('the documentation is served outside production', async () => {
+    expect(await statusesAt(world.url)).toEqual(PATHS.map(() => 200));
   });
 
-  it('is not there with SWAGGER=false', async () => {
+  it('the documentation is not served with SWAGGER=false', async () => {
     expect(await statuses({ SWAGGER: 'false' })).toEqual(PATHS.map(() => 404));
   });
 
-  it('is not there in production', async () => {
+  it('the documentation is not served in production', async () => {
     expect(await statuses(production())).toEqual(PATHS.map(() => 404));
   });
 
-  it('is there in production with SWAGGER=true', async () => {
+  it('the documentation is served in production with SWAGGER=true', async () => {
     expect(await statuses({ ...production(), SWAGGER: 'true' })).toEqual(PATHS.map(() => 200));
   });
 });
