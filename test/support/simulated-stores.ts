@@ -21,8 +21,9 @@ export interface SimulatedStores {
   close(): void;
 }
 
-export async function simulatedStores(count = 3): Promise<SimulatedStores> {
-  const { url } = await redisOfWorker();
+/** On an empty database of the worker's Redis, unless the address of another Redis is given. */
+export async function simulatedStores(count = 3, address?: string): Promise<SimulatedStores> {
+  const url = address ?? (await redisOfWorker()).url;
   const logs: string[] = [];
   const logger = new Logger('trace', { write: (line: string) => void logs.push(line) });
   const stores = await connectedStores(url, count, logger);
