@@ -1,5 +1,4 @@
 import { execFile } from 'node:child_process';
-import { generateKeyPairSync } from 'node:crypto';
 import {
   mkdirSync,
   mkdtempSync,
@@ -8,28 +7,32 @@ import {
   renameSync,
   rmSync,
   statSync,
-  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import type * as signing from '../../src/tokens/signing-keys';
+import { Mounted } from '../support/mounted';
+import { serviceModule } from '../support/service';
+import { dateOfService } from '../support/service-clock';
+import { newSigningKey } from '../support/signing-keys';
+import { bearer, kidOf } from '../support/tokens';
 import {
+  anotherInstance,
   call,
   freshNumber,
   login,
-  startInstance,
   startWorld,
+  statusAndCode,
   until,
   type Answer,
+  type Instance,
   type World,
 } from '../support/world';
 
 const SCRIPT = join(__dirname, '../../scripts/keys.mjs');
 const MINUTE = 60_000;
-/** Within seconds: the folder is looked at every two. */
-const SECONDS = 6_000;
 const FIRST = '20250101T0000Z-first';
 const SECOND = '20250201T0000Z-second';
 
@@ -46,13 +49,8 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-const newKey = (): string =>
-  generateKeyPairSync('ec', { namedCurve: 'P-256' })
-    .privateKey.export({ type: 'pkcs8', format: 'pem' })
-    .toString();
-
-/** As `npm run keys` does: under another name first, so that nobody reads half a key. */
-function put(kid: string, pem = newKey(), into = folder): void {
+/** As `npm run keys` does: under another name first, so that no instance reads half a key. */
+function put(kid: string, pem = newSigningKey(), into = folder): void {
   writeFileSync(join(into, `.${kid}`), pem, { mode: 0o600 });
   renameSync(join(into, `.${kid}`), join(into, `${kid}.pem`));
 }
@@ -77,6 +75,12 @@ const urls = (): string[] => world?.instances.map(({ url }) => url) ?? [];
 const linesOf = (text: string): string[][] =>
   world?.instances.map(({ logs }) => logs.filter((line) => line.includes(text))) ?? [];
 
+/** Instances look at the folder every two seconds; this makes them look now. */
+function lookNow(instances: readonly Instance[] = world?.instances ?? []): void {
+  const { SigningKeys } = serviceModule<typeof signing>('tokens/signing-keys');
+  for (const { app } of instances) app.get(SigningKeys).look();
+}
+
 async function published(url: string): Promise<string[]> {
   const { status, body } = await call('GET', `${url}/.well-known/jwks.json`);
   expect(status).toBe(200);
@@ -84,21 +88,12 @@ async function published(url: string): Promise<string[]> {
     expect(Object.keys(key).sort()).toEqual(['alg', 'crv', 'kid', 'kty', 'use', 'x', 'y']);
   return (body.keys as { kid: string }[]).map(({ kid }) => kid);
 }
-/** Every instance publishes exactly these, within seconds. */
+/** Every instance publishes exactly these. */
 async function expectPublished(...kids: string[]): Promise<void> {
-  await until(async () => {
-    const sets = await Promise.all(urls().map(published));
-    return sets.every((set) => set.join() === kids.join());
-  }, SECONDS);
+  for (const url of urls()) expect(await published(url)).toEqual(kids);
 }
-const kidOf = ({ body }: Answer): string =>
-  (
-    JSON.parse(Buffer.from((body.accessToken as string).split('.')[0] ?? '', 'base64url').toString()) as {
-      kid: string;
-    }
-  ).kid;
 const me = ({ body }: Answer, url: string): Promise<Answer> =>
-  call('GET', `${url}/auth/me`, undefined, { authorization: `Bearer ${body.accessToken}` });
+  call('GET', `${url}/auth/me`, undefined, bearer(body.accessToken));
 async function loginAt(url: string): Promise<Answer> {
   if (world === undefined) throw new Error('There is no world');
   const answer = await login(world, freshNumber(), url);
@@ -109,152 +104,152 @@ async function loginAt(url: string): Promise<Answer> {
 async function expectSigner(kid: string): Promise<void> {
   for (const url of urls()) {
     const answer = await loginAt(url);
-    expect(kidOf(answer)).toBe(kid);
+    expect(kidOf(answer.body.accessToken)).toBe(kid);
     for (const other of urls()) expect((await me(answer, other)).status).toBe(200);
   }
 }
 
 describe('a new key', () => {
-  it('that is for later is published everywhere within seconds, and signs when its time comes', async () => {
+  it('a key for a later time is published at once and signs when its time has come', async () => {
     put(FIRST);
     await begin();
     await expectSigner(FIRST);
     const before = await loginAt(urls()[0] ?? '');
-    const later = kidFrom(Date.now() + 15 * MINUTE, 'later');
+    const now = Date.now();
+    const clock = jest.spyOn(dateOfService(), 'now').mockReturnValue(now);
+    const later = kidFrom(now + 15 * MINUTE, 'later');
     put(later);
+    lookNow();
     await expectPublished(FIRST, later);
     await expectSigner(FIRST);
 
-    const now = Date.now.bind(Date);
-    let ahead = 13 * MINUTE;
-    jest.spyOn(Date, 'now').mockImplementation(() => now() + ahead);
+    clock.mockReturnValue(now + 13 * MINUTE);
     await expectSigner(FIRST);
-    ahead = 15 * MINUTE;
+    clock.mockReturnValue(now + 15 * MINUTE);
     await expectSigner(later);
-    // What the old one signed is good until it is taken away.
+    // A token of the first key is good until that key is removed.
     for (const url of urls()) expect((await me(before, url)).status).toBe(200);
     const next = await call('POST', `${urls()[1]}/auth/refresh`, { refreshToken: before.body.refreshToken });
-    expect([next.status, kidOf(next)]).toEqual([200, later]);
+    expect([next.status, kidOf(next.body.accessToken)]).toEqual([200, later]);
   });
 
-  it('whose time has come signs as soon as it is seen', async () => {
+  it('a key whose time has come signs as soon as the instances see it, and they look by themselves', async () => {
     put(FIRST);
     await begin();
     put(SECOND);
-    await expectPublished(FIRST, SECOND);
+    await until(async () => {
+      const sets = await Promise.all(urls().map(published));
+      return sets.every((set) => set.join() === [FIRST, SECOND].join());
+    }, 'the new key in both sets');
     await expectSigner(SECOND);
     expect(linesOf('Signing keys have changed').map((lines) => lines.length)).toEqual([1, 1]);
     expect(linesOf('PRIVATE').flat()).toEqual([]);
   });
 });
 
-it('a removed key is published no more and verifies nothing, and its sessions go on', async () => {
+it('a removed key is no longer published and verifies nothing, and its sessions go on', async () => {
   put(FIRST);
   await begin();
   const before = await loginAt(urls()[0] ?? '');
   put(SECOND);
+  lookNow();
   await expectPublished(FIRST, SECOND);
   remove(FIRST);
+  lookNow();
   await expectPublished(SECOND);
-  for (const url of urls()) {
-    const refused = await me(before, url);
-    expect([refused.status, refused.body.code]).toEqual([401, 'unauthenticated']);
-  }
+  for (const url of urls()) expect(statusAndCode(await me(before, url))).toEqual([401, 'unauthenticated']);
   const next = await call('POST', `${urls()[1]}/auth/refresh`, { refreshToken: before.body.refreshToken });
-  expect([next.status, kidOf(next)]).toEqual([200, SECOND]);
+  expect([next.status, kidOf(next.body.accessToken)]).toEqual([200, SECOND]);
   for (const url of urls()) expect((await me(next, url)).status).toBe(200);
 });
 
-it('a key that replaces another under its name is the one that counts', async () => {
+it('a key that replaces another one under the same name is used in its place', async () => {
   put(FIRST);
   await begin();
   const before = await loginAt(urls()[0] ?? '');
   put(FIRST);
-  await until(
-    async () =>
-      (await Promise.all(urls().map((url) => me(before, url)))).every(({ status }) => status === 401),
-    SECONDS,
-  );
+  lookNow();
+  for (const url of urls()) expect((await me(before, url)).status).toBe(401);
   await expectSigner(FIRST);
 });
 
-describe('the old set stays', () => {
+describe('a broken folder', () => {
   it.each([
     ['a file without a key', 'hunter2-canary-is-no-key'],
-    ['half a key', newKey().slice(0, 120)],
-  ])('while there is %s, which is told once and without its content', async (_, content) => {
-    put(FIRST);
-    await begin();
-    put(SECOND, content);
-    // A good one beside it does not count yet: half a set would be another set on every replica.
-    put('20250301T0000Z-third');
-    await until(() => linesOf('the old set stays').every((lines) => lines.length > 0), SECONDS);
-    // Looked at once more, at least.
-    await sleep(2_500);
-    for (const lines of linesOf('the old set stays')) {
-      expect(lines).toHaveLength(1);
-      expect(JSON.parse(lines[0] ?? '')).toMatchObject({ level: 'error' });
-      expect(lines[0]).toContain(`${SECOND}.pem`);
-    }
-    const log = linesOf('').flat().join('');
-    for (const line of ['hunter2', ...content.split('\n')])
-      if (line.length > 5) expect(log).not.toContain(line);
-    for (const url of urls()) expect(await published(url)).toEqual([FIRST]);
-    await expectSigner(FIRST);
+    ['half a key', newSigningKey().slice(0, 120)],
+  ])(
+    'the old keys stay while the folder holds %s, and the log says so once without the content',
+    async (_, content) => {
+      const THIRD = '20250301T0000Z-third';
+      put(FIRST);
+      await begin();
+      put(SECOND, content);
+      // A good key beside it is not used yet: half a set would be another set on every instance.
+      put(THIRD);
+      for (let i = 0; i < 3; i++) lookNow();
+      for (const lines of linesOf('the old set stays')) {
+        expect(lines).toHaveLength(1);
+        expect(JSON.parse(lines[0] ?? '')).toMatchObject({ level: 'error' });
+        expect(lines[0]).toContain(`${SECOND}.pem`);
+      }
+      const log = linesOf('').flat().join('');
+      for (const line of ['hunter2', ...content.split('\n')])
+        if (line.length > 5) expect(log).not.toContain(line);
+      await expectPublished(FIRST);
+      await expectSigner(FIRST);
 
-    put(SECOND);
-    await expectPublished(FIRST, SECOND, '20250301T0000Z-third');
-    await expectSigner('20250301T0000Z-third');
-  });
+      put(SECOND);
+      lookNow();
+      await expectPublished(FIRST, SECOND, THIRD);
+      await expectSigner(THIRD);
+    },
+  );
 
-  it('while the folder is empty or gone, and after it came back', async () => {
+  it('the old keys stay while the folder is gone or empty, and new keys are used when it is back', async () => {
     put(FIRST);
     await begin();
     const aside = `${folder}-aside`;
+    const told = (): number[] => linesOf('the old set stays').map((lines) => lines.length);
     renameSync(folder, aside);
-    await until(() => linesOf('the old set stays').every((lines) => lines.length === 1), SECONDS);
+    lookNow();
+    expect(told()).toEqual([1, 1]);
     mkdirSync(folder);
-    await until(() => linesOf('the old set stays').every((lines) => lines.length === 2), SECONDS);
+    lookNow();
+    expect(told()).toEqual([2, 2]);
     await expectSigner(FIRST);
     rmSync(folder, { recursive: true });
     renameSync(aside, folder);
     put(SECOND);
+    lookNow();
     await expectPublished(FIRST, SECOND);
     await expectSigner(SECOND);
   });
 });
 
-it('a mounted secret that Kubernetes swaps is picked up, and half a swap changes nothing', async () => {
-  /** A version of the secret as kubelet writes it: a folder of its own, and `..data` turned to it in one step. */
-  const swap = (version: string, pems: Record<string, string>): void => {
-    mkdirSync(join(folder, version));
-    for (const [kid, pem] of Object.entries(pems)) writeFileSync(join(folder, version, `${kid}.pem`), pem);
-    symlinkSync(version, join(folder, '..data_tmp'));
-    renameSync(join(folder, '..data_tmp'), join(folder, '..data'));
-    for (const kid of Object.keys(pems)) {
-      const path = join(folder, `${kid}.pem`);
-      if (!readdirSync(folder).includes(`${kid}.pem`)) symlinkSync(join('..data', `${kid}.pem`), path);
-    }
-  };
-  const [first, second] = [newKey(), newKey()];
-  swap('..2026_11_20_10_00_00.111', { [FIRST]: first });
+it('a mounted Secret that Kubernetes swaps is read again, and half a swap changes nothing', async () => {
+  const mounted = new Mounted();
+  rmSync(folder, { recursive: true });
+  ({ folder } = mounted);
+  const [first, second] = [newSigningKey(), newSigningKey()];
+  mounted.put({ [`${FIRST}.pem`]: first });
   await begin();
   await expectSigner(FIRST);
   const before = await loginAt(urls()[0] ?? '');
 
-  swap('..2026_11_20_10_15_00.222', { [FIRST]: first, [SECOND]: second });
-  rmSync(join(folder, '..2026_11_20_10_00_00.111'), { recursive: true });
+  mounted.patch({ [`${SECOND}.pem`]: second });
+  lookNow();
   await expectPublished(FIRST, SECOND);
   await expectSigner(SECOND);
   for (const url of urls()) expect((await me(before, url)).status).toBe(200);
 
-  // The link of the key that went away leads nowhere until kubelet removes it.
-  swap('..2026_11_20_12_00_00.333', { [SECOND]: second });
-  rmSync(join(folder, '..2026_11_20_10_15_00.222'), { recursive: true });
-  await until(() => linesOf('the old set stays').every((lines) => lines.length > 0), SECONDS);
-  for (const url of urls()) expect(await published(url)).toEqual([FIRST, SECOND]);
+  // The link of the key that went away leads nowhere until the kubelet removes it.
+  mounted.put({ [`${SECOND}.pem`]: second }, { links: 'stay' });
+  lookNow();
+  expect(linesOf('the old set stays').map((lines) => lines.length)).toEqual([1, 1]);
+  await expectPublished(FIRST, SECOND);
   await expectSigner(SECOND);
   remove(FIRST);
+  lookNow();
   await expectPublished(SECOND);
   for (const url of urls()) expect((await me(before, url)).status).toBe(401);
 });
@@ -266,7 +261,7 @@ describe('npm run keys', () => {
     return Date.parse(`${year}-${month}-${day}T${hour}:${minute}:00Z`);
   };
 
-  it('makes a first key that signs now and a second one that signs in 15 minutes, for their owner’s eyes only', async () => {
+  it('npm run keys makes a first key that signs now and a second one that signs in 15 minutes, readable by their owner only', async () => {
     const path = join(folder, 'made', 'keys');
     const started = Date.now();
     const one = await runScript(path);
@@ -300,32 +295,31 @@ describe('npm run keys', () => {
     await expectSigner(first.replace('.pem', ''));
   });
 
-  it('makes one that a running service, in production too, publishes within seconds', async () => {
+  it('npm run keys makes a key that a running service publishes, in production too', async () => {
     await runScript(folder);
     const [first = ''] = namesIn(folder);
     const running = await begin();
-    const production = await startInstance({
+    const production = await anotherInstance(running, {
       NODE_ENV: 'production',
       ISSUER: 'https://login.example',
-      REDIS_URL: running.redis.url,
-      STARTMESSAGING_BASE_URL: running.upstream.url,
       STARTMESSAGING_CONTRACT: 'provider',
       BUDGET_PAISE_PER_DAY: '10000',
       JWT_KEYS_DIR: folder,
     });
     try {
-      expect(kidOf(await loginAt(production.url))).toBe(first.replace('.pem', ''));
+      expect(kidOf((await loginAt(production.url)).body.accessToken)).toBe(first.replace('.pem', ''));
       await runScript(folder);
       const kids = namesIn(folder).map((name) => name.replace('.pem', ''));
+      lookNow([...running.instances, production]);
       await expectPublished(...kids);
-      await until(async () => (await published(production.url)).join() === kids.join(), SECONDS);
-      expect(kidOf(await loginAt(production.url))).toBe(first.replace('.pem', ''));
+      expect(await published(production.url)).toEqual(kids);
+      expect(kidOf((await loginAt(production.url)).body.accessToken)).toBe(first.replace('.pem', ''));
     } finally {
       await production.close();
     }
   });
 
-  it('says why it made none', async () => {
+  it('npm run keys says why it made no key', async () => {
     const file = join(folder, 'file');
     writeFileSync(file, '');
     await expect(runScript(file)).rejects.toMatchObject({

@@ -24,8 +24,8 @@ export class Mounted {
     return join(this.folder, name);
   }
 
-  /** The whole Secret from now on. */
-  put(entries: Record<string, string>): void {
+  /** The whole Secret from now on. `stay`: the kubelet has not yet removed the links of entries that are gone. */
+  put(entries: Record<string, string>, { links = 'removed' }: { links?: 'removed' | 'stay' } = {}): void {
     const [data, previous] = [
       this.path('..data'),
       this.linked.length > 0 ? readlinkSync(this.path('..data')) : '',
@@ -39,7 +39,8 @@ export class Mounted {
     for (const name of names) {
       if (!this.linked.includes(name)) symlinkSync(join('..data', name), this.path(name));
     }
-    for (const name of this.linked) if (!names.includes(name)) rmSync(this.path(name));
+    if (links === 'removed')
+      for (const name of this.linked) if (!names.includes(name)) rmSync(this.path(name), { force: true });
     if (previous) rmSync(this.path(previous), { recursive: true });
     [this.entries, this.linked] = [entries, names];
   }
