@@ -8,7 +8,7 @@ module.exports = class extends TestEnvironment {
   async setup() {
     await super.setup();
     this.global.loadModule = (path) => require(join(COMPILED, `${path}.js`));
-    // The service's, which is another one than that of the test.
-    this.global.DateOfService = Date;
+    // The service has another `Date` and `setTimeout` than the test.
+    this.global.globalOfService = globalThis;
   }
 };

@@ -7,11 +7,11 @@ export interface HeldTimers {
 }
 
 /** Holds the timers whose delay is of interest, such as a client's timeout, until `jest.restoreAllMocks()`. */
-export function holdTimers(isHeld: (delayMs: number) => boolean): HeldTimers {
-  const { setTimeout: start, clearTimeout: stop } = globalThis;
+export function holdTimers(isHeld: (delayMs: number) => boolean, of = globalThis): HeldTimers {
+  const { setTimeout: start, clearTimeout: stop } = of;
   const delays: number[] = [];
   const running = new Map<unknown, () => void>();
-  jest.spyOn(globalThis, 'setTimeout').mockImplementation((end: () => void, delayMs = 0, ...rest: []) => {
+  jest.spyOn(of, 'setTimeout').mockImplementation((end: () => void, delayMs = 0, ...rest: []) => {
     if (!isHeld(delayMs)) return start(end, delayMs, ...rest);
     delays.push(delayMs);
     // A handle that never ends by itself.
@@ -19,7 +19,7 @@ export function holdTimers(isHeld: (delayMs: number) => boolean): HeldTimers {
     running.set(handle, end);
     return handle;
   });
-  jest.spyOn(globalThis, 'clearTimeout').mockImplementation((handle) => {
+  jest.spyOn(of, 'clearTimeout').mockImplementation((handle) => {
     running.delete(handle);
     stop(handle);
   });
@@ -28,7 +28,7 @@ export function holdTimers(isHeld: (delayMs: number) => boolean): HeldTimers {
     fire() {
       const ends = [...running];
       for (const [handle, end] of ends) {
-        globalThis.clearTimeout(handle as NodeJS.Timeout);
+        of.clearTimeout(handle as NodeJS.Timeout);
         end();
       }
     },

@@ -1,19 +1,27 @@
 import { Redis } from 'ioredis';
+import { holdTimers, type HeldTimers } from './held-timers';
 import { admittedRepeatKey, admittedSendsKey, KEYS } from './keys';
 import type { World } from './world';
 
 declare global {
-  /** Of test/support/environment.js: `Date` of the service that Node.js loaded, which is another one than the test's. */
-  var DateOfService: DateConstructor;
+  /** Of test/support/environment.js: the global object of the service that Node.js loaded, which is not that of the test. */
+  var globalOfService: typeof globalThis;
 }
 
 /** `Date` as the running service has it: `jest.spyOn(dateOfService(), 'now')` sets the clock of the service. */
-export const dateOfService = (): DateConstructor => globalThis.DateOfService;
+export const dateOfService = (): DateConstructor => globalThis.globalOfService.Date;
+
+/** Holds timers of the running service until `jest.restoreAllMocks()`: see {@link holdTimers}. */
+export const holdTimersOfService = (isHeld: (delayMs: number) => boolean): HeldTimers =>
+  holdTimers(isHeld, globalThis.globalOfService);
+
+const realNow = performance.now.bind(performance);
+let moved = 0;
 
 /** Moves the clock of all timeouts and pauses of the service forward, until `jest.restoreAllMocks()`. Timers stay as they are. */
 export function moveMonotonicClock(ms: number): void {
-  const now = performance.now.bind(performance);
-  jest.spyOn(performance, 'now').mockImplementation(() => now() + ms);
+  moved = jest.isMockFunction(performance.now) ? moved + ms : ms;
+  jest.spyOn(performance, 'now').mockImplementation(() => realNow() + moved);
 }
 
 /**
