@@ -33,7 +33,8 @@ export class KeyAudit implements OnModuleInit, OnModuleDestroy {
     clearInterval(this.timer);
   }
 
-  private look(): void {
+  /** Tells what has changed since the last look. A timer does it every two seconds. */
+  look(): void {
     const now = new Map(this.keys.published.map((key) => [thumbprintOf(key), key]));
     const signs = this.keys.current();
     const signing = thumbprintOf(signs);

@@ -11,6 +11,7 @@ import type * as webhook from '../../src/alerts/webhook';
 import type { Fault } from '../../src/emulator/fault';
 import type * as logger from '../../src/logging/logger';
 import { alertKey, guardScopeKey, KEYS } from '../support/keys';
+import { metricOf } from '../support/metrics';
 import type { RedisServer } from '../support/redis-server';
 import { serviceModule } from '../support/service';
 import {
@@ -142,11 +143,8 @@ const pauseBetweenTries = (of: World, ms: number): void => {
 };
 const arrived = (count: number): Promise<void> =>
   until(() => receiver.received.length >= count, `webhook ${count}`);
-async function count(of: World, outcome: string, instance = 0): Promise<number> {
-  const { body } = await call('GET', `${of.instances[instance]!.url}/metrics`);
-  const line = new RegExp(`^otp_login_alert_webhooks_total\\{outcome="${outcome}"\\} (\\d+)$`, 'm');
-  return Number(line.exec(body as string)?.[1] ?? 0);
-}
+const count = (of: World, outcome: string, instance = 0): Promise<number> =>
+  metricOf(of.instances[instance]!.url, `otp_login_alert_webhooks_total{outcome="${outcome}"}`);
 const delivered = (of: World): Promise<void> =>
   until(async () => (await count(of, 'delivered')) === 1, 'a webhook that is delivered');
 async function heldBack(of: World): Promise<number> {
