@@ -1,12 +1,12 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { Claims } from '../../src/otp/claims';
-import { ADMIN_TOKENS, told, under } from '../support/crowd';
-import { RedisProxy } from '../support/redis-proxy';
+import { Redis } from 'ioredis';
+import { holdUpstream, PATIENT, told, under } from '../support/crowd';
+import { keysOf } from '../support/keys';
+import { behindProxy, type RedisProxy } from '../support/redis-proxy';
+import { serviceModule } from '../support/service';
 import {
+  anotherInstance,
   freshNumber,
-  redisCommand,
   sendOtp,
-  startInstance,
   startWorld,
   textedCode,
   until,
@@ -17,87 +17,112 @@ import {
   type World,
 } from '../support/world';
 
-// The place of an Idempotency-Key: it lasts for as long as a request can, and who lost the answer of the step that took it
-// gives it up again, its own and no other.
+// A request takes the place of its Idempotency-Key for as long as a request can last. A request that lost the answer of the
+// step that took the place gives it up again: its own place and no other.
 
-const DEADLINE_MS = 15_000;
-/** Sooner than the place would run out by itself. */
-const SOON_MS = 10_000;
-/** A step over Redis is given up by then. */
-const STEP_MS = 800;
+/** UPSTREAM_DEADLINE_MS and five seconds for Redis. */
+const PLACE_MS = 50_000;
 
 let world: World;
+let redis: Redis;
 let proxy: RedisProxy;
-/** Reaches Redis through the proxy; the world's own does not. */
+/** Reaches Redis through the proxy; the world's own instance does not. */
 let unlucky: Instance;
 
-beforeEach(async () => {
-  const variables = { ADMIN_TOKENS, UPSTREAM_TIMEOUT_MS: '10000', UPSTREAM_DEADLINE_MS: String(DEADLINE_MS) };
-  world = await startWorld({ variables });
-  proxy = await RedisProxy.before(world.redis);
-  unlucky = await startInstance({
-    ...variables,
-    REDIS_URL: proxy.url,
-    STARTMESSAGING_BASE_URL: world.upstream.url,
-  });
+beforeAll(async () => {
+  world = await startWorld({ variables: PATIENT });
+  redis = new Redis(world.redis.url);
+  ({ proxy, instance: unlucky } = await behindProxy(world, PATIENT));
 });
-afterEach(async () => {
+afterAll(async () => {
+  redis.disconnect();
   await unlucky.close();
   await proxy.close();
   await world.close();
+});
+/** An instance that has no places of earlier tests to give up. */
+async function replaceUnlucky(): Promise<void> {
+  await unlucky.close();
+  await proxy.close();
+  ({ proxy, instance: unlucky } = await behindProxy(world, PATIENT));
+}
+beforeEach(async () => {
+  world.upstream.reset();
+  const recovered = async () => (await sendOtp(unlucky.url, freshNumber())).status === 200;
+  await until(recovered, 'Redis behind the proxy');
 });
 
 const send = (phoneNumber: string, url = world.url): Promise<Answer> => sendOtp(url, phoneNumber, under('k'));
 const messagesTo = (phoneNumber: string): number =>
   world.upstream.messages.filter((message) => message.phoneNumber === phoneNumber).length;
+/** How often an instance has failed to give a place up. */
+const failedSteps = ({ logs }: Instance, step: 'release' | 'settle'): number =>
+  logs.filter((line) => line.includes('A step over Redis failed') && line.includes(`"step":"${step}"`))
+    .length;
 
-/** Asks until it is no 409. */
+/** Asks until the answer is no 409. */
 async function soon(ask: () => Promise<Answer>): Promise<Answer> {
   let answer = await ask();
   await until(async () => {
     if (answer.status === 409) answer = await ask();
     return answer.status !== 409;
-  }, SOON_MS);
+  }, 'the release of the key');
   return answer;
 }
-async function sent(): Promise<{ requestId: string; code: string }> {
-  const phoneNumber = freshNumber();
+interface Sent {
+  requestId: string;
+  code: string;
+}
+async function sent(phoneNumber = freshNumber()): Promise<Sent> {
   const { body } = await sendOtp(world.url, phoneNumber);
   return { requestId: body.requestId as string, code: textedCode(world.upstream, phoneNumber) };
 }
-const attemptsOf = async ({ requestId }: { requestId: string }): Promise<number> => {
-  const challenge = `otp-login:{${requestId.slice(0, 22)}}:challenge:${requestId.slice(22)}`;
-  return Number(await redisCommand(world, 'HGET', challenge, 'attempts'));
+const attemptsOf = async ({ requestId }: Sent): Promise<number> =>
+  Number(await redis.hget(keysOf(requestId).challenge, 'attempts'));
+const now = async (): Promise<number> => {
+  const [seconds, microseconds] = await redis.time();
+  return Number(seconds) * 1_000 + Math.floor(Number(microseconds) / 1_000);
 };
 
-it('lasts for the deadline of upstream and five seconds for Redis', async () => {
-  const held = proxy.trap('admission', 'hold');
+it('a send holds its Idempotency-Key for the deadline of upstream and five seconds for Redis', async () => {
   const phoneNumber = freshNumber();
+  const { requestId } = await sent(phoneNumber);
+  const held = proxy.trap('admission', 'hold');
+  const before = await now();
   const first = send(phoneNumber, unlucky.url);
   await held.caught();
   const early = await send(phoneNumber);
   expect(told(early)).toBe('409 idempotency_in_progress');
-  expect(Number(early.headers.get('retry-after'))).toBeGreaterThan(DEADLINE_MS / 1_000);
-  expect(Number(early.headers.get('retry-after'))).toBeLessThanOrEqual(DEADLINE_MS / 1_000 + 5);
-
-  const one = await sent();
-  const trap = proxy.trap('consume', 'hold');
+  expect(Number(early.headers.get('retry-after'))).toBeLessThanOrEqual(PLACE_MS / 1_000);
+  const [record = ''] = await redis.keys(keysOf(requestId).sends);
+  const until = Number(await redis.hget(record, 'until'));
+  expect(until).toBeGreaterThanOrEqual(before + PLACE_MS);
+  expect(until).toBeLessThanOrEqual((await now()) + PLACE_MS);
   held.letGo();
   await first;
-  const look = verifyOtp(unlucky.url, one.requestId, one.code, under('v'));
-  await trap.caught();
-  const again = await verifyOtp(world.url, one.requestId, one.code, under('v'));
-  expect(told(again)).toBe('409 idempotency_in_progress');
-  expect(Number(again.headers.get('retry-after'))).toBeGreaterThan(DEADLINE_MS / 1_000);
-  expect(Number(again.headers.get('retry-after'))).toBeLessThanOrEqual(DEADLINE_MS / 1_000 + 5);
-  trap.letGo();
-  await look;
 });
 
-// `lose`: the step did not run, `cut` and `late`: it ran, and nobody was told.
-describe.each(['late', 'cut', 'lose'] as const)('when an answer of Redis is lost (%s)', (fate) => {
+it('a verification holds its Idempotency-Key for the deadline of upstream and five seconds for Redis', async () => {
+  const one = await sent();
+  const held = proxy.trap('consume', 'hold');
+  const before = await now();
+  const first = verifyOtp(unlucky.url, one.requestId, one.code, under('v'));
+  await held.caught();
+  const early = await verifyOtp(world.url, one.requestId, one.code, under('v'));
+  expect(told(early)).toBe('409 idempotency_in_progress');
+  expect(Number(early.headers.get('retry-after'))).toBeLessThanOrEqual(PLACE_MS / 1_000);
+  const fields = Object.values(await redis.hgetall(keysOf(one.requestId).challenge));
+  const until = Number(fields.map((value) => /:flight\/[\w-]+:(\d+)$/.exec(value)?.[1]).find(Boolean));
+  expect(until).toBeGreaterThanOrEqual(before + PLACE_MS);
+  expect(until).toBeLessThanOrEqual((await now()) + PLACE_MS);
+  held.letGo();
+  await first;
+});
+
+// `lose`: the step did not run. `cut` and `late`: it ran, and its answer did not arrive.
+describe.each(['late', 'cut', 'lose'] as const)('an answer of Redis that is lost (%s)', (fate) => {
   it.each(['begin', 'admission'] as const)(
-    'of %s, a send under the key soon succeeds, with one SMS',
+    'a send under the same Idempotency-Key soon succeeds with one SMS after the answer of Redis to %s was lost',
     async (step) => {
       const phoneNumber = freshNumber();
       const trap = proxy.trap(step, fate);
@@ -112,7 +137,7 @@ describe.each(['late', 'cut', 'lose'] as const)('when an answer of Redis is lost
     },
   );
 
-  it('of take-attempt, a verification under the key soon gets its answer, and no attempt is given back', async () => {
+  it('a verification under the same Idempotency-Key is soon answered after the answer of Redis to take-attempt was lost, and no attempt is given back', async () => {
     const one = await sent();
     const wrong = wrongCode(one.code);
     const trap = proxy.trap('take-attempt', fate);
@@ -127,7 +152,7 @@ describe.each(['late', 'cut', 'lose'] as const)('when an answer of Redis is lost
     expect((await verifyOtp(world.url, one.requestId, one.code, under('w'))).status).toBe(200);
   });
 
-  it('of settle, the wrong code that was told is kept for the repeat all the same', async () => {
+  it('the response to a wrong code is kept for repeats although the answer of Redis to settle was lost', async () => {
     const one = await sent();
     const wrong = wrongCode(one.code);
     const trap = proxy.trap('settle', fate);
@@ -140,40 +165,45 @@ describe.each(['late', 'cut', 'lose'] as const)('when an answer of Redis is lost
   });
 });
 
-it('when Redis stands still for two seconds, everybody is told 503, and soon one SMS goes out', async () => {
+it('an Idempotency-Key that is taken only after its send got a 503 is free again soon, and one SMS goes out', async () => {
+  await replaceUnlucky();
   const phoneNumber = freshNumber();
-  world.redis.pause();
-  const failed = await Promise.all([send(phoneNumber), send(phoneNumber, unlucky.url)]);
-  expect(failed.map(told)).toEqual(['503 store_unavailable', '503 store_unavailable']);
-  await sleep(1_200);
-  world.redis.resume();
+  const held = proxy.trap('begin', 'hold');
+  const tries = failedSteps(unlucky, 'release');
+  expect(told(await send(phoneNumber, unlucky.url))).toBe('503 store_unavailable');
+  await held.caught();
+  await until(() => failedSteps(unlucky, 'release') > tries, 'a try to give the place up');
+  held.letGo();
   const again = await soon(() => send(phoneNumber));
   expect(again.status).toBe(200);
   expect(messagesTo(phoneNumber)).toBe(1);
 });
 
-it('a send is not given up by who had the key before, and lost that answer too', async () => {
+it('a send keeps the Idempotency-Key although the failed request that had the key before gives it up late', async () => {
+  await replaceUnlucky();
   const phoneNumber = freshNumber();
   const begin = proxy.trap('begin', 'cut');
-  // It runs, and is tried again because nobody was told.
+  // It runs, and is tried again because its answer does not arrive.
   const first = proxy.trap('release', 'late');
+  const tries = failedSteps(unlucky, 'release');
   const failed = send(phoneNumber, unlucky.url);
   await begin.caught();
   expect(told(await failed)).toBe('503 store_unavailable');
   await first.caught();
 
-  // The same challenge is resumed by another: only the mark of who took the key tells the two apart.
+  // Another request resumes the same challenge: only the mark of the owner in the key tells the two apart.
   const before = world.upstream.calls.length;
-  world.upstream.fault({ on: 'send', phoneNumber, fault: { kind: 'slow', delayMs: 4_000 } });
+  const held = holdUpstream(world, 'send', phoneNumber);
   const second = proxy.trap('release', 'late');
   const underWay = send(phoneNumber);
-  await until(() => world.upstream.calls.length > before);
-  await sleep(STEP_MS);
+  await held.arrived();
+  await until(() => failedSteps(unlucky, 'release') > tries, 'the end of the first try');
   first.letGo();
   await second.caught();
   expect(told(await send(phoneNumber))).toBe('409 idempotency_in_progress');
   expect(world.upstream.calls).toHaveLength(before + 1);
 
+  held.letGo();
   const answer = await underWay;
   expect(answer.status).toBe(200);
   expect((await send(phoneNumber)).body).toEqual(answer.body);
@@ -181,58 +211,65 @@ it('a send is not given up by who had the key before, and lost that answer too',
   second.letGo();
 });
 
-it('a verification is not given up by who had the key before, and lost that answer too', async () => {
+it('a verification keeps the Idempotency-Key although the failed request that had the key before gives it up late', async () => {
+  await replaceUnlucky();
   const one = await sent();
   const verify = (url = world.url): Promise<Answer> => verifyOtp(url, one.requestId, one.code, under('v'));
   const take = proxy.trap('take-attempt', 'cut');
   const first = proxy.trap('settle', 'late');
+  const tries = failedSteps(unlucky, 'settle');
   const failed = verify(unlucky.url);
   await take.caught();
   expect(told(await failed)).toBe('503 store_unavailable');
   await first.caught();
 
   const before = world.upstream.calls.length;
-  world.upstream.fault({ on: 'verify', fault: { kind: 'slow', delayMs: 4_000 } });
+  const held = holdUpstream(world, 'verify');
   const second = proxy.trap('settle', 'late');
   const underWay = verify();
-  await until(() => world.upstream.calls.length > before);
-  await sleep(STEP_MS);
+  await held.arrived();
+  await until(() => failedSteps(unlucky, 'settle') > tries, 'the end of the first try');
   first.letGo();
   await second.caught();
   expect(told(await verify())).toBe('409 idempotency_in_progress');
   expect(world.upstream.calls).toHaveLength(before + 1);
-  // The lost answer's, and the one that looks.
+  // The attempt of the lost answer, and the attempt of the one that looks.
   expect(await attemptsOf(one)).toBe(1);
 
+  held.letGo();
   const answer = await underWay;
   expect(answer.status).toBe(200);
   expect((await verify()).body.refreshToken).toBe(answer.body.refreshToken);
   second.letGo();
 });
 
-it('no more than a thousand wait to be given up in an instance', async () => {
-  const claims = unlucky.app.get(Claims);
+it('an instance keeps no more than a thousand places to give up later', async () => {
+  const { Claims } = serviceModule<typeof import('../../src/otp/claims')>('otp/claims');
+  const instance = await anotherInstance(world);
+  const claims = instance.app.get(Claims);
   let tried = 0;
   const lost = (): Promise<unknown> =>
     claims.orGiveUp(Promise.reject(new Error('lost')), () => Promise.resolve((tried += 1)));
   const told = await Promise.allSettled(Array.from({ length: 1_500 }, lost));
   expect(new Set(told.map(({ status }) => status))).toEqual(new Set(['rejected']));
-  await sleep(1_000);
-  expect(tried).toBe(1_000);
+  await until(() => tried >= 1_000, 'a thousand tries');
+  // It comes after all that wait.
+  await lost().catch(() => undefined);
+  await until(() => tried > 1_000, 'one more try');
+  expect(tried).toBe(1_001);
+  await instance.close();
 });
 
-it('nothing is given up by an instance that has ended', async () => {
-  const lost = await startInstance({
-    UPSTREAM_DEADLINE_MS: '1000',
-    REDIS_URL: world.redis.url,
-    STARTMESSAGING_BASE_URL: world.upstream.url,
-  });
-  world.redis.pause();
-  const failed = await sendOtp(lost.url, freshNumber(), under('k'));
-  expect(told(failed)).toBe('503 store_unavailable');
-  const lines = lost.logs.length;
-  await lost.close();
-  await sleep(2_000);
-  expect(lost.logs.slice(lines).filter((line) => line.includes('"release"'))).toEqual([]);
-  world.redis.resume();
+it('an instance that has ended gives no Idempotency-Key up any more', async () => {
+  const [ended, control] = [await behindProxy(world, PATIENT), await behindProxy(world, PATIENT)];
+  for (const each of [ended, control]) {
+    each.proxy.trap('begin', 'hold');
+    expect(told(await send(freshNumber(), each.instance.url))).toBe('503 store_unavailable');
+    if (each === ended) await ended.instance.close();
+  }
+  // It began later.
+  await until(() => failedSteps(control.instance, 'release') > 0, 'a try of the instance that goes on');
+  expect(failedSteps(ended.instance, 'release')).toBe(0);
+  await control.instance.close();
+  await Promise.all([ended, control].map((each) => each.proxy.close()));
 });
