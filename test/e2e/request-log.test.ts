@@ -37,13 +37,13 @@ async function linesOf(count: number, work: () => Promise<unknown>): Promise<Lin
       .slice(before)
       .filter(({ msg }) => msg === 'request');
   await work();
-  await until(() => news().length >= count);
+  await until(() => news().length >= count, `${count} request lines`);
   expect(news()).toHaveLength(count);
   return news();
 }
 
 describe('every request has one line', () => {
-  it('with its trace, its id, how long it took and how it ended', async () => {
+  it('the line of a request has its trace, its id, its duration and its outcome', async () => {
     const [line] = await linesOf(1, () =>
       call('POST', `${world.url}/auth/send-otp`, {}, { traceparent: TRACEPARENT, 'x-request-id': 'mine.1' }),
     );
@@ -61,7 +61,7 @@ describe('every request has one line', () => {
     });
   });
 
-  it('with a new trace where the header is none', async () => {
+  it('a request without a valid traceparent gets a new trace', async () => {
     const [one, two] = await linesOf(2, async () => {
       await call('GET', `${world.url}/auth/me`);
       await call('GET', `${world.url}/auth/me`, undefined, { traceparent: `${TRACEPARENT}x` });
@@ -70,7 +70,7 @@ describe('every request has one line', () => {
     expect(new Set([TRACE, one!.traceId, two!.traceId]).size).toBe(3);
   });
 
-  it('also where it is refused before any route', async () => {
+  it('a request that is refused before any route has a line, too', async () => {
     const [unknown, malformed, preflight] = await linesOf(3, async () => {
       await call('GET', `${world.url}/nowhere/${freshNumber()}`, undefined, { traceparent: TRACEPARENT });
       await call('GET', `${world.url}/auth/%zz`, undefined, { traceparent: TRACEPARENT });
@@ -81,14 +81,14 @@ describe('every request has one line', () => {
     expect(preflight).toMatchObject({ traceId: TRACE, method: 'OPTIONS' });
   });
 
-  it('and those of probes are for those who debug', async () => {
+  it('a probe is logged at the level debug', async () => {
     await call('GET', `${world.url}/health/live`);
     const probe = (): Line | undefined => lines().find(({ route }) => route === '/health/live');
-    await until(() => probe() !== undefined);
+    await until(() => probe() !== undefined, 'the line of the probe');
     expect(probe()).toMatchObject({ level: 'debug', msg: 'probe', status: 200 });
   });
 
-  it('with the pseudonym of the number that it is about, always the same', async () => {
+  it('the lines of all requests about a phone number have the same pseudonym', async () => {
     const number = freshNumber();
     const told = await linesOf(8, async () => {
       const sent = await sendOtp(world.url, number);
@@ -115,7 +115,7 @@ describe('every request has one line', () => {
   });
 });
 
-it('a caller can write neither number nor key nor code into the log by what it may choose', async () => {
+it('a caller cannot bring a phone number, a key or a code into the log by an id, a trace or a body', async () => {
   const number = freshNumber();
   const sent = await sendOtp(world.url, number);
   const code = textedCode(world.upstream, number);
@@ -142,7 +142,7 @@ it('a caller can write neither number nor key nor code into the log by what it m
 
 describe('the canaries of every test', () => {
   it.each(['number', 'code', 'access token', 'refresh token', 'key', 'secret'])(
-    'find a %s in a log, and the log is not let pass',
+    'the canaries find this in a log: %s',
     async (what) => {
       const number = freshNumber();
       const { body } = await login(world, number);
@@ -175,7 +175,7 @@ describe('the canaries of every test', () => {
     },
   );
 
-  it('find a line that is no JSON', () => {
+  it('the canaries find a line that is not JSON', () => {
     const log = new ServiceLog();
     log.write('{"msg":"fine"}\n[Nest] not fine\n');
     expect(() => {
@@ -183,7 +183,7 @@ describe('the canaries of every test', () => {
     }).toThrow('no JSON: [Nest] not fine');
   });
 
-  it('find a token and a key without an end in Redis', async () => {
+  it('the canaries find a token and a key without a time to live in Redis', async () => {
     const redis = new Redis(world.redis.url);
     try {
       const token = `${'s'.repeat(22)}.${'i'.repeat(22)}.0.kEy-id.${'m'.repeat(31)}ofNoOther_12`;
