@@ -1,62 +1,53 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { Redis } from 'ioredis';
+// First: the scripts go by a clock that the test moves.
+import { simulatedStores, type SimulatedStores } from '../support/simulated-stores';
+import type { Redis } from 'ioredis';
 import { Audit } from '../../src/audit/audit';
 import type { Environment } from '../../src/config/config';
-import { readConfig } from '../../src/config/read-config';
-import { Logger } from '../../src/logging/logger';
 import { Metrics } from '../../src/metrics/metrics';
-import { OtpService, type VerifiedPhone } from '../../src/otp/otp.service';
-import { isPhoneNumber, type PhoneNumber } from '../../src/phone-number/phone-number';
-import { redisClient } from '../../src/redis/connection';
-import { Store } from '../../src/redis/store';
+import { Attempts } from '../../src/otp/attempts';
+import { ChallengeRecords } from '../../src/otp/challenge-records';
+import { Challenges } from '../../src/otp/challenges';
+import { Claims } from '../../src/otp/claims';
+import { Codes } from '../../src/otp/codes';
+import type { VerifiedPhone } from '../../src/otp/otp.service';
+import type { PhoneNumber } from '../../src/phone-number/phone-number';
 import { Revocations } from '../../src/sessions/revocations';
 import { SessionEndings } from '../../src/sessions/session-endings';
-import { Subjects } from '../../src/sessions/subjects';
 import { type Session, SessionsService } from '../../src/sessions/sessions.service';
-import {
-  API_KEY,
-  freshNumber,
-  SECRET,
-  startWorld,
-  SUBJECT_SECRET,
-  textedCode,
-  type World,
-} from '../support/world';
+import { Subjects } from '../../src/sessions/subjects';
+import { keysOfUser } from '../support/keys';
+import { valuesIn } from '../support/redis-contents';
+import { MADE_HERE } from '../support/senders';
+import { phoneNumber, settings } from '../support/settings';
+import type { SimulatedClock } from '../support/simulated-clock';
+import { freshNumber, SECRET } from '../support/world';
 
 const CONNECTIONS = 3;
 const NEW_SECRET = 'sessions-new-secret-0123456789-abcdef';
 
-let world: World;
-let otp: OtpService;
+let redis: SimulatedStores;
 let raw: Redis;
-let stores: Store[];
-const logger = new Logger('trace', { write: () => undefined });
+let clock: SimulatedClock;
 
-function someone(): PhoneNumber {
-  const number = freshNumber();
-  if (!isPhoneNumber(number)) throw new Error('The number of a test is none');
-  return number;
-}
+beforeAll(async () => {
+  redis = await simulatedStores(CONNECTIONS);
+  ({ raw, clock } = redis);
+});
+afterAll(() => {
+  redis.close();
+});
+
+const someone = (): PhoneNumber => phoneNumber(freshNumber());
 
 /** The sessions of one replica of the service. */
 function replica(variables: Environment = {}, connection = 0): SessionsService {
-  const config = readConfig({
-    NODE_ENV: 'test',
-    SECRET,
-    SUBJECT_SECRET,
-    STARTMESSAGING_API_KEY: API_KEY,
-    ...variables,
-  });
-  const store = stores[connection % CONNECTIONS]!;
+  const config = settings(variables);
+  const store = redis.stores[connection % CONNECTIONS]!;
   const metrics = new Metrics();
-  const audit = new Audit(config, store, logger, metrics);
-  return new SessionsService(
-    config,
-    store,
-    new Subjects(config),
-    new SessionEndings(config, store, new Revocations(config, store), metrics, logger, audit),
-    audit,
-  );
+  const audit = new Audit(config, store, redis.logger, metrics);
+  const revocations = new Revocations(config, store);
+  const endings = new SessionEndings(config, store, revocations, metrics, redis.logger, audit);
+  return new SessionsService(config, store, new Subjects(config), endings, audit);
 }
 
 const open = (sessions: SessionsService, phone: VerifiedPhone): Promise<Session> =>
@@ -69,12 +60,21 @@ async function find(sessions: SessionsService, subject: string, id: string): Pro
 }
 
 const replicas = (variables: Environment = {}): SessionsService[] =>
-  stores.map((_, connection) => replica(variables, connection));
+  redis.stores.map((_, connection) => replica(variables, connection));
 
-/** Only a code that came back makes one: it is requested, texted and verified. */
+/** A number whose code was sent and came back. */
 async function verified(number: PhoneNumber): Promise<VerifiedPhone> {
-  const { requestId } = await otp.request(number, { address: '192.0.2.1' });
-  return otp.verify(requestId, textedCode(world.upstream, number), { address: '192.0.2.1' });
+  const config = settings();
+  const [store] = redis.stores;
+  const records = new ChallengeRecords(config);
+  const claims = new Claims(config, store!, records);
+  const challenges = new Challenges(config, store!, new Codes(config), records, claims);
+  const tries = new Attempts(config, store!, records, claims);
+  const { requestId } = await challenges.begin(number, MADE_HERE);
+  await challenges.finish(requestId, { delivery: 'accepted' }, 0);
+  expect(await tries.consume(requestId, await tries.take(requestId))).toBe(true);
+  // The compiler lets nobody but OtpService.verify make one.
+  return { phoneNumber: number, challengeId: requestId } as unknown as VerifiedPhone;
 }
 
 async function severalVerified(number: PhoneNumber, count: number): Promise<VerifiedPhone[]> {
@@ -83,46 +83,25 @@ async function severalVerified(number: PhoneNumber, count: number): Promise<Veri
   return phones;
 }
 
-const userKeys = (subject: string): Promise<string[]> => raw.keys(`otp-login:{${subject}}:*`);
-const recordOf = ({ subject, id }: Session): string => `otp-login:{${subject}}:session:${id}`;
-const indexOf = (subject: string): string => `otp-login:{${subject}}:sessions`;
+const recordOf = ({ subject, id }: Session): string => keysOfUser(subject).session(id);
+const indexOf = (subject: string): string => keysOfUser(subject).sessions;
 
 /** The ids of the sessions that live, by their records. */
 async function living(subject: string): Promise<string[]> {
   const ids: string[] = [];
-  for (const key of await raw.keys(`otp-login:{${subject}}:session:*`))
+  for (const key of await clock.keys(keysOfUser(subject).session('*')))
     if (await raw.hexists(key, 'phone')) ids.push(key.slice(key.lastIndexOf(':') + 1));
   return ids.sort();
 }
 
-beforeAll(async () => {
-  world = await startWorld();
-  otp = world.instances[0]!.app.get(OtpService);
-  raw = new Redis(world.redis.url);
-  stores = Array.from({ length: CONNECTIONS }, () => new Store(redisClient(world.redis.url), logger));
-  for (const store of stores) store.connect();
-  for (const end = Date.now() + 10_000; !stores.every((store) => store.available);) {
-    if (Date.now() > end) throw new Error('Redis was not reached');
-    await sleep(5);
-  }
-});
-
-afterAll(async () => {
-  for (const store of stores) store.close();
-  raw.disconnect();
-  await world.close();
-});
-
 describe('opening a session', () => {
-  it('opens one that is found again, with whose it is and since when', async () => {
+  it('a new session is found again with its user, its number and the time of its login', async () => {
     const number = someone();
-    const before = Date.now();
     const opened = await open(replica(), await verified(number));
     expect(opened.phoneNumber).toBe(number);
     expect(opened.subject).toMatch(/^[\w-]{22}$/);
     expect(opened.id).toMatch(/^[\w-]{22}$/);
-    expect(opened.authenticatedAt.getTime()).toBeGreaterThanOrEqual(before);
-    expect(opened.authenticatedAt.getTime()).toBeLessThanOrEqual(Date.now());
+    expect(opened.authenticatedAt).toEqual(new Date(clock.now));
 
     const found = await find(replica({}, 1), opened.subject, opened.id);
     expect(found).toMatchObject({
@@ -133,13 +112,13 @@ describe('opening a session', () => {
     });
   });
 
-  it('opens one session for one verification, however often and wherever it is asked', async () => {
+  it('one verification opens one session, however often and on whichever replica it is asked', async () => {
     const all = replicas();
     const phone = await verified(someone());
     const opened = await Promise.all(
       Array.from({ length: 60 }, (_, i) => open(all[i % CONNECTIONS]!, phone)),
     );
-    await sleep(5);
+    await clock.pass(5);
     opened.push(await open(all[0]!, phone));
     expect(new Set(opened.map(({ id }) => id)).size).toBe(1);
     expect(new Set(opened.map(({ authenticatedAt }) => authenticatedAt.getTime())).size).toBe(1);
@@ -147,7 +126,7 @@ describe('opening a session', () => {
     expect(await raw.zrange(indexOf(opened[0]!.subject), 0, -1)).toEqual([opened[0]!.id]);
   });
 
-  it('opens another session of the same user for another verification', async () => {
+  it('a second verification opens another session of the same user', async () => {
     const number = someone();
     const [one, two] = await Promise.all(
       (await severalVerified(number, 2)).map((phone) => open(replica(), phone)),
@@ -157,13 +136,13 @@ describe('opening a session', () => {
     expect(await living(one!.subject)).toEqual([one!.id, two!.id].sort());
   });
 
-  it('tells nothing of the challenge by the id of the session', async () => {
+  it('the id of a session tells nothing of the challenge that opened it', async () => {
     const phone = await verified(someone());
     const { id } = await open(replica(), phone);
     expect(phone.challengeId).not.toContain(id);
   });
 
-  it('takes nothing but the proof that a code came back', () => {
+  it('the compiler accepts only a number that was verified for a new session', () => {
     // @ts-expect-error An object of the same shape is no proof.
     const forged: VerifiedPhone = { phoneNumber: someone(), challengeId: 'mine', verified: true };
     expect(forged).toBeDefined();
@@ -171,18 +150,16 @@ describe('opening a session', () => {
 });
 
 describe('the number of sessions of a user', () => {
-  it('is kept by ending the oldest', async () => {
+  it('a session beyond SESSIONS_PER_USER ends the oldest session of the user', async () => {
     const sessions = replica({ SESSIONS_PER_USER: '3' });
     const opened: Session[] = [];
-    for (const phone of await severalVerified(someone(), 5)) {
-      opened.push(await open(sessions, phone));
-      await sleep(3);
-    }
+    // All within one millisecond.
+    for (const phone of await severalVerified(someone(), 5)) opened.push(await open(sessions, phone));
     const found = await Promise.all(opened.map(({ subject, id }) => find(sessions, subject, id)));
     expect(found.map((session) => session !== undefined)).toEqual([false, false, true, true, true]);
   });
 
-  it('is kept when many are opened at once on three connections, and costs nobody else a session', async () => {
+  it('concurrent logins on three connections leave SESSIONS_PER_USER sessions and end no session of another user', async () => {
     const all = replicas({ SESSIONS_PER_USER: '3' });
     const neighbour = await open(all[0]!, await verified(someone()));
     const phones = await severalVerified(someone(), 12);
@@ -204,50 +181,47 @@ describe('the number of sessions of a user', () => {
 });
 
 describe('a session that has ended', () => {
-  it('is not opened again by the verification that opened it', async () => {
+  it('an ended session is not opened again by the same verification', async () => {
     const sessions = replica({ SESSIONS_PER_USER: '1' });
     const [first, second] = await severalVerified(someone(), 2);
     const ended = await open(sessions, first!);
-    await sleep(3);
     const living = await open(sessions, second!);
     await expect(open(sessions, first!)).rejects.toMatchObject({ code: 'otp_expired' });
     expect(await find(sessions, ended.subject, ended.id)).toBeUndefined();
     expect(await find(sessions, living.subject, living.id)).toBeDefined();
   });
 
-  it('leaves no phone number behind, and nothing for ever', async () => {
+  it('an ended session leaves no phone number, and each key has a time to live', async () => {
     const sessions = replica({ SESSIONS_PER_USER: '1' });
     const [first, second] = await severalVerified(someone(), 2);
     const ended = await open(sessions, first!);
-    await sleep(3);
     await open(sessions, second!);
     expect(await raw.hexists(recordOf(ended), 'phone')).toBe(0);
-    for (const key of await raw.keys('*')) expect([key, await raw.pttl(key)]).not.toEqual([key, -1]);
+    for (const key of await clock.keys()) expect([key, (await clock.ttl(key)) > 0]).toEqual([key, true]);
   });
 });
 
 describe('the life of a session', () => {
-  it('ends with the idle limit, and its index with the absolute one', async () => {
+  it('the record of a session expires by the idle limit, and the list of sessions by the absolute limit', async () => {
     const sessions = replica({ SESSION_IDLE_TTL_SECONDS: '1000', SESSION_MAX_TTL_SECONDS: '5000' });
     const opened = await open(sessions, await verified(someone()));
-    const [idle, absolute] = [await raw.pttl(recordOf(opened)), await raw.pttl(indexOf(opened.subject))];
-    expect(idle).toBeGreaterThan(990_000);
-    expect(idle).toBeLessThanOrEqual(1_000_000);
-    expect(absolute).toBeGreaterThan(4_990_000);
-    expect(absolute).toBeLessThanOrEqual(5_000_000);
+    expect(await clock.ttl(recordOf(opened))).toBe(1_000_000);
+    expect(await clock.ttl(indexOf(opened.subject))).toBe(5_000_000);
   });
 
-  it('is over when its time has passed', async () => {
-    const sessions = replica({ SESSION_IDLE_TTL_SECONDS: '1', SESSION_MAX_TTL_SECONDS: '1' });
+  it('a session is gone when its idle limit has passed', async () => {
+    const sessions = replica({ SESSION_IDLE_TTL_SECONDS: '1000', SESSION_MAX_TTL_SECONDS: '1000' });
     const opened = await open(sessions, await verified(someone()));
-    await sleep(1_010);
+    await clock.pass(1_000_000);
+    expect(await find(sessions, opened.subject, opened.id)).toBeDefined();
+    await clock.pass(1);
     expect(await find(sessions, opened.subject, opened.id)).toBeUndefined();
     expect(await living(opened.subject)).toEqual([]);
   });
 });
 
 describe('finding a session', () => {
-  it('finds nobody by the id of another user, or by any other text', async () => {
+  it('a session is not found by the id of another user, or by any other text', async () => {
     const sessions = replica();
     const [mine, theirs] = [
       await open(sessions, await verified(someone())),
@@ -258,23 +232,23 @@ describe('finding a session', () => {
       expect(await find(sessions, mine.subject, id)).toBeUndefined();
   });
 
-  it('finds nobody in a record that was copied to the key of another user, or of another session', async () => {
+  it('a session record is not accepted under the key of another user or of another session', async () => {
     const sessions = replica();
     const [mine, theirs] = [
       await open(sessions, await verified(someone())),
       await open(sessions, await verified(someone())),
     ];
-    await raw.copy(recordOf(mine), `otp-login:{${theirs.subject}}:session:${mine.id}`);
+    await raw.copy(recordOf(mine), keysOfUser(theirs.subject).session(mine.id));
     expect(await find(sessions, theirs.subject, mine.id)).toBeUndefined();
     await raw.copy(recordOf(mine), recordOf(theirs), 'REPLACE');
     expect(await find(sessions, theirs.subject, theirs.id)).toBeUndefined();
     const another = 'B'.repeat(21) + 'A';
-    await raw.copy(recordOf(mine), `otp-login:{${mine.subject}}:session:${another}`);
+    await raw.copy(recordOf(mine), keysOfUser(mine.subject).session(another));
     expect(await find(sessions, mine.subject, another)).toBeUndefined();
     expect(await find(sessions, mine.subject, mine.id)).toBeDefined();
   });
 
-  it('opens records of every secret of the list, and none of a secret that was dropped', async () => {
+  it('a session record opens under every secret of the list, and not under a secret that was dropped', async () => {
     const { subject, id } = await open(replica(), await verified(someone()));
     expect(await find(replica({ SECRET: `${NEW_SECRET},${SECRET}` }), subject, id)).toMatchObject({
       subject,
@@ -284,18 +258,18 @@ describe('finding a session', () => {
   });
 });
 
-describe('who a user is', () => {
-  it('is the same after the whole store is lost', async () => {
+describe('subject of a user', () => {
+  it('the subject of a user is the same after Redis lost everything', async () => {
     const number = someone();
     const before = await open(replica(), await verified(number));
-    await raw.flushall();
+    await clock.empty();
     expect(await find(replica(), before.subject, before.id)).toBeUndefined();
     const after = await open(replica(), await verified(number));
     expect(after.subject).toBe(before.subject);
     expect(after.id).not.toBe(before.id);
   });
 
-  it('does not change with SECRET, and hangs on the number and SUBJECT_SECRET alone', async () => {
+  it('the subject of a user depends on the number and SUBJECT_SECRET and not on SECRET', async () => {
     const number = someone();
     const { subject } = await open(replica(), await verified(number));
     const rotated = replica({ SECRET: NEW_SECRET });
@@ -305,7 +279,7 @@ describe('who a user is', () => {
     expect((await open(elsewhere, await verified(number))).subject).not.toBe(subject);
   });
 
-  it('is not told by the pseudonym of the number, nor the number by either', async () => {
+  it('the records of a user do not name the pseudonym of the number, and those of the number do not name the subject', async () => {
     const number = someone();
     const phone = await verified(number);
     const { subject } = await open(replica(), phone);
@@ -313,26 +287,17 @@ describe('who a user is', () => {
     expect(subject).not.toBe(pseudonym);
 
     // Neither slot's keys or values name the other.
-    const dumpOf = async (keys: string[]): Promise<string> => {
-      const values = keys.map(async (key) => {
-        const type = await raw.type(key);
-        if (type === 'hash') return raw.hgetall(key);
-        if (type === 'string') return raw.get(key);
-        return type === 'zset' ? raw.zrange(key, 0, -1, 'WITHSCORES') : raw.lrange(key, 0, -1);
-      });
-      return JSON.stringify([keys, await Promise.all(values)]);
-    };
-    const keys = await userKeys(subject);
+    const keys = await clock.keys(`otp-login:{${subject}}:*`);
     expect(keys.length).toBeGreaterThanOrEqual(2);
-    const records = await dumpOf(keys);
+    const records = JSON.stringify(await valuesIn(raw, keys));
     expect(records).not.toContain(pseudonym);
     expect(records).not.toContain(phone.challengeId.slice(22));
     for (const digits of [number.slice(1), number.slice(3), number.slice(-8)])
       expect(records).not.toContain(digits);
-    for (const key of keys) expect(await raw.pttl(key)).toBeGreaterThan(0);
+    for (const key of keys) expect(await clock.ttl(key)).toBeGreaterThan(0);
 
     await open(replica(), await verified(number));
-    const all = await raw.keys('*');
+    const all = await clock.keys();
     expect(all.every((key) => key.startsWith('otp-login:{'))).toBe(true);
     const ofTheNumber = all.filter((key) => key.includes(pseudonym));
     expect(ofTheNumber.length).toBeGreaterThan(0);
