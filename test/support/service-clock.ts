@@ -16,12 +16,11 @@ export const holdTimersOfService = (isHeld: (delayMs: number) => boolean): HeldT
   holdTimers(isHeld, globalThis.globalOfService);
 
 const realNow = performance.now.bind(performance);
-let moved = 0;
 
 /** Moves the clock of all timeouts and pauses of the service forward, until `jest.restoreAllMocks()`. Timers stay as they are. */
 export function moveMonotonicClock(ms: number): void {
-  moved = jest.isMockFunction(performance.now) ? moved + ms : ms;
-  jest.spyOn(performance, 'now').mockImplementation(() => realNow() + moved);
+  const ahead = performance.now() - realNow() + ms;
+  jest.spyOn(performance, 'now').mockImplementation(() => realNow() + ahead);
 }
 
 /**
