@@ -1,4 +1,5 @@
 import type { Emulator } from '../../src/emulator/emulator';
+import { bearer } from './tokens';
 import { call, freshNumber, sendOtp, textedCode, until, verifyOtp, type Answer } from './world';
 
 /** What those who call the service show. */
@@ -28,7 +29,7 @@ export class RotationLoad {
   readonly failures: unknown[] = [];
   /** By kind and instance. */
   readonly counts: Record<string, number> = {};
-  private readonly rounds = [0, 0, 0, 0];
+  private readonly rounds = [0, 0, 0];
   private generation = 0;
   private running = true;
   private workers: Promise<void>[] = [];
@@ -50,14 +51,15 @@ export class RotationLoad {
     await Promise.all(this.workers);
   }
 
-  /** Resolves when everybody began and finished another three rounds. */
+  /** Resolves when each worker began and finished another round. */
   async goOn(): Promise<void> {
     const before = [...this.rounds];
-    // One that is under way may have begun long ago.
-    await until(() => this.rounds.every((count, worker) => count >= (before[worker] ?? 0) + 4), 60_000);
+    // The round that is under way began before.
+    const wentOn = (): boolean => this.rounds.every((count, worker) => count >= (before[worker] ?? 0) + 2);
+    await until(wentOn, 'the next rounds of the load');
   }
 
-  /** Everybody logs in anew: afterwards nobody holds a session, or has a request under way, of before. */
+  /** Every worker logs in anew: afterwards no worker holds a session, or has a request under way, of before. */
   async turnOver(): Promise<void> {
     this.generation += 1;
     await this.goOn();
@@ -145,5 +147,3 @@ export class RotationLoad {
     throw new Failed();
   }
 }
-
-const bearer = (token: unknown): Record<string, string> => ({ authorization: `Bearer ${String(token)}` });
