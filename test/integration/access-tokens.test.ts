@@ -3,14 +3,14 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createLocalJWKSet, decodeProtectedHeader, jwtVerify, type JWTPayload } from 'jose';
-import { OtpService } from '../../src/otp/otp.service';
-import { isPhoneNumber, type PhoneNumber } from '../../src/phone-number/phone-number';
-import { SessionsService, type Session } from '../../src/sessions/sessions.service';
-import { AccessTokens } from '../../src/tokens/access-tokens';
-import { SigningKeys } from '../../src/tokens/signing-keys';
+import type { Session } from '../../src/sessions/sessions.service';
+import type { AccessTokens } from '../../src/tokens/access-tokens';
+import { phoneNumber } from '../support/phone-number';
+import { serviceModule } from '../support/service';
 import {
+  anotherInstance,
   freshNumber,
-  startInstance,
+  redisCommand,
   startWorld,
   textedCode,
   type Instance,
@@ -34,10 +34,8 @@ beforeAll(async () => {
   }
   const variables = { ISSUER, AUDIENCE, JWT_KEYS_DIR: folder };
   world = await startWorld({ variables });
-  telling = await startInstance({
+  telling = await anotherInstance(world, {
     ...variables,
-    REDIS_URL: world.redis.url,
-    STARTMESSAGING_BASE_URL: world.upstream.url,
     TOKEN_PHONE_NUMBER: 'true',
     ACCESS_TOKEN_TTL_SECONDS: '60',
   });
@@ -48,21 +46,22 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-function phone(text: string): PhoneNumber {
-  if (!isPhoneNumber(text)) throw new Error(`${text} is no phone number`);
-  return text;
-}
+const { OtpService } = serviceModule<typeof import('../../src/otp/otp.service')>('otp/otp.service');
+const { SessionsService } =
+  serviceModule<typeof import('../../src/sessions/sessions.service')>('sessions/sessions.service');
+const { SigningKeys } = serviceModule<typeof import('../../src/tokens/signing-keys')>('tokens/signing-keys');
+const tokensOf = serviceModule<typeof import('../../src/tokens/access-tokens')>('tokens/access-tokens');
+
+const ASKER = { address: '192.0.2.1' };
+const CLIENT = { device: 'Test', address: '127.0.0.0/24' };
 
 /** A session by the only way there is: a code that was sent and came back. */
-async function openSession(number: string, { app } = world.instances[0]!): Promise<Session> {
+async function openSession(number: string): Promise<Session> {
+  const { app } = world.instances[0]!;
   const otp = app.get(OtpService);
-  const { requestId } = await otp.request(phone(number), { address: '192.0.2.1' });
-  return app
-    .get(SessionsService)
-    .open(await otp.verify(requestId, textedCode(world.upstream, number), { address: '192.0.2.1' }), {
-      device: 'Test',
-      address: '127.0.0.0/24',
-    });
+  const { requestId } = await otp.request(phoneNumber(number), ASKER);
+  const verifiedPhone = await otp.verify(requestId, textedCode(world.upstream, number), ASKER);
+  return app.get(SessionsService).open(verifiedPhone, CLIENT);
 }
 
 /** Verifies as a resource server does: with another library, the published keys, and nothing else. */
@@ -78,14 +77,14 @@ async function verified(token: string, { app } = world.instances[0]!): Promise<J
 }
 
 describe('an issued access token', () => {
-  const tokens = (instance = world.instances[0]!): AccessTokens => instance.app.get(AccessTokens);
+  const tokens = (instance = world.instances[0]!): AccessTokens => instance.app.get(tokensOf.AccessTokens);
 
-  test('says in its header what it is, and which key signed it: of those whose time has come', async () => {
+  it('an access token names ES256, at+jwt and the newest signing key that has begun to sign', async () => {
     const { accessToken } = await tokens().issue(await openSession(freshNumber()));
     expect(decodeProtectedHeader(accessToken)).toEqual({ alg: 'ES256', typ: 'at+jwt', kid: KID });
   });
 
-  test('holds exactly these claims', async () => {
+  it('an access token holds exactly the documented claims', async () => {
     const before = Math.floor(Date.now() / 1_000);
     const session = await openSession(freshNumber());
     const { accessToken, expiresIn } = await tokens().issue(session);
@@ -110,7 +109,7 @@ describe('an issued access token', () => {
     expect(claims.auth_time).toBeLessThanOrEqual(claims.iat!);
   });
 
-  test('tells the phone number only where TOKEN_PHONE_NUMBER lets it', async () => {
+  it('an access token holds the phone number only if TOKEN_PHONE_NUMBER is set', async () => {
     const number = freshNumber();
     const session = await openSession(number);
     const silent = await verified((await tokens().issue(session)).accessToken);
@@ -120,13 +119,13 @@ describe('an issued access token', () => {
     expect(Object.keys(told).sort()).toEqual([...Object.keys(silent), 'phone_number'].sort());
   });
 
-  test('lives as many seconds as ACCESS_TOKEN_TTL_SECONDS says', async () => {
+  it('an access token lives for ACCESS_TOKEN_TTL_SECONDS', async () => {
     const { accessToken, expiresIn } = await tokens(telling).issue(await openSession(freshNumber()));
     const { iat, exp } = await verified(accessToken);
     expect([expiresIn, exp! - iat!]).toEqual([60, 60]);
   });
 
-  test('is another one each time, of the same person and session', async () => {
+  it('each access token of a session has another jti and the same sub and sid', async () => {
     const session = await openSession(freshNumber());
     const issued = await Promise.all(Array.from({ length: 20 }, () => tokens().issue(session)));
     const claims = await Promise.all(issued.map(({ accessToken }) => verified(accessToken)));
@@ -134,7 +133,7 @@ describe('an issued access token', () => {
     expect(new Set(claims.map(({ sub, sid }) => `${sub!} ${String(sid)}`)).size).toBe(1);
   });
 
-  test('is verified by every replica that reads the same folder', async () => {
+  it('an access token is accepted by each replica that reads the same signing keys', async () => {
     const session = await openSession(freshNumber());
     const { accessToken } = await tokens().issue(session);
     const claims = { subject: session.subject, sessionId: session.id };
@@ -142,27 +141,13 @@ describe('an issued access token', () => {
     expect(await tokens(telling).verify(accessToken)).toMatchObject(claims);
   });
 
-  test('names a person the same after the whole store was lost, and others otherwise', async () => {
+  it('the sub of a user stays the same after Redis lost everything, and differs between users', async () => {
     const number = freshNumber();
     const [first, other] = [await openSession(number), await openSession(freshNumber())];
-    await world.redis.restart();
-    await untilAnswered(async () => openSession(freshNumber()));
+    await redisCommand(world, 'FLUSHDB');
     const again = await openSession(number);
     expect(again.subject).toBe(first.subject);
     expect(again.id).not.toBe(first.id);
     expect(other.subject).not.toBe(first.subject);
   });
 });
-
-/** Waits until the instance has found its store again. */
-async function untilAnswered(step: () => Promise<unknown>): Promise<void> {
-  for (let tries = 0; ; tries++) {
-    try {
-      await step();
-      return;
-    } catch (error) {
-      if (tries === 100) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-  }
-}

@@ -13,9 +13,10 @@ import type { OtpRequest } from '../../src/otp/otp-request';
 import { PendingChallenges } from '../../src/otp/pending-challenges';
 import { keysOf } from '../support/keys';
 import { outcomes, refusal, refusalCode } from '../support/outcomes';
+import { phoneNumber } from '../support/phone-number';
 import { valuesIn } from '../support/redis-contents';
 import { MADE_HERE, MADE_UPSTREAM } from '../support/senders';
-import { phoneNumber, settings } from '../support/settings';
+import { settings } from '../support/settings';
 import { MIDNIGHT, type SimulatedClock } from '../support/simulated-clock';
 
 const CONNECTIONS = 3;

@@ -16,9 +16,10 @@ import { SessionEndings } from '../../src/sessions/session-endings';
 import { type Session, SessionsService } from '../../src/sessions/sessions.service';
 import { Subjects } from '../../src/sessions/subjects';
 import { keysOfUser } from '../support/keys';
+import { phoneNumber } from '../support/phone-number';
 import { valuesIn } from '../support/redis-contents';
 import { MADE_HERE } from '../support/senders';
-import { phoneNumber, settings } from '../support/settings';
+import { settings } from '../support/settings';
 import type { SimulatedClock } from '../support/simulated-clock';
 import { freshNumber, SECRET } from '../support/world';
 

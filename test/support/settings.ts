@@ -1,6 +1,5 @@
 import type { Config, Environment } from '../../src/config/config';
 import { readConfig } from '../../src/config/read-config';
-import { isPhoneNumber, type PhoneNumber } from '../../src/phone-number/phone-number';
 import { API_KEY, SECRET, SUBJECT_SECRET } from './world';
 
 /** Settings under which no send and no code is refused, so that a test names the limits that it is about. */
@@ -15,8 +14,3 @@ export const settings = (variables: Environment = {}): Config =>
     LIMIT_FAILED_CODES: '1000000/3600',
     ...variables,
   });
-
-export function phoneNumber(text: string): PhoneNumber {
-  if (!isPhoneNumber(text)) throw new Error('The number of a test is none');
-  return text;
-}
