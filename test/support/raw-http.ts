@@ -1,5 +1,6 @@
 import { connect } from 'node:net';
 import fc from 'fast-check';
+import { HANG_MS } from './hang';
 
 // HTTP that no HTTP client would send. Bytes are latin1 strings here, a character a byte.
 
@@ -31,16 +32,16 @@ export function requestWith(
 
 /**
  * Writes one request as it stands, and reads until the server closes: the request says `Connection: close`. Throws when
- * it closes without an answer, answers twice, or says nothing for three seconds.
+ * it closes without an answer, answers twice, or hangs.
  */
 export async function exchange(url: string, request: string): Promise<RawAnswer> {
   const text = await new Promise<string>((resolve, reject) => {
     let read = '';
     const socket = connect(Number(new URL(url).port), '127.0.0.1', () => socket.write(request, 'latin1'));
     socket.setEncoding('latin1');
-    socket.setTimeout(3_000, () => socket.destroy(new Error(`No end of the answer came: ${read}`)));
+    socket.setTimeout(HANG_MS, () => socket.destroy(new Error(`hang: no end of the answer came: ${read}`)));
     socket.on('data', (chunk: string) => (read += chunk));
-    // Who answers and closes before everything is read resets the connection behind the answer.
+    // A server that answers and closes before everything is read resets the connection behind the answer.
     socket.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code !== 'ECONNRESET' && error.code !== 'EPIPE') reject(error);
     });
