@@ -6,9 +6,13 @@ const POLL_MS = 20;
  * Resolves when the condition holds, and throws only when it hangs. `what` names the condition in the message. A condition
  * that throws does not hold yet.
  */
-export async function until(holds: () => Promise<boolean> | boolean, what = 'the condition'): Promise<void> {
+export async function until(
+  holds: () => Promise<boolean> | boolean,
+  what = 'the condition',
+  hangMs = HANG_MS,
+): Promise<void> {
   let last: unknown;
-  for (const end = performance.now() + HANG_MS; ;) {
+  for (const end = performance.now() + hangMs; ;) {
     try {
       if (await holds()) return;
       last = undefined;
