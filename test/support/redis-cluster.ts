@@ -1,7 +1,7 @@
 import { Redis } from 'ioredis';
 import { startRedis, type RedisServer } from './redis-server';
 import { TcpLink } from './tcp-link';
-import { until } from './world';
+import { until } from './hang';
 
 const SLOTS = 16_384;
 const SHARDS = 3;
@@ -83,7 +83,10 @@ export class RedisCluster {
     for (const [i, primary] of primaries.entries()) {
       const replica = this.nodes[SHARDS + i] ?? first;
       const id = String(await this.command(primary, 'CLUSTER', 'MYID'));
-      await until(async () => String(await this.command(replica, 'CLUSTER', 'NODES')).includes(id), 20_000);
+      await until(
+        async () => String(await this.command(replica, 'CLUSTER', 'NODES')).includes(id),
+        'the first meeting of the nodes',
+      );
       await this.command(replica, 'CLUSTER', 'REPLICATE', id);
     }
     await this.settled();
@@ -94,6 +97,12 @@ export class RedisCluster {
     const client = this.clients.get(node);
     if (client === undefined) throw new Error('This node is none of the cluster');
     return client.call(name, ...args);
+  }
+
+  /** How long the nodes bear with a silent one from now on. */
+  async bearWith(silentMs: number): Promise<void> {
+    for (const node of this.nodes)
+      await this.command(node, 'CONFIG', 'SET', 'cluster-node-timeout', String(silentMs));
   }
 
   /** The wire that leads to a node of a cluster that was started with `linked`. */
@@ -140,7 +149,7 @@ export class RedisCluster {
   }
 
   /** Resolves when every running node agrees that all is well, and every replica has what its primary has. */
-  async settled(withinMs = 30_000): Promise<void> {
+  async settled(): Promise<void> {
     await until(async () => {
       const running = this.nodes.filter(({ pid }) => pid !== undefined);
       for (const node of running) {
@@ -155,14 +164,14 @@ export class RedisCluster {
       const shards = await this.shards();
       const members = shards.reduce((sum, { replicas }) => sum + 1 + replicas.length, 0);
       return shards.length === SHARDS && members === running.length;
-    }, withinMs);
+    }, 'a cluster that is whole');
   }
 
   /** A planned failover: the replica takes over with everything that its primary has. Resolves when it is the primary. */
   async failOver({ replicas: [replica] }: Shard): Promise<void> {
     if (replica === undefined) throw new Error('This shard has no replica');
     await this.command(replica, 'CLUSTER', 'FAILOVER');
-    await until(async () => (await this.shards()).some(({ primary }) => primary === replica));
+    await until(async () => (await this.shards()).some(({ primary }) => primary === replica), 'the failover');
   }
 
   /**
@@ -227,15 +236,15 @@ export class RedisCluster {
   }
 }
 
-/** Answers or fails within two seconds, and is back by itself after its node was away. */
+/** Fails where its node stands still, and is back by itself after its node was away. */
 export function clientOf({ port }: { port: number }, password = ''): Redis {
   const client = new Redis({
     port,
     password,
     host: '127.0.0.1',
     maxRetriesPerRequest: 1,
-    commandTimeout: 2_000,
-    connectTimeout: 1_000,
+    commandTimeout: 5_000,
+    connectTimeout: 5_000,
     retryStrategy: () => 100,
     // It would keep Jest waiting for two seconds where the node is gone.
     disconnectTimeout: 100,

@@ -8,7 +8,7 @@ import { freePort } from './free-port';
 import { clientOf } from './redis-cluster';
 import { startRedis, unref, watch, type RedisServer } from './redis-server';
 import { TcpLink } from './tcp-link';
-import { until } from './world';
+import { until } from './hang';
 
 const NAME = 'otp';
 /** How long the primary is silent before the sentinels look for another. */
@@ -132,7 +132,7 @@ export class RedisSentinels {
   }
 
   /** Resolves when all three sentinels know each other, and the primary has its replica. */
-  async settled(withinMs = 30_000): Promise<void> {
+  async settled(): Promise<void> {
     await until(async () => {
       for (const port of this.ports) {
         const state = (await this.command(port, 'SENTINEL', 'MASTER', NAME)) as string[];
@@ -145,14 +145,14 @@ export class RedisSentinels {
       const { port } = await this.primary();
       const replication = String(await this.command(port, 'INFO', 'replication'));
       return replication.includes('role:master') && replication.includes('state=online');
-    }, withinMs);
+    }, 'sentinels that know a primary and its replica');
   }
 
   /** A failover that somebody asked for. Resolves when the other node is the primary. */
   async failOver(): Promise<void> {
     const before = await this.primary();
     await this.command(this.ports[0] ?? 0, 'SENTINEL', 'FAILOVER', NAME);
-    await until(async () => (await this.primary()) !== before, 20_000);
+    await until(async () => (await this.primary()) !== before, 'the failover');
   }
 
   async stop(): Promise<void> {

@@ -7,7 +7,8 @@ import type { Readable } from 'node:stream';
 import { freePort } from './free-port';
 
 const HOST = '127.0.0.1';
-const START_TIMEOUT_MS = 10_000;
+/** Only a hang takes longer. */
+const START_TIMEOUT_MS = 60_000;
 const START_TRIES = 3;
 
 // Jest kills its workers by SIGKILL and gives tests a `process` whose 'exit' never comes, so a shell keeps watch: it

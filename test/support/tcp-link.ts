@@ -9,6 +9,9 @@ export class TcpLink {
   dropping = false;
   /** True while what is asked comes through and no answer does. */
   losingAnswers = false;
+  /** Connections to the server, and whether what it sends is kept back. */
+  private readonly servers = new Set<Socket>();
+  private withheld = false;
   /** How many connections were ever made. */
   connections = 0;
   private readonly sockets = new Set<Socket>();
@@ -32,6 +35,18 @@ export class TcpLink {
 
   get port(): number {
     return (this.server.address() as AddressInfo).port;
+  }
+
+  /** From now on what the server sends is kept back, while what it is sent comes through. */
+  withhold(): void {
+    this.withheld = true;
+    for (const server of this.servers) server.pause();
+  }
+
+  /** Ends `withhold`: what was kept back comes through. */
+  release(): void {
+    this.withheld = false;
+    for (const server of this.servers) server.resume();
   }
 
   /** Ends every connection; what was under way is lost. */
@@ -78,8 +93,11 @@ export class TcpLink {
       from.on('error', () => undefined);
       from.on('close', () => {
         this.sockets.delete(from);
+        this.servers.delete(from);
         to.destroy();
       });
     }
+    this.servers.add(server);
+    if (this.withheld) server.pause();
   }
 }

@@ -1,12 +1,11 @@
+import { KEYS } from './keys';
 import { clientOf, NODE_TIMEOUT_MS, RedisCluster } from './redis-cluster';
 import { DOWN_AFTER_MS, RedisSentinels } from './redis-sentinels';
 import { startRedis, type RedisServer } from './redis-server';
 import { TcpLink } from './tcp-link';
 
 /** Longer than any test. */
-const PATIENT_MS = 120_000;
-/** The one slot that every send goes through. */
-const ADMISSION = 'otp-login:{admission}:service';
+export const PATIENT_MS = 600_000;
 
 /** Real servers as one of the three forms of REDIS_URL names them, each behind a wire of its own. */
 export interface Topology {
@@ -72,12 +71,11 @@ async function cluster(): Promise<Topology> {
     url: nodes.url,
     nodes: nodes.nodes,
     primaries: async () => (await nodes.shards()).map(({ primary }) => primary),
-    asked: async () => (await nodes.shardOf(ADMISSION)).primary,
+    asked: async () => (await nodes.shardOf(KEYS.serviceLimit)).primary,
     linkTo: (node) => nodes.linkTo(node),
     command: (node, name, ...args) => nodes.command(node, name, ...args),
     beingPatient: async (patient) => {
-      const ms = String(patient ? PATIENT_MS : NODE_TIMEOUT_MS);
-      for (const node of nodes.nodes) await nodes.command(node, 'CONFIG', 'SET', 'cluster-node-timeout', ms);
+      await nodes.bearWith(patient ? PATIENT_MS : NODE_TIMEOUT_MS);
     },
     settled: () => nodes.settled(),
     stop: () => nodes.stop(),
