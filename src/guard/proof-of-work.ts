@@ -34,7 +34,8 @@ export class ProofOfWork {
     this.binding = deriveKey(config.subjectSecret, 'proof of work binding');
   }
 
-  async challenge(phone: PhoneNumber, address: string): Promise<WorkChallenge> {
+  /** @param now this process's clock, in milliseconds since 1970 */
+  async challenge(phone: PhoneNumber, address: string, now = Date.now()): Promise<WorkChallenge> {
     const { id, key } = this.signing.current;
     return createChallenge({
       algorithm: ALGORITHM,
@@ -42,7 +43,7 @@ export class ProofOfWork {
       counter: randomInt(...TRIES),
       data: { key: id, for: this.bound(phone, address) },
       deriveKey: pbkdf2,
-      expiresAt: Math.floor(Date.now() / 1_000) + WORK_LIFE_SECONDS,
+      expiresAt: Math.floor(now / 1_000) + WORK_LIFE_SECONDS,
       hmacSignatureSecret: key.toString('base64'),
       hmacKeySignatureSecret: this.answers.current.key.toString('base64'),
     });
