@@ -1,4 +1,5 @@
 import { type Browser, type BrowserContext, chromium, type Locator, type Page } from 'playwright-core';
+import { HANG_MS } from '../support/hang';
 import { startWorld, type World } from '../support/world';
 
 const CHROMIUM = process.env.CHROMIUM_PATH ?? '/usr/bin/chromium';
@@ -20,7 +21,7 @@ let complaints: string[];
 beforeAll(async () => {
   [world, browser] = await Promise.all([
     startWorld(),
-    chromium.launch({ executablePath: CHROMIUM, args: ARGUMENTS }),
+    chromium.launch({ executablePath: CHROMIUM, args: ARGUMENTS, timeout: HANG_MS }),
   ]);
 });
 afterAll(async () => {
@@ -31,7 +32,7 @@ afterAll(async () => {
 beforeEach(async () => {
   complaints = [];
   context = await browser.newContext();
-  context.setDefaultTimeout(15_000);
+  context.setDefaultTimeout(HANG_MS);
   // Before any script of the page: a violation may come with the first of them.
   await context.addInitScript(`addEventListener('securitypolicyviolation', (event) =>
     console.error('content security policy: ' + event.violatedDirective + ' ' + event.blockedURI))`);
@@ -77,7 +78,7 @@ async function execute(block: Locator): Promise<{ status: string; body: string }
   };
 }
 
-it('Swagger UI takes a newcomer from the example to a login, with the code from the phone inbox', async () => {
+it('Swagger UI leads a new developer from the example to a login, with the code from the phone inbox', async () => {
   const docs = await open(`${world.url}/docs`);
   const description = docs.locator('.info .description');
   await description.getByText('POST /auth/send-otp').waitFor();
@@ -137,7 +138,7 @@ it('the phone inbox shows an SMS that arrives while it is open', async () => {
   expect(complaints).toEqual([]);
 });
 
-it('Swagger UI shows an error of the service with its code', async () => {
+it('Swagger UI shows an error response with its code', async () => {
   const docs = await open(`${world.url}/docs`);
   // The request id of the example is nobody's.
   const { status, body } = await execute(await unfold(docs, '/auth/verify-otp'));
@@ -145,7 +146,7 @@ it('Swagger UI shows an error of the service with its code', async () => {
   expect(JSON.parse(body)).toMatchObject({ code: 'otp_expired' });
 });
 
-it('a script that got into the documentation is not run', async () => {
+it('the browser does not run a script that was injected into the documentation', async () => {
   const docs = await open(`${world.url}/docs`);
   await docs.locator('.opblock').first().waitFor();
   // As text, because these tests are compiled without a browser's types.

@@ -20,12 +20,12 @@ interface Secret {
   data?: Record<string, string>;
 }
 
-/** As the Kubernetes API keeps one Secret: by TLS, with a token, and nothing is written over what was not read. */
+/** As the Kubernetes API keeps one Secret: by TLS, with a token, and no write replaces a version that was not read. */
 class Api {
   secret: Secret | undefined = {
     metadata: { name: 'otp-login-signing-keys', resourceVersion: '1', annotations: { by: 'hand' } },
   };
-  /** What somebody else does between the look and the write. */
+  /** A change by another client between the read and the write. */
   meanwhile: (() => void) | undefined;
   /** An answer instead of all others. */
   refusal: number | undefined;
@@ -112,7 +112,7 @@ const next = () => run('next', 'otp-login-signing-keys');
 const begins = (name: string): number =>
   Date.parse(name.replace(/^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)Z-[0-9a-f]{8}\.pem$/, '$1-$2-$3T$4:$5:00Z'));
 
-it('the first key is put into the empty Secret, signs at once, and is shown to nobody', async () => {
+it('the script puts the first key into an empty Secret, to sign at once, and never prints it', async () => {
   const { code, output } = await first();
   expect([code, output]).toEqual([0, expect.stringContaining('is in the Secret otp-login-signing-keys')]);
   const [name = '', ...more] = api.names();
@@ -126,7 +126,7 @@ it('the first key is put into the empty Secret, signs at once, and is shown to n
   expect(api.asked).toEqual([`GET ${PATH} Bearer ${TOKEN}`, `PUT ${PATH} Bearer ${TOKEN}`]);
 });
 
-it('where there is a key, the first one changes nothing', async () => {
+it('the script makes no first key where the Secret has a key', async () => {
   await first();
   const before = structuredClone(api.secret);
   const { code, output } = await first();
@@ -134,26 +134,28 @@ it('where there is a key, the first one changes nothing', async () => {
   expect(api.secret).toEqual(before);
 });
 
-it('the next key comes beside the first, in 15 minutes, and there is no other until then', async () => {
+it('the script adds a next key that signs in 15 minutes, and makes no other until then', async () => {
   await first();
-  const before = { ...api.secret?.data };
+  const old = { ...api.secret?.data };
+  const before = Date.now();
   expect((await next()).code).toBe(0);
-  expect(api.secret?.data).toMatchObject(before);
-  const added = api.names().filter((name) => !(name in before));
+  expect(api.secret?.data).toMatchObject(old);
+  const added = api.names().filter((name) => !(name in old));
   expect(added).toHaveLength(1);
-  expect(begins(added[0]!) - Date.now()).toBeGreaterThan(14 * MINUTE);
-  expect(begins(added[0]!) - Date.now()).toBeLessThanOrEqual(16 * MINUTE);
+  // The name has whole minutes.
+  expect(begins(added[0]!)).toBeGreaterThan(before + 14 * MINUTE);
+  expect(begins(added[0]!)).toBeLessThanOrEqual(Date.now() + 16 * MINUTE);
   expect((await next()).output).toContain('Nothing was changed');
   expect(api.names()).toHaveLength(2);
 });
 
-it('a key that began to sign does not keep the next one away', async () => {
+it('the script adds a next key when all other keys have begun to sign', async () => {
   api.put({ '20250101T0000Z-old.pem': 'b2xk' });
   expect((await next()).code).toBe(0);
   expect(api.names()).toHaveLength(2);
 });
 
-it('what was written meanwhile is not overwritten', async () => {
+it('the script does not overwrite a Secret that was changed meanwhile', async () => {
   api.meanwhile = () => {
     api.put({ '20250101T0000Z-theirs.pem': 'dGhlaXJz' });
   };
@@ -163,14 +165,14 @@ it('what was written meanwhile is not overwritten', async () => {
   expect(output).not.toContain('dGhlaXJz');
 });
 
-it('a Secret that is not there is not made', async () => {
+it('the script does not create a missing Secret', async () => {
   api.secret = undefined;
   const { code, output } = await first();
   expect([code, output]).toEqual([1, expect.stringContaining('make an empty one first')]);
   expect(api.secret).toBeUndefined();
 });
 
-it.each([403, 500])('an answer %i is told without its body', async (status) => {
+it.each([403, 500])('the script reports the response %i without its body', async (status) => {
   api.put({ '20250101T0000Z-theirs.pem': 'dGhlaXJz' });
   api.refusal = status;
   const { code, output } = await first();
@@ -179,7 +181,7 @@ it.each([403, 500])('an answer %i is told without its body', async (status) => {
   expect(output).not.toContain('dGhlaXJz');
 });
 
-it('the token is not shown to a server of another authority', async () => {
+it('the script does not send its token to a server of another authority', async () => {
   server.close();
   await once(server, 'close');
   await serve(selfSignedCertificate());
@@ -189,7 +191,7 @@ it('the token is not shown to a server of another authority', async () => {
 });
 
 it.each([[['third', 'otp-login-signing-keys']], [['first', '../pods']], [['first', '']]])(
-  'what is no order is refused: %p',
+  'the script refuses the arguments %j',
   async (parameters) => {
     const { code, output } = await run(...parameters);
     expect([code, output]).toEqual([1, expect.stringContaining('say first or next')]);
