@@ -10,11 +10,11 @@ import { contentsOf } from '../support/redis-contents';
 import { RedisProxy } from '../support/redis-proxy';
 import { serviceModule } from '../support/service';
 import {
+  anotherInstance,
   call,
   freshNumber,
   redisCommand,
   sendOtp,
-  startInstance,
   startWorld,
   statusAndCode,
   textedCode,
@@ -177,12 +177,11 @@ async function behindHoldingUpstream(
   const variables = {
     ...SETTINGS,
     ...settings,
-    REDIS_URL: of.redis.url,
     STARTMESSAGING_BASE_URL: slow.url,
     UPSTREAM_TIMEOUT_MS: '45000',
     UPSTREAM_DEADLINE_MS: '45000',
   };
-  const instances = await Promise.all(Array.from({ length: count }, () => startInstance(variables)));
+  const instances = await Promise.all(Array.from({ length: count }, () => anotherInstance(of, variables)));
   try {
     await test(instances, slow.held);
   } finally {
@@ -534,11 +533,7 @@ describe('the ledger', () => {
   });
 
   it('the ledger holds a login although the instance ends at once', async () => {
-    const instance = await startInstance({
-      ...SETTINGS,
-      REDIS_URL: world.redis.url,
-      STARTMESSAGING_BASE_URL: world.upstream.url,
-    });
+    const instance = await anotherInstance(world, SETTINGS);
     const phoneNumber = freshNumber();
     const { body } = await sendOtp(instance.url, phoneNumber);
     const verified = await verifyOtp(instance.url, body.requestId, textedCode(world.upstream, phoneNumber));
@@ -549,11 +544,7 @@ describe('the ledger', () => {
 
   it('the ledger holds a login once although Redis answered its write too late', async () => {
     const proxy = await RedisProxy.before(world.redis);
-    const instance = await startInstance({
-      ...SETTINGS,
-      REDIS_URL: proxy.url,
-      STARTMESSAGING_BASE_URL: world.upstream.url,
-    });
+    const instance = await anotherInstance({ ...world, redis: proxy }, SETTINGS);
     const { phoneNumber, requestId } = await send({ ...world, url: instance.url });
     const write = proxy.trap('record', 'late');
     await verifyOtp(instance.url, requestId, textedCode(world.upstream, phoneNumber));

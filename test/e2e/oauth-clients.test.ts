@@ -11,6 +11,7 @@ import * as openid from 'openid-client';
 import { Passport } from 'passport';
 import { ExtractJwt, Strategy } from 'passport-jwt';
 import { freePort } from '../support/free-port';
+import { bearer } from '../support/tokens';
 import {
   call,
   freshNumber,
@@ -21,8 +22,8 @@ import {
   type World,
 } from '../support/world';
 
-// Libraries that nobody here wrote, used as their own documentation says. None is told anything about this service but
-// its address, its audience and a client's name: what they refuse is ours to mend.
+// Libraries of others, used as their own documentation says. They know nothing about this service but its address, its
+// audience and a client's name: if one of them refuses something, the service is wrong.
 
 const AUDIENCE = 'shop';
 const CLIENT = 'api';
@@ -66,11 +67,13 @@ async function tokensOfALogin(): Promise<Tokens> {
 /** The same token of another user: its signature does not fit. */
 function tampered({ accessToken }: Tokens): string {
   const [header, claims = '', signature] = accessToken.split('.');
-  const changed = { ...(JSON.parse(Buffer.from(claims, 'base64url').toString()) as object), sub: 'somebody' };
+  const changed = {
+    ...(JSON.parse(Buffer.from(claims, 'base64url').toString()) as object),
+    sub: 'another user',
+  };
   return [header, Buffer.from(JSON.stringify(changed)).toString('base64url'), signature].join('.');
 }
 
-const bearer = (token: string): Record<string, string> => ({ authorization: `Bearer ${token}` });
 const isAlive = async (token: string): Promise<boolean> =>
   (await call('GET', `${issuer}/auth/me`, undefined, bearer(token))).status === 200;
 
@@ -84,14 +87,14 @@ describe('jose', () => {
       ...rules,
     });
 
-  it('verifies an access token by the remote key set', async () => {
+  it('jose verifies an access token by the remote key set', async () => {
     const tokens = await tokensOfALogin();
     const { payload, protectedHeader } = await verify(tokens.accessToken);
     expect(payload.sub).toBe(tokens.user.id);
     expect(protectedHeader).toEqual({ alg: 'ES256', typ: 'at+jwt', kid: expect.any(String) });
   });
 
-  it('refuses it for another audience, as another type, by another algorithm, and changed', async () => {
+  it('jose refuses a changed token, and a token for another audience, type or algorithm', async () => {
     const tokens = await tokensOfALogin();
     const { accessToken } = tokens;
     await expect(verify(accessToken, { audience: 'warehouse' })).rejects.toThrow(/"aud"/);
@@ -109,12 +112,12 @@ describe('jwks-rsa with jsonwebtoken', () => {
     return verifyJwt(token, key.getPublicKey(), rules) as JwtPayload;
   }
 
-  it('verifies an access token', async () => {
+  it('jwks-rsa with jsonwebtoken verifies an access token', async () => {
     const tokens = await tokensOfALogin();
     expect((await verify(tokens.accessToken)).sub).toBe(tokens.user.id);
   });
 
-  it('refuses it for another audience, changed, and under a kid that is not published', async () => {
+  it('jwks-rsa with jsonwebtoken refuses a changed token, and a token for another audience or of an unknown key', async () => {
     const tokens = await tokensOfALogin();
     await expect(verify(tokens.accessToken, 'warehouse')).rejects.toThrow('jwt audience invalid');
     await expect(verify(tampered(tokens))).rejects.toThrow('invalid signature');
@@ -122,7 +125,7 @@ describe('jwks-rsa with jsonwebtoken', () => {
   });
 });
 
-/** Who a middleware says is calling: the answer of a real server of Express 5 that it guards. */
+/** A real server of Express 5 that a middleware guards; it answers with the user that the middleware found. */
 async function guardedBy(
   middleware: RequestHandler,
 ): Promise<{ ask: (token: string) => Promise<[number, unknown]>; close: () => void }> {
@@ -147,7 +150,7 @@ async function guardedBy(
 }
 
 describe('express-oauth2-jwt-bearer', () => {
-  it('finds the keys by the issuer alone, and wants a token as RFC 9068 has it', async () => {
+  it('express-oauth2-jwt-bearer finds the keys by the issuer alone and accepts an access token by RFC 9068', async () => {
     const tokens = await tokensOfALogin();
     const { ask, close } = await guardedBy(auth({ issuerBaseURL: issuer, audience: AUDIENCE, strict: true }));
     expect(await ask(tokens.accessToken)).toEqual([200, tokens.user.id]);
@@ -156,7 +159,7 @@ describe('express-oauth2-jwt-bearer', () => {
     close();
   });
 
-  it('refuses a token for another audience', async () => {
+  it('express-oauth2-jwt-bearer refuses a token for another audience', async () => {
     const { accessToken } = await tokensOfALogin();
     const { ask, close } = await guardedBy(auth({ issuerBaseURL: issuer, audience: 'warehouse' }));
     expect(await ask(accessToken)).toEqual([401, undefined]);
@@ -182,7 +185,7 @@ describe('passport-jwt', () => {
     return passport.authenticate('jwt', { session: false }) as RequestHandler;
   }
 
-  it('verifies an access token', async () => {
+  it('passport-jwt verifies an access token', async () => {
     const tokens = await tokensOfALogin();
     const { ask, close } = await guardedBy(authenticate(AUDIENCE));
     expect(await ask(tokens.accessToken)).toEqual([200, tokens.user.id]);
@@ -190,7 +193,7 @@ describe('passport-jwt', () => {
     close();
   });
 
-  it('refuses a token for another audience', async () => {
+  it('passport-jwt refuses a token for another audience', async () => {
     const { accessToken } = await tokensOfALogin();
     const { ask, close } = await guardedBy(authenticate('warehouse'));
     expect(await ask(accessToken)).toEqual([401, undefined]);
@@ -230,12 +233,12 @@ describe('oauth4webapi', () => {
     return (await oauth.validateJwtAccessToken(server, request, audience, plain)).sub;
   }
 
-  it('discovers the endpoints', () => {
+  it('oauth4webapi discovers the endpoints', () => {
     expect(server.issuer).toBe(issuer);
     expect(server.token_endpoint).toBe(`${issuer}/oauth/token`);
   });
 
-  it('refreshes, and is told invalid_grant for a token that was made up', async () => {
+  it('oauth4webapi refreshes a session, and reads invalid_grant for an invented token', async () => {
     const tokens = await tokensOfALogin();
     const next = await refresh(tokens.refreshToken);
     expect(next).toMatchObject({ token_type: 'bearer', expires_in: 600, refresh_token: expect.any(String) });
@@ -243,7 +246,7 @@ describe('oauth4webapi', () => {
     await expect(refresh('made-up')).rejects.toMatchObject({ status: 400, error: 'invalid_grant' });
   });
 
-  it('validates an access token as RFC 9068 asks, and refuses it for another audience', async () => {
+  it('oauth4webapi validates an access token by RFC 9068 and refuses it for another audience', async () => {
     const tokens = await tokensOfALogin();
     expect(await callerOf(tokens.accessToken)).toBe(tokens.user.id);
     await expect(callerOf(tokens.accessToken, 'warehouse')).rejects.toThrow(/"aud"/);
@@ -253,7 +256,7 @@ describe('oauth4webapi', () => {
   it.each([
     ['client_secret_basic', oauth.ClientSecretBasic],
     ['client_secret_post', oauth.ClientSecretPost],
-  ])('introspects by %s, and not with a wrong secret', async (_, by) => {
+  ])('oauth4webapi introspects by %s, and not with a wrong secret', async (_, by) => {
     const tokens = await tokensOfALogin();
     expect(await introspect(tokens.accessToken, by(SECRET))).toMatchObject({
       active: true,
@@ -267,14 +270,14 @@ describe('oauth4webapi', () => {
     await expect(introspect(tokens.accessToken, by('wrong'))).rejects.toMatchObject({ status: 401 });
   });
 
-  it('finds a refresh token active, and nothing about it that an access token says of its use', async () => {
+  it('oauth4webapi reads from the introspection of a refresh token that it is active, without a token type, audience or issuer', async () => {
     const tokens = await tokensOfALogin();
     const answer = await introspect(tokens.refreshToken, oauth.ClientSecretBasic(SECRET));
     expect(answer).toMatchObject({ active: true, sub: tokens.user.id });
     expect(Object.keys(answer)).not.toEqual(expect.arrayContaining(['token_type', 'aud', 'iss']));
   });
 
-  it('revokes a session by either token', async () => {
+  it('oauth4webapi revokes a session by its access token and by its refresh token', async () => {
     for (const kind of ['accessToken', 'refreshToken'] as const) {
       const tokens = await tokensOfALogin();
       await revoke(tokens[kind]);
@@ -283,11 +286,11 @@ describe('oauth4webapi', () => {
     }
   });
 
-  it('takes a token that was made up for revoked (RFC 7009 section 2.2)', async () => {
+  it('oauth4webapi takes an invented token for revoked (RFC 7009 section 2.2)', async () => {
     await expect(revoke('made-up')).resolves.toBeUndefined();
   });
 
-  it('is told invalid_client when it is another client', async () => {
+  it('oauth4webapi is refused when it names another client', async () => {
     const { refreshToken } = await tokensOfALogin();
     await expect(refresh(refreshToken, { client_id: 'other' })).rejects.toMatchObject({ status: 401 });
   });
@@ -301,7 +304,7 @@ describe('openid-client', () => {
       execute: [openid.allowInsecureRequests],
     });
 
-  it('refreshes with what it discovered, and is told when the session has ended', async () => {
+  it('openid-client refreshes a session by the discovered endpoints, and reads invalid_grant when the session has ended', async () => {
     const app = await discover(AUDIENCE, openid.None());
     const tokens = await tokensOfALogin();
     const next = await openid.refreshTokenGrant(app, tokens.refreshToken);
@@ -319,7 +322,7 @@ describe('openid-client', () => {
   it.each([
     ['client_secret_basic', openid.ClientSecretBasic],
     ['client_secret_post', openid.ClientSecretPost],
-  ])('introspects by %s, and not with a wrong secret', async (_, by) => {
+  ])('openid-client introspects by %s, and not with a wrong secret', async (_, by) => {
     const tokens = await tokensOfALogin();
     const api = await discover(CLIENT, by(SECRET));
     expect(await openid.tokenIntrospection(api, tokens.accessToken)).toMatchObject({
@@ -334,8 +337,8 @@ describe('openid-client', () => {
   });
 });
 
-describe('the answers', () => {
-  it('name no more in the metadata than RFC 8414 asks and the service does', async () => {
+describe('the responses', () => {
+  it('the metadata of RFC 8414 names only the features that the service has', async () => {
     const { status, headers, body } = await call('GET', `${issuer}/.well-known/oauth-authorization-server`);
     expect([status, headers.get('content-type')]).toEqual([200, expect.stringMatching(/^application\/json/)]);
     expect(body).toEqual({
@@ -353,7 +356,7 @@ describe('the answers', () => {
     });
   });
 
-  it('with tokens are stored by no cache (RFC 6749 section 5.1)', async () => {
+  it('a response with tokens may not be cached (RFC 6749 section 5.1)', async () => {
     const { refreshToken } = await tokensOfALogin();
     const form = new URLSearchParams({ grant_type: 'refresh_token', refresh_token: refreshToken });
     const { status, headers } = await call('POST', `${issuer}/oauth/token`, form.toString(), {

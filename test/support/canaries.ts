@@ -1,15 +1,15 @@
 import type { Emulator } from '../../src/emulator/emulator';
 import { contentsOf } from './redis-contents';
 
-// What no log, and no record in Redis, may hold. Every test of a file adds what it comes to know: its helpers call
-// these functions, so that a test need not think of it. Every instance is held to all of it when it closes.
+// Texts that no log and no record in Redis may hold. The helpers of the tests add every number, code and token that they
+// see. When an instance closes, its whole log is searched for all of them.
 
 /** Settings of the instances, by their whole text. */
 const secrets = new Set<string>();
 /** The last ten digits of every phone number. */
 const numbers = new Set<string>();
 const codes = new Set<string>();
-/** The ends of tokens, by which part of a token is seen, too. */
+/** The ends of tokens: a log that holds only a part of a token is found, too. */
 const ends = new Set<string>();
 const upstreams = new Set<Emulator>();
 const open = new Set<ServiceLog>();
@@ -40,14 +40,14 @@ export function learnToken(text: unknown): void {
   for (const part of text.split('.').slice(1)) if (part.length >= 40) ends.add(part.slice(-END));
 }
 
-/** What a caller sends. */
+/** The number and the code in the body of a request. */
 export function learnRequest(body: unknown): void {
   const { phoneNumber, otpCode } = fieldsOf(body);
   learnNumber(phoneNumber);
   learnCode(otpCode);
 }
 
-/** What the service answers, and the cookies that it sets. */
+/** The tokens in a response and in its cookies. */
 export function learnAnswer(body: string, headers: Headers): void {
   const fields = fieldsOf(body);
   for (const name of TOKENS) learnToken(fields[name]);
@@ -71,7 +71,7 @@ export function learnSettings(variables: Record<string, string | undefined>): vo
   }
 }
 
-/** Every code and number that this upstream sees, from now on; also those that it is told to forget. */
+/** Every code and number of this upstream's SMS from now on, also of those that `reset` forgets. */
 export function watchUpstream(upstream: Emulator): void {
   upstreams.add(upstream);
   const reset = upstream.reset.bind(upstream);
@@ -88,7 +88,7 @@ function learnMessages({ messages }: Emulator): void {
   }
 }
 
-/** What of all this stands in a text: a word for each leak. Of upstream's SMS those that were learnt. */
+/** Names what a text holds of all this; an empty list when it holds nothing. */
 export function leaksIn(text: string): string[] {
   const leaks = new Set<string>();
   for (const secret of secrets) if (text.includes(secret)) leaks.add('a secret of the settings');
@@ -104,7 +104,7 @@ export function leaksIn(text: string): string[] {
   return [...leaks];
 }
 
-/** Everything that one instance wrote, held to what the tests know when it closes. */
+/** Everything that one instance wrote to its log. */
 export class ServiceLog {
   private written = '';
 
@@ -134,7 +134,7 @@ export class ServiceLog {
   }
 }
 
-/** Throws when a key of the service never expires, or holds what none may hold. A Redis that is away holds nothing. */
+/** Throws when a key of the service never expires, or holds such a text. Does nothing when Redis is away. */
 export async function checkRedis(url: string): Promise<void> {
   for (const upstream of upstreams) learnMessages(upstream);
   const entries = await contentsOf(url).catch(() => []);
@@ -148,7 +148,7 @@ export async function checkRedis(url: string): Promise<void> {
   if (faults.length > 0) throw new Error(`Redis holds what it must not:\n${faults.slice(0, 10).join('\n')}`);
 }
 
-// For the instances that no test closes.
+// For the instances that the test does not close.
 afterAll(() => {
   for (const log of [...open]) log.check();
 });
@@ -157,7 +157,7 @@ function* windows(text: string, length: number): Generator<string> {
   for (let at = 0; at + length <= text.length; at++) yield text.slice(at, at + length);
 }
 
-/** As a reader of the log decodes it: encodings that hide a canary from a search do not hide it from people. */
+/** The line with its encodings decoded, as a person would read it. */
 function unescaped(line: string): string {
   const plain = line.replace(/%(?:25)*3(\d)/gi, '$1').replace(/\\+u003(\d)/gi, '$1');
   const decoded = [...line.matchAll(/[\w+/-]{16,}={0,2}/g)].map(([word]) =>
