@@ -1,9 +1,12 @@
 // `npm run demo`: the service with the embedded store, and the StartMessaging emulator with its phone inbox.
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { build, checkNode, giveUp, installPackages, portTrouble, ready, ROOT } from './project.mjs';
 
 const GRACE_MS = 10_000;
+/** What the service and the emulator print at every log level, and a newcomer need not read. */
+const NOISE = /"type":"audit"|^StartMessaging emulator:/;
 
 const host = process.env.HOST || '127.0.0.1';
 const port = readPort('PORT', 3000);
@@ -65,9 +68,12 @@ function start(name, file) {
     // Not in the checkout: the service would read a developer's .env there.
     cwd: join(ROOT, 'scripts'),
     env: environment,
-    stdio: ['ignore', 'inherit', 'inherit'],
+    stdio: ['ignore', 'pipe', 'inherit'],
     // In a process group of its own, so that a Ctrl-C reaches it through us, once. (On Windows: a window of its own.)
     detached: process.platform !== 'win32',
+  });
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    if (process.env.LOG_LEVEL || !NOISE.test(line)) console.log(line);
   });
   running.set(name, child);
   child.once('exit', (code, signal) => {

@@ -231,7 +231,7 @@ describe('the service', () => {
   it('npm run doctor looks at the settings, and at the address that a proxy forwards', async () => {
     const proxies = ' --peer 10.0.3.7 --forwarded "203.0.113.9, 10.0.1.2"';
     const { printed } = await whole.run(`npm run doctor --${proxies}`, settings);
-    expect(printed).toMatch(/^ok {6}\w+: /m);
+    expect(printed).toMatch(/^ok {7}\w+: /m);
     expect(printed).toContain('10.0.3.7');
     const fault = await whole.run('node dist/doctor/main.js', { ...settings, PORT: 'none' });
     expect([fault.code, fault.printed]).toEqual([1, expect.stringContaining('PORT')]);

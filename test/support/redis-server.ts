@@ -52,6 +52,8 @@ export class RedisServer {
     this.stopWatching();
     const running = child?.exitCode === null && child.signalCode === null;
     if (!running) return;
+    // Unreferenced, it would let Node.js end before this function: after all tests, with 0 in spite of failures.
+    child.ref();
     const exit = once(child, 'exit');
     child.kill('SIGKILL');
     await exit;
