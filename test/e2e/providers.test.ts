@@ -429,7 +429,8 @@ describe.each(['caller', 'provider'] as const)('two providers under the %s contr
         else await again;
         held.letGo();
         // A send that goes through the same connection comes after the step.
-        const delivered = async (): Promise<boolean> => (await sendOtp(stalled, freshNumber())).status === 200;
+        const delivered = async (): Promise<boolean> =>
+          (await sendOtp(stalled, freshNumber())).status === 200;
         await until(delivered, 'a send after the step that was held');
         world.upstream.clearFaults();
         expect([told(await again), sendersTo(phoneNumber)]).toEqual(
