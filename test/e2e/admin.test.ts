@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { ADMIN_TOKEN, asAdmin, auditOf, usageOf, WITH_ADMIN } from '../support/admin';
+import { ADMIN_TOKEN, asAdmin, auditOf, flushLedger, usageOf, WITH_ADMIN } from '../support/admin';
 import {
   call,
   freshNumber,
@@ -8,7 +8,9 @@ import {
   sendOtp,
   startInstance,
   startWorld,
+  statusAndCode,
   textedCode,
+  until,
   verifyOtp,
   wrongCode,
   type Answer,
@@ -29,7 +31,6 @@ const ROUTES = [
   ['POST', '/admin/numbers/unblock'],
 ] as const;
 
-const told = ({ status, body }: Answer): unknown[] => [status, body.code];
 const bearer = (token: unknown): Record<string, string> => ({ authorization: `Bearer ${String(token)}` });
 const bodyOf = (method: string): object | undefined =>
   method === 'POST' ? { phoneNumber: freshNumber() } : undefined;
@@ -39,12 +40,12 @@ const extra: Instance[] = [];
 beforeAll(async () => {
   world = await startWorld({ variables: TOKENS });
 });
-afterEach(async () => {
-  await Promise.all(extra.splice(0).map((instance) => instance.close()));
+afterAll(async () => {
+  await Promise.all(extra.map((instance) => instance.close()));
+  await world.close();
 });
-afterAll(() => world.close());
 
-/** One more instance over the same Redis, until the end of the test. */
+/** One more instance over the same Redis, until the end of the file. */
 async function another(variables: Variables): Promise<Instance> {
   const instance = await startInstance({
     REDIS_URL: world.redis.url,
@@ -56,13 +57,18 @@ async function another(variables: Variables): Promise<Instance> {
 }
 
 describe('without ADMIN_TOKENS', () => {
-  it('there is no /admin, whatever is sent', async () => {
-    const { url, logs } = await another({});
+  let without: Instance;
+  beforeAll(async () => {
+    without = await another({});
+  });
+
+  it('the service answers each route of /admin as an unknown route without ADMIN_TOKENS', async () => {
+    const { url, logs } = without;
     const nowhere = await call('GET', `${url}/admin/nowhere`);
     for (const [method, path] of ROUTES) {
       for (const headers of [{}, bearer(ADMIN_TOKEN), bearer('undefined'), bearer('')]) {
         const answer = await call(method, url + path, bodyOf(method), headers);
-        expect([path, ...told(answer)]).toEqual([path, 404, 'not_found']);
+        expect([path, ...statusAndCode(answer)]).toEqual([path, 404, 'not_found']);
         expect(answer.body).toEqual(nowhere.body);
         expect(answer.headers.get('www-authenticate')).toBeNull();
       }
@@ -71,23 +77,38 @@ describe('without ADMIN_TOKENS', () => {
   });
 
   it.each<[string, string, string, unknown, Record<string, string>]>([
-    ['a wrong method', 'DELETE', '/admin/usage', undefined, {}],
-    ['a wrong method with a body', 'POST', '/admin/guard', {}, {}],
-    ['a read of what is written', 'GET', '/admin/numbers/block', undefined, {}],
-    ['half a body', 'POST', '/admin/numbers/block', '{"phone', { 'content-type': 'application/json' }],
-    ['a body of another type', 'POST', '/admin/numbers/block', 'x=y', { 'content-type': 'text/plain' }],
-    ['a body that does not hold', 'POST', '/admin/numbers/block', { phoneNumber: 7 }, {}],
-    ['a query that does not hold', 'GET', '/admin/usage?from=never', undefined, {}],
-  ])('%s does not tell that it could be there', async (_, method, path, body, headers) => {
-    const { url } = await another({});
-    const answer = await call(method, url + path, body, headers);
-    const nowhere = await call(method, `${url}/nowhere`, body, headers);
-    expect(told(answer)).toEqual(told(nowhere));
-    expect(answer.headers.get('allow')).toBeNull();
-  });
+    ['a wrong method at /admin', 'DELETE', '/admin/usage', undefined, {}],
+    ['a wrong method with a body at /admin', 'POST', '/admin/guard', {}, {}],
+    ['a GET of a route for POST at /admin', 'GET', '/admin/numbers/block', undefined, {}],
+    [
+      'half a body at /admin',
+      'POST',
+      '/admin/numbers/block',
+      '{"phone',
+      { 'content-type': 'application/json' },
+    ],
+    [
+      'a body of another type at /admin',
+      'POST',
+      '/admin/numbers/block',
+      'x=y',
+      { 'content-type': 'text/plain' },
+    ],
+    ['an invalid body at /admin', 'POST', '/admin/numbers/block', { phoneNumber: 7 }, {}],
+    ['an invalid query at /admin', 'GET', '/admin/usage?from=never', undefined, {}],
+  ])(
+    'the service answers %s as on an unknown route without ADMIN_TOKENS',
+    async (_, method, path, body, headers) => {
+      const { url } = without;
+      const answer = await call(method, url + path, body, headers);
+      const nowhere = await call(method, `${url}/nowhere`, body, headers);
+      expect(statusAndCode(answer)).toEqual(statusAndCode(nowhere));
+      expect(answer.headers.get('allow')).toBeNull();
+    },
+  );
 });
 
-describe('an operator', () => {
+describe('the token of an operator', () => {
   it.each<[string, Record<string, string>]>([
     ['no token', {}],
     ['an empty token', { authorization: 'Bearer ' }],
@@ -106,10 +127,10 @@ describe('an operator', () => {
     ['the token without a scheme', { authorization: ADMIN_TOKEN }],
     ['two tokens', { authorization: `Bearer ${ADMIN_TOKEN} ${ADMIN_TOKEN}` }],
     ['10 KB', bearer('x'.repeat(10_000))],
-  ])('is nobody with %s', async (_, headers) => {
+  ])('each route of /admin refuses a request with %s', async (_, headers) => {
     for (const [method, path] of ROUTES) {
       const answer = await call(method, world.url + path, bodyOf(method), headers);
-      expect([path, ...told(answer)]).toEqual([path, 401, 'unauthenticated']);
+      expect([path, ...statusAndCode(answer)]).toEqual([path, 401, 'unauthenticated']);
       // RFC 6750 section 3: an error is named only where something was sent.
       const challenge = 'authorization' in headers ? 'Bearer error="invalid_token"' : 'Bearer';
       expect(answer.headers.get('www-authenticate')).toBe(challenge);
@@ -117,47 +138,50 @@ describe('an operator', () => {
     }
   });
 
-  it('is nobody with a token in the URL, the body or a cookie', async () => {
+  it('each route of /admin refuses the token of an operator in the URL, the body or a cookie', async () => {
     const { url } = world;
     for (const answer of [
       await call('GET', `${url}/admin/usage?access_token=${ADMIN_TOKEN}&token=${ADMIN_TOKEN}`),
       await call('POST', `${url}/admin/numbers/block`, { ...bodyOf('POST'), token: ADMIN_TOKEN }),
       await call('GET', `${url}/admin/usage`, undefined, { cookie: `token=${ADMIN_TOKEN}` }),
     ])
-      expect(told(answer)).toEqual([401, 'unauthenticated']);
+      expect(statusAndCode(answer)).toEqual([401, 'unauthenticated']);
   });
 
-  it('is not a user: no token of a login opens anything here', async () => {
+  it('each route of /admin refuses the tokens of a user, and /auth/me refuses the token of an operator', async () => {
     const { body } = await login(world);
     for (const token of [body.accessToken, body.refreshToken, body.deviceToken])
       for (const [method, path] of ROUTES)
-        expect(told(await call(method, world.url + path, bodyOf(method), bearer(token)))).toEqual([
+        expect(statusAndCode(await call(method, world.url + path, bodyOf(method), bearer(token)))).toEqual([
           401,
           'unauthenticated',
         ]);
     // Nor the other way round.
-    expect(told(await asAdmin('GET', `${world.url}/auth/me`))).toEqual([401, 'unauthenticated']);
+    expect(statusAndCode(await asAdmin('GET', `${world.url}/auth/me`))).toEqual([401, 'unauthenticated']);
   });
 
   it.each([
     ['plain', 'ops', ADMIN_TOKEN],
     ['hashed', 'night.shift', HASHED],
-  ])('whose token is configured %s may do everything, under his name', async (_, name, token) => {
-    for (const [method, path] of ROUTES) {
-      const answer = await call(method, world.url + path, bodyOf(method), bearer(token));
-      expect([path, answer.status]).toEqual([path, method === 'POST' ? 204 : 200]);
-      expect(answer.headers.get('cache-control')).toBe('no-store');
-      expect(auditOf(world.instances[0]!).at(-1)).toMatchObject({ admin: name, outcome: 'done' });
-    }
-    // RFC 7235 section 2.1: the scheme's case does not matter.
-    const headers = { authorization: `bearer ${token}` };
-    expect((await call('GET', `${world.url}/admin/guard`, undefined, headers)).status).toBe(200);
-  });
+  ])(
+    'each route of /admin accepts a token that is configured %s, and its audit names the operator',
+    async (_, name, token) => {
+      for (const [method, path] of ROUTES) {
+        const answer = await call(method, world.url + path, bodyOf(method), bearer(token));
+        expect([path, answer.status]).toEqual([path, method === 'POST' ? 204 : 200]);
+        expect(answer.headers.get('cache-control')).toBe('no-store');
+        expect(auditOf(world.instances[0]!).at(-1)).toMatchObject({ admin: name, outcome: 'done' });
+      }
+      // RFC 7235 section 2.1: the scheme's case does not matter.
+      const headers = { authorization: `bearer ${token}` };
+      expect((await call('GET', `${world.url}/admin/guard`, undefined, headers)).status).toBe(200);
+    },
+  );
 });
 
 describe('the audit', () => {
   it.each(['silent', 'fatal', 'error', 'warn', 'info', 'debug', 'trace'])(
-    'has every call at LOG_LEVEL=%s, refused ones too, and no token',
+    'the audit has each call of /admin at LOG_LEVEL=%s, refused calls too, and no token',
     async (level) => {
       const instance = await another({ ...TOKENS, LOG_LEVEL: level });
       for (const [method, path] of ROUTES) {
@@ -192,26 +216,29 @@ describe('the audit', () => {
         });
       const logs = instance.logs.join('');
       for (const secret of [HASHED, ADMIN_TOKEN, 'wrong-token']) expect(logs).not.toContain(secret);
-      // Nor is anything else louder than it was told to be.
+      // Other lines keep to LOG_LEVEL.
       if (['silent', 'fatal', 'error', 'warn'].includes(level)) expect(logs).not.toContain('"msg":"request"');
     },
   );
 
-  it('has a call that does not hold, too', async () => {
-    const instance = await another(TOKENS);
+  it('the audit has invalid calls of /admin, too', async () => {
+    const [instance] = world.instances as [Instance];
     for (const [method, path, body] of [
       ['GET', '/admin/usage?from=yesterday', undefined],
       ['POST', '/admin/numbers/block', { phoneNumber: 'x' }],
       ['POST', '/admin/numbers/unblock', {}],
     ] as const) {
       const before = auditOf(instance).length;
-      expect(told(await asAdmin(method, instance.url + path, body))).toEqual([400, 'validation_failed']);
+      expect(statusAndCode(await asAdmin(method, instance.url + path, body))).toEqual([
+        400,
+        'validation_failed',
+      ]);
       expect([path, auditOf(instance).length > before]).toEqual([path, true]);
       expect(auditOf(instance).at(-1)).toMatchObject({ admin: 'ops' });
     }
   });
 
-  it('is not repeated by other lines of the same request', async () => {
+  it('no other line of the log repeats the audit of its request', async () => {
     const instance = await another(TOKENS);
     await asAdmin('POST', `${instance.url}/admin/numbers/block`, {
       phoneNumber: freshNumber(),
@@ -228,17 +255,17 @@ describe('GET /admin/address', () => {
   const address = async (url: string, headers: Record<string, string> = {}): Promise<Answer> =>
     call('GET', `${url}/admin/address`, undefined, { ...bearer(ADMIN_TOKEN), ...headers });
 
-  it('tells who asks, as the limits see it', async () => {
+  it('GET /admin/address answers the address of its caller as the limits see it', async () => {
     const { status, body } = await address(world.url);
     expect([status, body]).toEqual([200, { peer: '127.0.0.1', forwarded: null, address: '127.0.0.1' }]);
   });
 
-  it('tells a header that is not believed, and that it is not', async () => {
+  it('GET /admin/address answers an X-Forwarded-For that is not trusted, and uses the address of the connection', async () => {
     const { body } = await address(world.url, { 'x-forwarded-for': '203.0.113.9' });
     expect(body).toEqual({ peer: '127.0.0.1', forwarded: '203.0.113.9', address: '127.0.0.1' });
   });
 
-  it('tells whom a trusted proxy names', async () => {
+  it('GET /admin/address answers the address that a trusted proxy names', async () => {
     const { url } = await another({ ...TOKENS, TRUSTED_PROXIES: '127.0.0.1,10.0.0.0/8' });
     const { body } = await address(url, { 'x-forwarded-for': '198.51.100.1, 203.0.113.9, 10.0.1.2' });
     expect(body).toEqual({
@@ -248,8 +275,8 @@ describe('GET /admin/address', () => {
     });
   });
 
-  it('answers 500 characters of the header at most, and none of it goes into the log', async () => {
-    const instance = await another(TOKENS);
+  it('GET /admin/address answers at most 500 characters of X-Forwarded-For, and logs none of them', async () => {
+    const [instance] = world.instances as [Instance];
     const { body } = await address(instance.url, { 'x-forwarded-for': `canary${'x'.repeat(5_000)}` });
     expect(body.forwarded).toBe(`canary${'x'.repeat(494)}`);
     expect(instance.logs.join('')).not.toContain('canary');
@@ -273,14 +300,17 @@ describe('GET /admin/usage', () => {
 
   describe('of what was sent', () => {
     let used: World;
-    beforeEach(async () => {
-      used = await startWorld({
-        variables: { ...WITH_ADMIN, STARTMESSAGING_CONTRACT: 'caller', UPSTREAM_TIMEOUT_MS: '200' },
-      });
+    beforeAll(async () => {
+      used = await startWorld({ variables: { ...WITH_ADMIN, STARTMESSAGING_CONTRACT: 'caller' } });
     });
-    afterEach(() => used.close());
+    beforeEach(async () => {
+      used.upstream.reset();
+      await flushLedger(used);
+      await redisCommand(used, 'FLUSHDB');
+    });
+    afterAll(() => used.close());
 
-    it('tells what was sent, refunded, unknown and verified, and what it costs', async () => {
+    it('GET /admin/usage counts what was sent, refunded, unknown and verified, and the cost', async () => {
       const started = Date.now();
       await login(used);
       await login(used);
@@ -292,8 +322,8 @@ describe('GET /admin/usage', () => {
         on: 'send',
         fault: { kind: 'error', status: 402, code: 'INSUFFICIENT_BALANCE' },
       });
-      expect(told(await sendOtp(used.url, numbers[1]))).toEqual([503, 'sms_unavailable']);
-      used.upstream.fault({ on: 'send', times: 0, phoneNumber: numbers[2], fault: 'timeout-after' });
+      expect(statusAndCode(await sendOtp(used.url, numbers[1]))).toEqual([503, 'sms_unavailable']);
+      used.upstream.fault({ on: 'send', times: 0, phoneNumber: numbers[2], fault: { kind: 'reset' } });
       const unknown = await sendOtp(used.url, numbers[2]);
       expect(unknown.body.delivery).toBe('unknown');
 
@@ -319,7 +349,7 @@ describe('GET /admin/usage', () => {
       expect(answer.days.at(-1)).toMatchObject({ date: dayOf(Date.now()) });
     });
 
-    it('counts by the price that is configured, and all replicas together', async () => {
+    it('GET /admin/usage counts the sends of all instances, each at its price', async () => {
       const second = await startInstance({
         ...WITH_ADMIN,
         REDIS_URL: used.redis.url,
@@ -335,7 +365,7 @@ describe('GET /admin/usage', () => {
       }
     });
 
-    it('does not count what limits refused, nor a wrong code, nor a repeat under an Idempotency-Key', async () => {
+    it('GET /admin/usage counts no invalid request, no wrong code and no repeat under an Idempotency-Key', async () => {
       const phoneNumber = freshNumber();
       const headers = { 'idempotency-key': 'one' };
       const { body } = await sendOtp(used.url, phoneNumber, headers);
@@ -348,22 +378,23 @@ describe('GET /admin/usage', () => {
       expect(await usageOf(used)).toEqual({ ...NOTHING, sent: 1, verified: 1, costPaise: 25 });
     });
 
-    it('tells what became of an SMS that somebody asked for', async () => {
-      used.upstream.settings.sentAfterMs = 25;
-      used.upstream.settings.deliveredAfterMs = 50;
+    it('GET /admin/usage counts the deliveries whose status was asked for', async () => {
+      used.upstream.settings.sentAfterMs = 600_000;
       const { body } = await sendOtp(used.url, freshNumber());
       used.upstream.fault({ on: 'send', fault: 'not-delivered' });
       const { body: failed } = await sendOtp(used.url, freshNumber());
-      for (let i = 0; i < 20; i++) {
-        for (const { requestId } of [body, failed]) await call('GET', `${used.url}/auth/otp/${requestId}`);
+      used.upstream.settings.sentAfterMs = 0;
+      used.upstream.settings.deliveredAfterMs = 0;
+      for (const { requestId } of [body, failed]) await call('GET', `${used.url}/auth/otp/${requestId}`);
+      await until(async () => {
         const { delivered, failed: lost } = await usageOf(used);
-        if (delivered === 1 && lost === 1) break;
-      }
+        return delivered === 1 && lost === 1;
+      }, 'both deliveries in the usage');
       expect(await usageOf(used)).toEqual({ ...NOTHING, sent: 2, delivered: 1, failed: 1, costPaise: 50 });
     });
   });
 
-  it('tells the seven days until today unless it is asked for others', async () => {
+  it('GET /admin/usage answers the last seven days by default', async () => {
     const before = Date.now();
     const { status, body } = await usage();
     expect(status).toBe(200);
@@ -376,7 +407,7 @@ describe('GET /admin/usage', () => {
     expect((body.days as { date: string }[]).map(({ date }) => date)).toEqual(days);
   });
 
-  it('tells every day of the range, also those on which nothing happened', async () => {
+  it('GET /admin/usage answers each day of the range, days without any SMS, too', async () => {
     const { body } = await usage('?from=2024-02-27&to=2024-03-02');
     expect(body).toEqual({
       timeZone: 'Asia/Kolkata',
@@ -393,13 +424,13 @@ describe('GET /admin/usage', () => {
     expect((await usage('?to=2024-03-01')).body).toMatchObject({ from: '2024-02-24', to: '2024-03-01' });
   });
 
-  it('tells 92 days at most', async () => {
+  it('GET /admin/usage refuses more than 92 days', async () => {
     expect((await usage('?from=2026-01-01&to=2026-04-02')).body.days).toHaveLength(92);
     const tooMany = await usage('?from=2026-01-01&to=2026-04-03');
-    expect(told(tooMany)).toEqual([400, 'validation_failed']);
+    expect(statusAndCode(tooMany)).toEqual([400, 'validation_failed']);
     expect(tooMany.body.errors).toEqual([expect.objectContaining({ field: 'from' })]);
-    expect(told(await usage('?from=2000-01-01'))).toEqual([400, 'validation_failed']);
-    expect(told(await usage('?from=2000-01-01&to=2999-12-31'))).toEqual([400, 'validation_failed']);
+    expect(statusAndCode(await usage('?from=2000-01-01'))).toEqual([400, 'validation_failed']);
+    expect(statusAndCode(await usage('?from=2000-01-01&to=2999-12-31'))).toEqual([400, 'validation_failed']);
   });
 
   it.each([
@@ -423,9 +454,9 @@ describe('GET /admin/usage', () => {
     ['to', 'to='],
     ['to', 'to=-2026-01-01'],
     ['to', 'to=2026-01-01&to=2026-01-02'],
-  ])('names %s of ?%s, which is no day', async (field, query) => {
+  ])('GET /admin/usage names the parameter %s as invalid in ?%s', async (field, query) => {
     const answer = await usage(`?${query}`);
-    expect(told(answer)).toEqual([400, 'validation_failed']);
+    expect(statusAndCode(answer)).toEqual([400, 'validation_failed']);
     expect((answer.body.errors as { field: string }[]).map((error) => error.field)).toEqual([field]);
   });
 });
@@ -433,7 +464,7 @@ describe('GET /admin/usage', () => {
 describe('GET /admin/guard', () => {
   const FIGURES = { sent: 0, verified: 0, wrong: 0, right: 0, challenged: 0, passed: 0 };
 
-  it('tells what it sees of the whole service, and that nobody is trusted less', async () => {
+  it('GET /admin/guard answers the figures of the whole service, and no raised step', async () => {
     const quiet = await startWorld({ variables: WITH_ADMIN });
     try {
       const guard = (): Promise<Answer> => asAdmin('GET', `${quiet.url}/admin/guard`);
@@ -453,9 +484,9 @@ describe('GET /admin/guard', () => {
       const phoneNumber = freshNumber();
       const { body } = await sendOtp(quiet.url, phoneNumber);
       const code = wrongCode(textedCode(quiet.upstream, phoneNumber));
-      // One number, however often it is tried.
+      // Counted once for its number.
       for (let i = 0; i < 3; i++) await verifyOtp(quiet.url, body.requestId, code);
-      await usageOf(quiet);
+      await flushLedger(quiet);
       const figures = { ...FIGURES, wrong: 1, right: 1 };
       expect((await guard()).body).toEqual({
         ...nothing,
@@ -469,19 +500,27 @@ describe('GET /admin/guard', () => {
     }
   });
 
-  it('tells the modes that are configured', async () => {
+  it('GET /admin/guard answers the configured modes', async () => {
     const { url } = await another({ ...TOKENS, GUARD_CONVERSION: 'enforce', GUARD_WRONG_CODES: 'off' });
     const { body } = await asAdmin('GET', `${url}/admin/guard`);
     expect(body.modes).toEqual({ conversion: 'enforce', wrongCodes: 'off' });
   });
 });
 
-it('while Redis hangs the usage is refused as soon as one step over it would be', async () => {
-  const number = freshNumber();
-  const { body } = await sendOtp(world.url, number);
-  // The ledger waits to write it.
-  await verifyOtp(world.url, body.requestId, wrongCode(textedCode(world.upstream, number)));
-  // Between one step's time and two: had it waited for the first one to be given up, the second would be answered.
-  await redisCommand(world, 'CLIENT', 'PAUSE', '1200', 'ALL');
-  expect(told(await asAdmin('GET', `${world.url}/admin/usage`))).toEqual([503, 'store_unavailable']);
+it('GET /admin/usage answers 503 while Redis hangs', async () => {
+  const hanging = await startWorld({ ownRedis: true, variables: WITH_ADMIN });
+  try {
+    const number = freshNumber();
+    const { body } = await sendOtp(hanging.url, number);
+    // The ledger waits to write it.
+    await verifyOtp(hanging.url, body.requestId, wrongCode(textedCode(hanging.upstream, number)));
+    hanging.redis.pause();
+    expect(statusAndCode(await asAdmin('GET', `${hanging.url}/admin/usage`))).toEqual([
+      503,
+      'store_unavailable',
+    ]);
+  } finally {
+    hanging.redis.resume();
+    await hanging.close();
+  }
 });
