@@ -3,15 +3,13 @@ import { simulatedStores, type SimulatedStores } from '../support/simulated-stor
 import { createHash } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import type { Environment } from '../../src/config/config';
-import { type Attempt, Attempts } from '../../src/otp/attempts';
-import { ChallengeRecords } from '../../src/otp/challenge-records';
-import { Claims, newOwner } from '../../src/otp/claims';
-import { Challenges, type PendingChallenge } from '../../src/otp/challenges';
-import { Codes } from '../../src/otp/codes';
+import type { Attempt } from '../../src/otp/attempts';
+import { newOwner } from '../../src/otp/claims';
+import type { PendingChallenge } from '../../src/otp/challenges';
 import type { Sent } from '../../src/otp/otp-provider';
 import type { OtpRequest } from '../../src/otp/otp-request';
-import { PendingChallenges } from '../../src/otp/pending-challenges';
 import { keysOf } from '../support/keys';
+import { type OtpSteps, otpSteps } from '../support/otp-steps';
 import { outcomes, refusal, refusalCode } from '../support/outcomes';
 import { phoneNumber } from '../support/phone-number';
 import { valuesIn } from '../support/redis-contents';
@@ -40,35 +38,18 @@ afterAll(() => {
   redis.close();
 });
 
-interface Replica {
-  challenges: Challenges;
-  pending: PendingChallenges;
-  tries: Attempts;
-  codes: Codes;
-  claims: Claims;
-}
-
 /** One replica of the service, on one of the connections. */
-function replica(variables: Environment = {}, connection = 0): Replica {
-  const config = settings({
-    SECRET: OLD_SECRET,
-    STARTMESSAGING_CONTRACT: 'provider', // It only takes any OTP_TTL_SECONDS; the code is made here all the same.
-    ...variables,
-  });
-  const codes = new Codes(config);
-  const store = redis.stores[connection % CONNECTIONS]!;
-  const records = new ChallengeRecords(config);
-  const claims = new Claims(config, store, records);
-  return {
-    challenges: new Challenges(config, store, codes, records, claims),
-    pending: new PendingChallenges(config, store, codes, records, claims),
-    tries: new Attempts(config, store, records, claims),
-    codes,
-    claims,
-  };
-}
+const replica = (variables: Environment = {}, connection = 0): OtpSteps =>
+  otpSteps(
+    settings({
+      SECRET: OLD_SECRET,
+      STARTMESSAGING_CONTRACT: 'provider', // It only takes any OTP_TTL_SECONDS; the code is made here all the same.
+      ...variables,
+    }),
+    redis.stores[connection % CONNECTIONS]!,
+  );
 
-const replicas = (variables: Environment = {}): Replica[] =>
+const replicas = (variables: Environment = {}): OtpSteps[] =>
   redis.stores.map((_, connection) => replica(variables, connection));
 
 type Opened = OtpRequest & { requestId: string; nonce: string };
@@ -76,21 +57,21 @@ type Opened = OtpRequest & { requestId: string; nonce: string };
 const ACCEPTED: Sent = { delivery: 'accepted' };
 
 /** Begins and finishes, as a send does whose SMS is accepted at once. */
-async function open(on: Replica, number = PERSON, sender = MADE_HERE, sent = ACCEPTED): Promise<Opened> {
+async function open(on: OtpSteps, number = PERSON, sender = MADE_HERE, sent = ACCEPTED): Promise<Opened> {
   const { requestId, nonce } = await on.challenges.begin(number, sender);
   return { nonce, ...(await on.challenges.finish(requestId, sent, 0)) };
 }
 
 /** Takes an attempt, compares and uses up, as a verification does. */
-async function verify({ tries, codes }: Replica, requestId: string, code: string): Promise<boolean> {
+async function verify({ tries, codes }: OtpSteps, requestId: string, code: string): Promise<boolean> {
   const attempt = await tries.take(requestId);
   return codes.matches(attempt.phone, attempt.nonce, code) && tries.consume(requestId, attempt);
 }
 
-const rightCode = ({ codes }: Replica, { nonce }: { nonce: string }, number = PERSON): string =>
+const rightCode = ({ codes }: OtpSteps, { nonce }: { nonce: string }, number = PERSON): string =>
   codes.derive(number, nonce);
 
-async function fail(on: Replica, requestId: string, times: number): Promise<void> {
+async function fail(on: OtpSteps, requestId: string, times: number): Promise<void> {
   for (let i = 0; i < times; i += 1) await on.tries.take(requestId);
 }
 
@@ -738,10 +719,10 @@ describe('the records of a person', () => {
 });
 
 describe('rotation of SECRET', () => {
-  const before = (): Replica => replica({ SECRET: OLD_SECRET });
-  const appended = (): Replica => replica({ SECRET: `${OLD_SECRET},${NEW_SECRET}` });
-  const moved = (): Replica => replica({ SECRET: `${NEW_SECRET},${OLD_SECRET}` });
-  const dropped = (): Replica => replica({ SECRET: NEW_SECRET });
+  const before = (): OtpSteps => replica({ SECRET: OLD_SECRET });
+  const appended = (): OtpSteps => replica({ SECRET: `${OLD_SECRET},${NEW_SECRET}` });
+  const moved = (): OtpSteps => replica({ SECRET: `${NEW_SECRET},${OLD_SECRET}` });
+  const dropped = (): OtpSteps => replica({ SECRET: NEW_SECRET });
 
   it('a replica accepts the codes of a replica that is one step before or after it in the rotation', async () => {
     for (const [sender, verifier] of [
