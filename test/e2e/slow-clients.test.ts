@@ -14,7 +14,21 @@ import { Metrics } from '../../src/metrics/metrics';
 import { startWorld, until } from '../support/world';
 
 // The service's own server and bounds, before a route whose answer no kernel's buffers hold. Deadlines run out when a test says
-// so.
+// so, and a test says how long the event loop stood still. test/reliability/overload.test.ts has the loop stand still.
+
+/** How long a turn of the event loop takes on average, in nanoseconds. */
+let mockTurn = 0;
+jest.mock('node:perf_hooks', () => ({
+  ...jest.requireActual<object>('node:perf_hooks'),
+  monitorEventLoopDelay: () => ({
+    get mean() {
+      return mockTurn;
+    },
+    enable: () => true,
+    disable: () => true,
+    reset: () => undefined,
+  }),
+}));
 
 const HUGE_BYTES = 16 * 1024 * 1024;
 
@@ -37,27 +51,40 @@ let server: Server;
 let metrics: Metrics;
 const clients: Socket[] = [];
 
-/** No other timer of this process is as long. */
 const DEADLINE_MS = 123_457;
-/** What the deadlines of all answers that are not read yet will do. */
-const deadlines = new Map<unknown, () => void>();
+const SAMPLE_MS = 4_000;
+/** The timers of these durations, which end only when a test says so. No other timer of this process has one of them. */
+const timers = new Map<unknown, { ms: number; run: () => void }>();
 const { setTimeout: setRealTimeout, clearTimeout: clearRealTimeout } = globalThis;
+const LONGEST_MS = 2 ** 31 - 1;
+let passedMs = 0;
 beforeAll(() => {
-  jest.spyOn(globalThis, 'setTimeout').mockImplementation(((run: () => void, ms?: number) => {
-    const timer = setRealTimeout(run, ms);
-    if (ms === DEADLINE_MS) deadlines.set(timer, run);
+  jest.spyOn(globalThis, 'setTimeout').mockImplementation((run: () => void, ms?: number) => {
+    const ours = ms === DEADLINE_MS || ms === SAMPLE_MS;
+    const timer = setRealTimeout(run, ours ? LONGEST_MS : ms);
+    if (ours) timers.set(timer, { ms, run });
     return timer;
-  }));
+  });
   jest.spyOn(globalThis, 'clearTimeout').mockImplementation((timer) => {
-    deadlines.delete(timer);
+    timers.delete(timer);
     clearRealTimeout(timer);
   });
+  const now = performance.now.bind(performance);
+  jest.spyOn(performance, 'now').mockImplementation(() => now() + passedMs);
 });
 afterAll(() => {
   jest.restoreAllMocks();
 });
+const pending = (duration: number): (() => void)[] =>
+  [...timers.values()].flatMap(({ ms, run }) => (ms === duration ? [run] : []));
 function passDeadlines(): void {
-  for (const run of deadlines.values()) run();
+  for (const run of pending(DEADLINE_MS)) run();
+}
+/** Four seconds pass, in which a turn of the event loop takes so long on average. */
+function passSample(turnMs: number): void {
+  mockTurn = turnMs * 1e6;
+  passedMs += SAMPLE_MS;
+  for (const run of pending(SAMPLE_MS)) run();
 }
 
 async function serve(bounds: Partial<typeof BOUNDS> = {}): Promise<void> {
@@ -78,7 +105,7 @@ afterEach(async () => {
   server.closeAllConnections();
   await app.close();
   app = undefined;
-  deadlines.clear();
+  timers.clear();
 });
 
 async function client(bytes: string, port?: number): Promise<Socket> {
@@ -156,9 +183,46 @@ it('a client that reads its responses is not cut off by the deadline of an earli
   for (let i = 1; i <= 4; i++) {
     socket.write(get('/small'));
     await until(() => answers === i, 'the response');
-    await until(() => deadlines.size === 0, 'the end of the deadline');
+    await until(() => pending(DEADLINE_MS).length === 0, 'the end of the deadline');
   }
   expect(socket.destroyed).toBe(false);
+});
+
+describe('an event loop that stands still', () => {
+  async function ask(path: string): Promise<[status: number, code?: string, retryAfter?: string | null]> {
+    const address = server.address();
+    const port = typeof address === 'object' ? address?.port : 0;
+    const response = await fetch(`http://127.0.0.1:${port}${path}`);
+    const text = await response.text();
+    if (response.status === 200) return [200];
+    const { code } = JSON.parse(text) as { code: string };
+    return [response.status, code, response.headers.get('retry-after')];
+  }
+
+  it('the server refuses requests while every turn of the event loop takes two seconds, and recovers', async () => {
+    await serve();
+    for (let i = 0; i < 3; i++) passSample(0);
+    expect(await ask('/small')).toEqual([200]);
+    passSample(2_100);
+    expect(await ask('/small')).toEqual([503, 'overloaded', '4']);
+    // The load balancer must not take a busy process for a dead one.
+    expect((await ask('/health/live'))[0]).not.toBe(503);
+    const { values } = await metrics.limitsHit.get();
+    expect(values.filter(({ value }) => value > 0)).toEqual([{ labels: { limit: 'event_loop' }, value: 1 }]);
+    passSample(1_900);
+    expect(await ask('/small')).toEqual([200]);
+  });
+
+  it('the server refuses no request because its start took long', async () => {
+    await serve();
+    // The sample that holds the start.
+    passSample(4_500);
+    expect(await ask('/small')).toEqual([200]);
+    passSample(0);
+    expect(await ask('/small')).toEqual([200]);
+    passSample(2_100);
+    expect((await ask('/small'))[0]).toBe(503);
+  });
 });
 
 it('the server refuses connections above its limit, and counts them', async () => {
