@@ -12,6 +12,10 @@ module.exports = class CountReporter {
       .filter(({ invocations, status }) => invocations > 1 && status === 'passed')
       .map(({ fullName }) => `passed when run again: ${fullName}\n`);
     // Jest's own summary is written after this: wait, so that the line is the last one.
-    process.once('exit', () => process.stdout.write(`\n${again.join('')}${counts.join(', ')}\n`));
+    process.once('exit', () => {
+      // Also when something ends Node.js before Jest has said so.
+      if (failed > 0) process.exitCode ||= 1;
+      process.stdout.write(`\n${again.join('')}${counts.join(', ')}\n`);
+    });
   }
 };
