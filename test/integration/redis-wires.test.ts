@@ -1,17 +1,12 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import { ApiError } from '../../src/errors/api-error';
 import { Logger } from '../../src/logging/logger';
 import { redisClient } from '../../src/redis/connection';
 import { Store } from '../../src/redis/store';
-import { TOLD_WITHIN_MS } from '../support/invariants';
+import { until } from '../support/hang';
 import { type RedisServer, startRedis } from '../support/redis-server';
 import { StaleSentinel } from '../support/stale-sentinel';
+import { expectUnavailable, StepTimers } from '../support/step-timers';
 import { TcpLink } from '../support/tcp-link';
-import { until } from '../support/world';
-
-/** Longer than a silent connection is kept, and the way back. */
-const BACK_WITHIN_MS = 12_000;
 
 interface Wired {
   store: Store;
@@ -41,10 +36,13 @@ async function wired(kind: 'standalone' | 'sentinel' | 'cluster'): Promise<Wired
     for (const one of [raw, other])
       await until(
         async () => /state:ok[^]*slots_ok:16384/.test(String(await one.call('CLUSTER', 'INFO'))),
-        20_000,
+        'the cluster',
       );
     for (const one of [raw, other])
-      await until(async () => String(await one.call('CLUSTER', 'SLOTS')).includes(String(link.port)));
+      await until(
+        async () => String(await one.call('CLUSTER', 'SLOTS')).includes(String(link.port)),
+        'the address of the link in the map of slots',
+      );
     other.disconnect();
   }
   const urls = {
@@ -54,7 +52,7 @@ async function wired(kind: 'standalone' | 'sentinel' | 'cluster'): Promise<Wired
   };
   const store = new Store(redisClient(urls[kind]), new Logger('silent', { write: () => undefined }));
   store.connect();
-  await until(() => store.available);
+  await until(() => store.available, 'the connection to Redis');
   return {
     store,
     link,
@@ -68,91 +66,99 @@ async function wired(kind: 'standalone' | 'sentinel' | 'cluster'): Promise<Wired
   };
 }
 
-const count = (store: Store): Promise<number> => store.command('count', (client) => client.incr('{a}n'));
-
-async function expectRefused(asked: Promise<unknown>): Promise<void> {
-  const from = Date.now();
-  const error: unknown = await asked.catch((reason: unknown) => reason);
-  expect(error).toBeInstanceOf(ApiError);
-  expect((error as ApiError).code).toBe('store_unavailable');
-  expect(Date.now() - from).toBeLessThan(TOLD_WITHIN_MS);
+const KEY = '{a}n';
+/** A step that tells how often it has run. */
+const count = (store: Store): Promise<number> => store.command('count', (client) => client.incr(KEY));
+const counted = async (raw: Redis): Promise<number> => Number(await raw.get(KEY));
+/** Counts as soon as Redis takes steps again. */
+async function countAgain(store: Store): Promise<number> {
+  let answer = 0;
+  await until(async () => (answer = await count(store)) > 0, 'an answer of Redis');
+  return answer;
 }
 
-describe.each(['standalone', 'sentinel', 'cluster'] as const)('a Redis behind a bad wire, %s', (kind) => {
+/** No step is given up, and no connection left, before the test says so. */
+let timers: StepTimers;
+beforeEach(() => {
+  timers = StepTimers.hold();
+});
+afterEach(() => {
+  jest.restoreAllMocks();
+});
+
+describe.each(['standalone', 'sentinel', 'cluster'] as const)('a bad wire to Redis, %s', (kind) => {
   let redis: Wired;
-  beforeEach(async () => {
+  beforeAll(async () => {
     redis = await wired(kind);
   });
-  afterEach(() => redis.stop());
+  afterAll(() => redis.stop());
 
-  it('that swallows everything is left within seconds, and taken back', async () => {
+  it(`the store leaves a connection (${kind}) that swallows everything, and repeats no lost command later`, async () => {
     const { store, link, raw } = redis;
-    await count(store);
-    link.dropping = true;
+    const before = await count(store);
     const { connections } = link;
-    const refused: Promise<void>[] = [];
-    await until(async () => {
-      refused.push(expectRefused(count(store)));
-      await sleep(200);
-      return link.connections > connections && !store.available;
-    }, BACK_WITHIN_MS);
-    await Promise.all(refused);
+    link.dropping = true;
+    await timers.giveUp([count(store), count(store)]);
+    timers.leaveConnections();
+    await until(() => !store.available && link.connections > connections, 'a new connection');
+    await expectUnavailable([count(store)]);
     link.dropping = false;
-    await until(() => store.available, BACK_WITHIN_MS);
-    await until(() => count(store).then(() => true), BACK_WITHIN_MS);
-    // Nothing that was refused came through later, but for what was on the wire.
-    const counted = Number(await raw.get('{a}n'));
-    await sleep(1_000);
-    expect(Number(await raw.get('{a}n'))).toBe(counted);
-    expect(counted).toBeLessThanOrEqual(3);
+    // Those that were made meanwhile stay silent, too.
+    timers.leaveConnections();
+    expect(await countAgain(store)).toBe(before + 1);
+    expect(await count(store)).toBe(before + 2);
+    expect(await counted(raw)).toBe(before + 2);
   });
 
-  it('that loses answers runs nothing twice', async () => {
+  it(`the store repeats no command whose answer was lost on the connection (${kind})`, async () => {
     const { store, link, raw } = redis;
+    const before = await countAgain(store);
     link.losingAnswers = true;
-    const refused = expectRefused(count(store));
-    await until(async () => (await raw.get('{a}n')) === '1');
+    const refused = expectUnavailable([count(store)]);
+    await until(async () => (await counted(raw)) === before + 1, 'the command in Redis');
     link.losingAnswers = false;
     link.cut();
     await refused;
-    await until(() => store.available, BACK_WITHIN_MS);
-    await sleep(500);
-    expect(await raw.get('{a}n')).toBe('1');
-    expect(await count(store)).toBe(2);
+    expect(await countAgain(store)).toBe(before + 2);
+    expect(await counted(raw)).toBe(before + 2);
   });
 
-  it('that is slow is waited for, and not too long', async () => {
-    const { store, link } = redis;
-    link.delayMs = 150;
-    expect(await count(store)).toBe(1);
-    link.delayMs = 600;
-    await expectRefused(count(store));
-    link.delayMs = 0;
-    await until(() => count(store).then((n) => n >= 3), BACK_WITHIN_MS);
+  it(`the store takes a late answer (${kind}) until the step is given up, and no later`, async () => {
+    const { store, link, raw } = redis;
+    const before = await countAgain(store);
+    link.withhold();
+    const late = count(store);
+    await until(async () => (await counted(raw)) === before + 1, 'the command in Redis');
+    link.release();
+    expect(await late).toBe(before + 1);
+
+    link.withhold();
+    await timers.giveUp([count(store)]);
+    link.release();
+    expect(await countAgain(store)).toBe(before + 3);
   });
 });
 
-describe.each(['standalone', 'sentinel'] as const)('a primary that was demoted, %s', (kind) => {
+describe.each(['standalone', 'sentinel'] as const)('a demoted primary, %s', (kind) => {
   let redis: Wired;
-  beforeEach(async () => {
-    redis = await wired(kind);
+  let other: RedisServer;
+  beforeAll(async () => {
+    [redis, other] = await Promise.all([wired(kind), startRedis()]);
   });
-  afterEach(() => redis.stop());
+  afterAll(() => Promise.all([redis.stop(), other.stop()]));
 
-  it('refuses each step (READONLY), and is asked again by a new connection until another is found', async () => {
+  it(`the store asks a demoted primary (${kind}) again over new connections until it finds the new primary`, async () => {
     const { store, link, raw } = redis;
-    const other = await startRedis();
-    try {
-      expect(await count(store)).toBe(1);
-      await raw.call('REPLICAOF', '127.0.0.1', '1');
-      const { connections } = link;
-      await expectRefused(count(store));
-      await until(() => link.connections > connections, BACK_WITHIN_MS);
-      link.target = other.port;
-      await until(() => count(store).then(() => true), BACK_WITHIN_MS);
-      expect(await raw.get('{a}n')).toBe('1');
-    } finally {
-      await other.stop();
-    }
+    expect(await count(store)).toBe(1);
+    await raw.call('REPLICAOF', '127.0.0.1', '1');
+    const { connections } = link;
+    await expectUnavailable([count(store)]);
+    await until(() => link.connections > connections, 'a new connection');
+    link.target = other.port;
+    await until(async () => {
+      await count(store);
+      return true;
+    }, 'an answer of the new primary');
+    expect(await counted(raw)).toBe(1);
   });
 });

@@ -9,7 +9,7 @@ import { RedisThrottlerStorage } from '../../src/throttling/redis-throttler-stor
 import { admissionOver, applicant } from '../support/applicant';
 import { freePort } from '../support/free-port';
 import { until } from '../support/hang';
-import { holdTimers, type HeldTimers } from '../support/held-timers';
+import { holdTimers } from '../support/held-timers';
 import { admittedSendsKey, keysOf, KEYS } from '../support/keys';
 import { type OtpSteps, otpSteps } from '../support/otp-steps';
 import { outcome, outcomes, refusal, refusalCode } from '../support/outcomes';
@@ -18,13 +18,10 @@ import { valuesIn } from '../support/redis-contents';
 import { type RedisServer, startRedis } from '../support/redis-server';
 import { MADE_HERE } from '../support/senders';
 import { settings } from '../support/settings';
+import { expectUnavailable, StepTimers } from '../support/step-timers';
 
 const ADDRESS = '203.0.113.77';
 const PERSON = phoneNumber('+919876543210');
-/** A step is given up after five of these timers. */
-const STEP_PART_MS = 150;
-/** A connection that is silent is left after this one. */
-const SOCKET_MS = 3_000;
 /** An answer of 503 is promised within a second. */
 const PROMISED_MS = 1_000;
 
@@ -41,7 +38,7 @@ let redis: RedisServer;
 /** A connection past the service. */
 let raw: Redis;
 /** No step is given up, and no connection left, before the test says so. */
-let timers: HeldTimers;
+let timers: StepTimers;
 const closing: (() => unknown)[] = [];
 
 beforeAll(async () => {
@@ -56,7 +53,7 @@ beforeEach(async () => {
   await raw.replicaof('NO', 'ONE');
   await raw.flushall();
   await raw.script('FLUSH');
-  timers = holdTimers((ms) => ms === STEP_PART_MS || ms === SOCKET_MS);
+  timers = StepTimers.hold();
 });
 afterEach(async () => {
   redis.resume();
@@ -112,23 +109,6 @@ async function open({ challenges }: Replica): Promise<{ requestId: string; nonce
   const pending = await challenges.begin(PERSON, MADE_HERE);
   await challenges.finish(pending.requestId, { delivery: 'accepted' }, 0);
   return pending;
-}
-
-async function expectUnavailable(calls: Promise<unknown>[]): Promise<void> {
-  for (const error of await Promise.all(calls.map(refusal))) {
-    expect([error.code, error.status]).toEqual(['store_unavailable', 503]);
-    expect(error.retryAfterSeconds).toBeGreaterThan(0);
-  }
-}
-
-/** The time for all of these steps passes while Redis does not answer. */
-async function expectGivenUp(calls: Promise<unknown>[]): Promise<void> {
-  const ended = Promise.allSettled(calls).then(() => true);
-  await until(() => {
-    timers.fire(STEP_PART_MS);
-    return Promise.race([ended, new Promise<false>((resolve) => setImmediate(resolve, false))]);
-  }, 'the end of the steps');
-  await expectUnavailable(calls);
 }
 
 /** Runs the calls while Redis is paused, and returns when they are on the wire. */
@@ -264,13 +244,13 @@ describe('a killed Redis', () => {
   it('a new connection is not ended by the timer of a connection that was lost under a command', async () => {
     const service = await connected();
     const inFlight = await onTheWire(service, () => [askAddress(service), askAddress(service)]);
-    expect(timers.delays).toContain(SOCKET_MS);
+    expect(timers.connectionsWait).toBe(true);
     await redis.kill();
     await expectUnavailable(inFlight);
     await redis.restart();
     await ready(service);
     const lines = service.logs.length;
-    timers.fire(SOCKET_MS);
+    timers.leaveConnections();
     expect(await askAddress(service)).toBe(0);
     await barrier(service);
     expect(service.logs.slice(lines)).toEqual([]);
@@ -282,10 +262,9 @@ describe('a paused Redis', () => {
     const service = await connected();
     await askAddress(service);
     redis.pause();
-    const earlier = timers.delays.length;
-    await expectGivenUp(Array.from({ length: 50 }, () => askAddress(service)));
-    const waited = timers.delays.slice(earlier).filter((ms) => ms === STEP_PART_MS);
-    expect((waited.length / 50) * STEP_PART_MS).toBeLessThan(PROMISED_MS);
+    const earlier = timers.stepMs;
+    await timers.giveUp(Array.from({ length: 50 }, () => askAddress(service)));
+    expect((timers.stepMs - earlier) / 50).toBeLessThan(PROMISED_MS);
     redis.resume();
     await ready(service);
     expect(await askAddress(service, '203.0.113.78')).toBe(0);
@@ -299,7 +278,7 @@ describe('a paused Redis', () => {
     await refusal(service.tries.take('A'.repeat(44)));
     await askAddress(service, '203.0.113.79', 7);
     redis.pause();
-    await expectGivenUp([
+    await timers.giveUp([
       ...Array.from({ length: 20 }, () => service.admission.admit(applicant('person'))),
       ...Array.from({ length: 20 }, () => service.tries.take(requestId)),
       ...Array.from({ length: 20 }, () => askAddress(service, ADDRESS, 7)),
@@ -322,7 +301,7 @@ describe('a paused Redis', () => {
   it('a step that was given up does not send its script after Redis did not know it', async () => {
     const service = await connected();
     redis.pause();
-    await expectGivenUp([askAddress(service)]);
+    await timers.giveUp([askAddress(service)]);
     redis.resume();
     await ready(service);
     await barrier(service);
@@ -333,8 +312,8 @@ describe('a paused Redis', () => {
   it('the store leaves a silent Redis, queues nothing, and connects again when Redis answers', async () => {
     const service = await connected();
     redis.pause();
-    await expectGivenUp([service.admission.admit(applicant('sent'))]);
-    timers.fire(SOCKET_MS);
+    await timers.giveUp([service.admission.admit(applicant('sent'))]);
+    timers.leaveConnections();
     await lost(service);
     // No timer ends here: they do not wait.
     await expectUnavailable(
