@@ -86,8 +86,8 @@ async function rewriteRecord(sent: Sent, rewrite: (record: string) => string): P
 }
 /** When the right answer was given, by Redis's clock. */
 async function answeredAt(sent: Sent): Promise<number> {
-  const [{ record = '' } = {}] = await recordsOf(sent);
-  return Number(/:200:(\d+)$/.exec(record)?.[1]);
+  const [found] = await recordsOf(sent);
+  return Number(/:200:(\d+)$/.exec(found?.record ?? '')?.[1]);
 }
 /** As if the answer had been given that much earlier. */
 const age = (sent: Sent, ms: number): Promise<void> =>
