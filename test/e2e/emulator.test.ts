@@ -496,6 +496,14 @@ describe('a scripted fault', () => {
     }
   });
 
+  test('the emulator sends a slow response at once when its faults are cleared', async () => {
+    emulator.fault({ on: 'send', fault: { kind: 'slow', delayMs: 600_000 } });
+    const sending = sendTheirs();
+    while (emulator.calls.length === 0) await new Promise(setImmediate);
+    expect((await fetch(`${emulator.url}/_emulator/faults`, { method: 'DELETE' })).status).toBe(204);
+    expect((await sending).body.success).toBe(true);
+  });
+
   test('the fault huge answers with a body of megabytes, also compressed', async () => {
     emulator.fault({ on: 'send', fault: { kind: 'huge', bytes: 100_000 } });
     emulator.fault({ on: 'wallet', fault: { kind: 'huge', bytes: 1_000_000, gzip: true } });
