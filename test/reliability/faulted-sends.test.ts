@@ -59,7 +59,7 @@ async function sendOnce(phoneNumber: string, url: string): Promise<Answer> {
 }
 
 it.each(['caller', 'provider'] as const)(
-  'whatever befalls a send, its key is one SMS at most (%s)',
+  'a send under one key is one SMS at most, whatever fault upstream has (%s)',
   async (contract) => {
     world = await startWorld({
       variables: {
@@ -71,13 +71,11 @@ it.each(['caller', 'provider'] as const)(
       },
       count: 2,
     });
-    // Waits for a busy machine: of verifications only the answer is of interest.
+    // Of verifications only the answer is of interest: this instance waits for upstream.
     const patient = await startInstance({
       REDIS_URL: world.redis.url,
       STARTMESSAGING_BASE_URL: world.upstream.url,
       STARTMESSAGING_CONTRACT: contract,
-      UPSTREAM_TIMEOUT_MS: '10000',
-      UPSTREAM_DEADLINE_MS: '20000',
     });
     world.instances.push(patient);
     world.upstream.settings.balance = SENDS;
@@ -138,5 +136,5 @@ it.each(['caller', 'provider'] as const)(
     expect(costPaise).toBeLessThanOrEqual(SENDS * PRICE_PAISE);
     expect(faulted).toBeGreaterThan(SENDS / 3);
   },
-  full ? 1_200_000 : 120_000,
+  full ? 1_200_000 : 300_000,
 );

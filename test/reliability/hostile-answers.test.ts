@@ -3,6 +3,7 @@ import { HttpService } from '@nestjs/axios';
 import fc from 'fast-check';
 import { StartMessagingClient } from '../../src/startmessaging/startmessaging.client';
 import { UpstreamError } from '../../src/upstream/upstream.error';
+import { HANG_MS } from '../support/hang';
 import {
   hostileAnswers,
   isVerification,
@@ -12,7 +13,7 @@ import {
   type HostileAnswer,
 } from '../support/hostile-answers';
 import { rawAnswer, startRawUpstream, type RawRequest, type RawUpstream } from '../support/raw-upstream';
-import { startRedis, type RedisServer } from '../support/redis-server';
+import { redisOfWorker } from '../support/redis-of-worker';
 import { figures, full } from '../support/scale';
 import { freshNumber, sendOtp, startInstance, verifyOtp, type Instance } from '../support/world';
 
@@ -54,11 +55,11 @@ const client = (): StartMessagingClient =>
     baseUrl: upstream.url,
     apiKey: 'sm_live_x',
     appName: 'otp-login',
-    timeoutMs: 20_000,
-    connectTimeoutMs: 10_000,
+    timeoutMs: HANG_MS,
+    connectTimeoutMs: HANG_MS,
     retryDelayMs: 1,
     maxAttempts: 1,
-    deadlineMs: 20_000,
+    deadlineMs: HANG_MS,
   });
 
 const told = ({ status, headers, framing, body }: HostileAnswer): string =>
@@ -99,7 +100,7 @@ async function verdict(call: Promise<{ verified: boolean }>): Promise<'right' | 
 
 describe('an answer to a verification', () => {
   it(
-    'is a right code when it is the one true answer, and never otherwise',
+    'a verification succeeds when the response of upstream is the one true answer, and never otherwise',
     async () => {
       let current = client();
       await batches(ANSWERS - LOGINS, async (answer, id) => {
@@ -118,11 +119,11 @@ describe('an answer to a verification', () => {
       // Had nothing been right, nothing could have been taken for it.
       expect(tally.right).toBeGreaterThan(ANSWERS / 50);
     },
-    full ? 1_200_000 : 120_000,
+    full ? 1_200_000 : 300_000,
   );
 
-  it('opens no session over the whole service unless it is the one true answer', async () => {
-    const redis: RedisServer = await startRedis();
+  it('the service opens no session unless the response of upstream is the one true answer', async () => {
+    const redis = await redisOfWorker();
     const service: Instance = await startInstance({
       REDIS_URL: redis.url,
       STARTMESSAGING_BASE_URL: upstream.url,
@@ -154,14 +155,13 @@ describe('an answer to a verification', () => {
       );
     } finally {
       await service.close();
-      await redis.stop();
     }
   }, 300_000);
 });
 
 describe('an answer to a send', () => {
   it.each(['sendCode', 'sendOtp'] as const)(
-    'says that nothing was sent only where it is a refusal: %s',
+    'a send is reported as not sent only when the response of upstream is a refusal: %s',
     async (verb) => {
       let current = client();
       await batches(SENDS, async (answer, id) => {
@@ -189,6 +189,6 @@ describe('an answer to a send', () => {
         return said.get('error') instanceof Map && !withData ? undefined : 'taken for a refusal';
       });
     },
-    full ? 600_000 : 120_000,
+    full ? 600_000 : 300_000,
   );
 });

@@ -1,6 +1,6 @@
 import { rmSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { as, atOnce, signingKeys, tally } from '../support/crowd';
+import { insist } from '../support/person';
 import { figures, full } from '../support/scale';
 import {
   call,
@@ -24,33 +24,31 @@ afterAll(() => {
 });
 
 it.each(['caller', 'provider'] as const)(
-  'two hundred right codes at once are one session (%s)',
+  'two hundred verifications of one code at once open one session (%s)',
   async (contract) => {
     const variables = {
       JWT_KEYS_DIR,
       STARTMESSAGING_CONTRACT: contract,
-      UPSTREAM_TIMEOUT_MS: '10000',
-      UPSTREAM_DEADLINE_MS: '20000',
     };
     world = await startWorld({ variables, count: 3 });
     const most = { logins: 0, sessions: 0 };
-    for (let race = 0; race < RACES; race++) {
+    for (let races = 0; races < RACES;) {
       const phoneNumber = freshNumber();
       const { body } = await sendOtp(world.url, phoneNumber);
       const code = textedCode(world.upstream, phoneNumber);
       const answers = await atOnce(world, AT_ONCE, (url) => verifyOtp(url, body.requestId, code));
       const right = answers.filter(({ status }) => status === 200);
+      // 503: a machine that is busy with other tests was too late with a step, or had too much to do.
       const counts = tally(answers);
+      expect(Object.keys(counts).filter((outcome) => !/^(200|410 otp_|503 )/.test(outcome))).toEqual([]);
+      expect(right.length).toBeLessThanOrEqual(1);
+      // The one that won may be among those; it is no race then.
+      if (right.length === 0 && Object.keys(counts).some((outcome) => outcome.startsWith('503'))) continue;
       expect(right).toHaveLength(1);
-      expect(Object.keys(counts).filter((outcome) => !/^(200|410 otp_)/.test(outcome))).toEqual([]);
+      races += 1;
       const list = (): Promise<Answer> =>
         call('GET', `${world.url}/auth/sessions`, undefined, as(right[0]?.body.accessToken));
-      // After two hundred at once a machine that is busy with other tests may still be out of breath.
-      let listed = await list();
-      for (let tries = 0; tries < 20 && listed.status === 503; tries++) {
-        await sleep(250);
-        listed = await list();
-      }
+      const listed = await insist(list);
       expect(listed.status).toBe(200);
       most.logins = Math.max(most.logins, right.length);
       most.sessions = Math.max(most.sessions, listed.body.sessions.length as number);
@@ -60,5 +58,5 @@ it.each(['caller', 'provider'] as const)(
     );
     expect(most).toEqual({ logins: 1, sessions: 1 });
   },
-  full ? 600_000 : 120_000,
+  full ? 600_000 : 300_000,
 );
