@@ -17,7 +17,7 @@ const MOST_REPEATS = 5;
 @Injectable()
 export class Webhook {
   /** Of one call, the head of its answer included. */
-  readonly deadlineMs = 5_000;
+  deadlineMs = 5_000;
   /** With the calls between them, less than six minutes. */
   readonly pauses = { initialDelay: 1_000, exponent: 3, maxDelay: 60_000 };
 

@@ -159,7 +159,7 @@ function expectSigned({ at, headers, body }: Received, ...keys: Buffer[]): void 
   const signatures = keys.map((key) => sign(String(id), time, body, key));
   expect(headers['webhook-signature']).toBe(signatures.join(' '));
 }
-const sign = (id: string, time: unknown, body: string, key = SIGNING[0]!): string =>
+const sign = (id: string, time: unknown, body: string, key: Buffer = SIGNING[0]!): string =>
   `v1,${createHmac('sha256', key)
     .update(`${id}.${String(time)}.${body}`)
     .digest('base64')}`;
