@@ -1,13 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Emulator } from '../../src/emulator/emulator';
+import { HANG_MS } from './hang';
 import type { Call, Token } from './history';
 import type { Random } from './random';
 import { wrongCode } from './world';
 
-/** Nobody waits longer, whatever Retry-After says: a minute's run would be over. */
+/** No client waits longer, whatever Retry-After says: a minute's run would be over. */
 const LONGEST_PAUSE_MS = 2_000;
 const TRIES = 6;
-const GIVE_UP_MS = 20_000;
+const GIVE_UP_MS = HANG_MS;
 const KEPT = 3;
 
 interface Answer {
