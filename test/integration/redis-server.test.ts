@@ -5,47 +5,48 @@ describe('the Redis of the tests', () => {
   let server: RedisServer;
   let client: Redis;
 
-  beforeEach(async () => {
+  beforeAll(async () => {
     server = await startRedis();
     client = new Redis(server.url, { retryStrategy: () => 20, maxRetriesPerRequest: null });
     client.on('error', () => undefined); // Redis goes away on purpose here.
   });
 
-  afterEach(async () => {
+  afterAll(async () => {
     client.disconnect();
     await server.stop();
   });
 
-  it('takes commands and keeps nothing on disk', async () => {
+  it('a test server takes commands and stores nothing on disk', async () => {
     expect(await client.set('key', 'value')).toBe('OK');
     expect(await client.config('GET', 'save')).toEqual(['save', '']);
     expect(await client.config('GET', 'appendonly')).toEqual(['appendonly', 'no']);
     expect(await client.info('server')).toContain(`process_id:${server.pid!}`);
   });
 
-  it('is one of many, each with its own port and data', async () => {
+  it('a test server has a port and data of its own, and a paused one answers only after it was resumed', async () => {
+    await client.set('key', 'value');
+    server.pause();
+    const order: string[] = [];
+    const answer = client.incr('counter').then((count) => order.push(`answer ${count}`));
+    // In this time the paused one could have answered.
     const others = await Promise.all([startRedis(), startRedis()]);
     expect(new Set([server, ...others].map(({ port }) => port)).size).toBe(3);
     const other = new Redis(others[0].url);
-    await client.set('key', 'value');
     expect(await other.get('key')).toBeNull();
     other.disconnect();
+    // It can be stopped while it is paused, and twice.
+    others[1].pause();
+    await others[1].stop();
     await Promise.all(others.map((each) => each.stop()));
-  });
+    expect(others.map(({ pid }) => pid)).toEqual([undefined, undefined]);
 
-  it('answers nothing while it is paused, and everything afterwards', async () => {
-    server.pause();
-    let answered = false;
-    const answer = client.incr('counter').finally(() => {
-      answered = true;
-    });
-    await new Promise((resolve) => setTimeout(resolve, 200));
-    expect(answered).toBe(false);
+    order.push('resumed');
     server.resume();
-    expect(await answer).toBe(1);
+    await answer;
+    expect(order).toEqual(['resumed', 'answer 1']);
   });
 
-  it('refuses connections once it was killed, and comes back empty on the same port', async () => {
+  it('a killed test server refuses connections and comes back empty on the same port', async () => {
     await client.set('key', 'value');
     const { pid, url } = server;
     await server.kill();
@@ -59,7 +60,7 @@ describe('the Redis of the tests', () => {
     expect(await client.get('key')).toBeNull();
   });
 
-  it('loses what it held when it restarts, even with a file to read it back from', async () => {
+  it('a restarted test server is empty, even if it had written a file', async () => {
     const lasting = await startRedis({ args: ['--appendonly', 'yes', '--appendfsync', 'always'] });
     const first = new Redis(lasting.url);
     await first.set('key', 'value');
@@ -71,16 +72,8 @@ describe('the Redis of the tests', () => {
     await lasting.stop();
   });
 
-  it('says why it does not start', async () => {
+  it('a test server that does not start throws the reason', async () => {
     await expect(startRedis({ args: ['--no-such-setting', '1'] })).rejects.toThrow(/no-such-setting/);
     await expect(startRedis({ port: server.port })).rejects.toThrow(/address already in use/i);
-  });
-
-  it('can be stopped twice, and while it is paused', async () => {
-    const other = await startRedis();
-    other.pause();
-    await other.stop();
-    await other.stop();
-    expect(other.pid).toBeUndefined();
   });
 });
