@@ -5,8 +5,6 @@ import { HANG_MS, until } from './hang';
 import { claimsOf } from './tokens';
 import { call, freshNumber, sendOtp, verifyOtp, wrongCode, type Answer } from './world';
 
-/** A second is promised. */
-export const TOLD_WITHIN_MS = 5_000;
 /** What a failover may lose of what was answered: what the replica had not heard yet. On a busy machine it lags behind. */
 const LOSS_MS = 3_000;
 
