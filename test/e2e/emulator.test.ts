@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import type { Emulator } from '../../src/emulator/emulator';
-import { COMPILED } from '../support/compile';
+import { compiledService } from '../support/compile';
 import { until, withoutHang } from '../support/hang';
 import { service } from '../support/service';
 
@@ -679,7 +679,7 @@ describe('the command', () => {
   const built = mkdtempSync(join(tmpdir(), 'emulator-'));
 
   beforeAll(() => {
-    cpSync(join(COMPILED, 'emulator'), built, { recursive: true });
+    cpSync(join(compiledService(), 'emulator'), built, { recursive: true });
   });
   afterAll(() => {
     rmSync(built, { recursive: true });

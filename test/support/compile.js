@@ -34,7 +34,9 @@ const SWC = {
  * older checkout and a removed file find no stale copy, and runs of two checkouts do not meet.
  */
 function compileService() {
-  const files = readdirSync(SOURCES, { recursive: true }).filter((file) => statSync(join(SOURCES, file)).isFile());
+  const files = readdirSync(SOURCES, { recursive: true }).filter((file) =>
+    statSync(join(SOURCES, file)).isFile(),
+  );
   const hash = createHash('sha256').update(JSON.stringify(SWC));
   for (const file of files.sort()) hash.update(`\0${file}\0`).update(readFileSync(join(SOURCES, file)));
   const folder = join(CACHE, hash.digest('hex').slice(0, 16));

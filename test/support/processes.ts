@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { learnSettings, ServiceLog } from './canaries';
-import { COMPILED } from './compile';
+import { compiledService } from './compile';
 import { call, until, type Variables } from './world';
 
 export type Line = Record<string, unknown>;
@@ -59,7 +59,7 @@ export class Run {
   private readonly child: ChildProcessByStdio<null, Readable, Readable>;
 
   constructor(folder: string, file: string, variables: Variables, args: string[]) {
-    this.child = spawn(process.execPath, [join(COMPILED, file), ...args], {
+    this.child = spawn(process.execPath, [join(compiledService(), file), ...args], {
       // Not in the checkout: a developer's .env would be read there.
       cwd: folder,
       env: { PATH: process.env.PATH, ...variables },
