@@ -5,29 +5,71 @@ import { examineRedis } from '../../src/doctor/examine-redis';
 import { REDIS_CHECKS, type RedisKind } from '../../src/doctor/redis-checks';
 import { redisClient } from '../../src/redis/connection';
 import { connectedPrimaries, primariesOf } from '../../src/redis/primaries';
+import { until } from '../support/hang';
+import { holdTimers, type HeldTimers } from '../support/held-timers';
 import { RedisProxy } from '../support/redis-proxy';
 import { type RedisServer, startRedis } from '../support/redis-server';
-import { call, sendOtp, startInstance, until, type Instance } from '../support/world';
+import { holdTimersOfService } from '../support/service-clock';
+import { call, sendOtp, startInstance, type Instance } from '../support/world';
 
 /** Nothing to mend. */
 const KEEPS = ['--appendonly', 'yes'];
 const PASSWORD = 'a-password-of-a-test';
-const user = (...rules: string[]): string[] => [
-  ...KEEPS,
-  ...['--user', 'otp', 'on', `>${PASSWORD}`, '~*', '&*', '+@all', ...rules],
-];
-const asUser = ({ port }: RedisServer): string => `redis://otp:${PASSWORD}@127.0.0.1:${port}`;
+/** How long the checks wait for a Redis, and how long a silent connection is kept. */
+const PATIENCE_MS = 2_000;
+const SOCKET_MS = 3_000;
+const isPatience = (ms: number): boolean => ms === PATIENCE_MS || ms === SOCKET_MS;
 
+/** One that the tests configure. */
+let redis: RedisServer;
+let owner: Redis;
+/** The checks wait until the test says that their time is over. */
+let timers: HeldTimers;
 const closing: (() => unknown)[] = [];
+
+beforeAll(async () => {
+  redis = await startRedis({ args: KEEPS });
+  owner = new Redis(redis.url);
+});
+beforeEach(async () => {
+  await owner.config('SET', 'appendonly', 'yes');
+  await owner.config('SET', 'maxmemory-policy', 'noeviction');
+  timers = holdTimers(isPatience);
+});
 afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close();
+  jest.restoreAllMocks();
+});
+afterAll(async () => {
+  owner.disconnect();
+  await redis.stop();
 });
 
 async function redisWith(args: string[]): Promise<RedisServer> {
-  const redis = await startRedis({ args });
-  closing.push(() => redis.stop());
-  return redis;
+  const server = await startRedis({ args });
+  closing.push(() => server.stop());
+  return server;
 }
+
+function connectionTo({ url }: RedisServer): Redis {
+  const client = new Redis(url);
+  closing.push(() => {
+    client.disconnect();
+  });
+  return client;
+}
+
+/** The address of Redis for a user with these rules. */
+async function asUser(...rules: string[]): Promise<string> {
+  await owner.call('ACL', 'SETUSER', 'otp', 'reset', 'on', `>${PASSWORD}`, '~*', '&*', '+@all', ...rules);
+  return redis.url.replace('//', `//otp:${PASSWORD}@`);
+}
+
+/** ioredis says itself that INFO is refused. */
+const silenceIoredis = (): void => {
+  jest.spyOn(console, 'warn').mockImplementation(() => undefined);
+  jest.spyOn(globalThis.globalOfService.console, 'warn').mockImplementation(() => undefined);
+};
 
 /** What the checks find over a connection of their own. */
 async function examine(url: string, kind: RedisKind = 'standalone', now?: () => number): Promise<Finding[]> {
@@ -44,46 +86,47 @@ async function examine(url: string, kind: RedisKind = 'standalone', now?: () => 
 const toMend = (findings: Finding[]): string[] =>
   findings.filter(({ level }) => level !== 'ok').map(({ check, level }) => `${check} ${level}`);
 
-describe('over a real Redis', () => {
-  it('find nothing to mend where nothing is', async () => {
-    const findings = await examine((await redisWith(KEEPS)).url);
+describe('checks of Redis', () => {
+  it('the checks find nothing to mend in a well configured Redis', async () => {
+    const findings = await examine(redis.url);
     expect(toMend(findings)).toEqual([]);
     expect(findings.map(({ check }) => check)).toEqual(
       REDIS_CHECKS.filter((check) => check !== 'redis_replicas'),
     );
   });
 
-  it.each<[string, string[], string[]]>([
-    ['evicts', [...KEEPS, '--maxmemory-policy', 'volatile-lru'], ['redis_eviction warning']],
-    ['keeps nothing', [], ['redis_persistence warning']],
-    ['keeps snapshots, and has taken none yet', ['--save', '3600 1'], ['redis_persistence warning']],
-  ])('see that it %s', async (_, args, expected) => {
-    expect(toMend(await examine((await redisWith(args)).url))).toEqual(expected);
+  it.each([
+    ['maxmemory-policy', 'volatile-lru', 'redis_eviction warning'],
+    ['appendonly', 'no', 'redis_persistence warning'],
+  ])('the checks see a Redis with %s %s and find: %s', async (name, value, expected) => {
+    await owner.config('SET', name, value);
+    expect(toMend(await examine(redis.url))).toEqual([expected]);
   });
 
-  it('see a snapshot once there is one', async () => {
-    const redis = await redisWith(['--save', '3600 1']);
-    const client = new Redis(redis.url);
-    closing.push(() => {
-      client.disconnect();
-    });
+  it('the checks miss a snapshot until Redis has taken one', async () => {
+    const saving = await redisWith(['--save', '3600 1']);
+    const client = connectionTo(saving);
+    expect(toMend(await examine(saving.url))).toEqual(['redis_persistence warning']);
     await client.set('key', 'value');
     await client.bgsave();
-    await until(async () => (await client.info('persistence')).includes('rdb_bgsave_in_progress:0'));
-    expect(toMend(await examine(redis.url))).toEqual([]);
+    await until(
+      async () => (await client.info('persistence')).includes('rdb_bgsave_in_progress:0'),
+      'the snapshot',
+    );
+    expect(toMend(await examine(saving.url))).toEqual([]);
   });
 
-  it('see a snapshot that could not be saved, although there is an append-only file', async () => {
-    const redis = await redisWith([]);
-    const client = new Redis(redis.url);
-    closing.push(() => {
-      client.disconnect();
-    });
+  it('the checks see a snapshot that could not be saved, although Redis keeps an append-only file', async () => {
+    const broken = await redisWith(KEEPS);
+    const client = connectionTo(broken);
     const [, folder = ''] = (await client.config('GET', 'dir')) as string[];
     rmSync(folder, { recursive: true });
     await client.bgsave();
-    await until(async () => (await client.info('persistence')).includes('rdb_last_bgsave_status:err'));
-    const [finding, ...others] = (await examine(redis.url)).filter(({ level }) => level !== 'ok');
+    await until(
+      async () => (await client.info('persistence')).includes('rdb_last_bgsave_status:err'),
+      'the end of the snapshot',
+    );
+    const [finding, ...others] = (await examine(broken.url)).filter(({ level }) => level !== 'ok');
     expect([finding?.check, others]).toEqual(['redis_persistence', []]);
     expect(finding?.message).toContain('could not save its last snapshot');
   });
@@ -91,20 +134,19 @@ describe('over a real Redis', () => {
   it.each([
     ['EVAL', '-eval'],
     ['EVALSHA', '-evalsha'],
-    ['all scripts', '-@scripting'],
-    ['what scripts ask for', '-time'],
-  ])('see that a user may not run %s', async (_, rule) => {
-    const findings = await examine(asUser(await redisWith(user(rule))));
+    ['any script', '-@scripting'],
+    ['TIME, which scripts need', '-time'],
+  ])('the checks see a Redis user that may not run %s', async (_, rule) => {
+    const findings = await examine(await asUser(rule));
     expect(toMend(findings)).toContain('redis_scripts fault');
     const text = findings.map(({ message }) => message).join('\n');
     expect(text).toContain('refuses scripts (');
     expect(text).not.toContain(PASSWORD);
   });
 
-  it('say that INFO is refused, and check what they can', async () => {
-    jest.spyOn(console, 'warn').mockImplementation(() => undefined); // ioredis says it, too.
-    const findings = await examine(asUser(await redisWith(user('-info'))));
-    jest.restoreAllMocks();
+  it('the checks report a refused INFO and check the rest', async () => {
+    silenceIoredis();
+    const findings = await examine(await asUser('-info'));
     expect(toMend(findings)).toEqual(['redis_info warning']);
     expect(findings.map(({ check }) => check)).toEqual([
       'redis_reached',
@@ -114,73 +156,76 @@ describe('over a real Redis', () => {
     ]);
   });
 
-  it('never use CONFIG, which managed Redis forbids, and change nothing', async () => {
-    const redis = await redisWith(user('-config', '-@write', '-@admin'));
-    expect(toMend(await examine(asUser(redis)))).toEqual([]);
+  it('the checks need neither CONFIG, which managed Redis forbids, nor any write', async () => {
+    expect(toMend(await examine(await asUser('-config', '-@write', '-@admin')))).toEqual([]);
   });
 
   it.each([
     [60_000, 'behind'],
     [-60_000, 'ahead of'],
-  ])('see a clock that is a minute off (%i)', async (aheadMs, word) => {
-    const { url } = await redisWith(KEEPS);
-    const findings = await examine(url, 'standalone', () => Date.now() + aheadMs);
+  ])('the checks see a service clock that is off by %i ms: Redis is %s it', async (aheadMs, word) => {
+    const started = Date.now();
+    const findings = await examine(redis.url, 'standalone', () => Date.now() + aheadMs);
+    const tookSeconds = (Date.now() - started) / 1_000;
     expect(toMend(findings)).toEqual(['redis_clock warning']);
     const { message = '' } = findings.find(({ check }) => check === 'redis_clock') ?? {};
-    expect(Number(/is ([\d.]+) s/.exec(message)?.[1])).toBeCloseTo(60, 0);
+    expect(Math.abs(Number(/is ([\d.]+) s/.exec(message)?.[1]) - 60)).toBeLessThan(tookSeconds + 0.1);
     expect(message).toContain(word);
   });
 
-  it('take a long way there and back for no wrong clock', async () => {
-    const { url } = await redisWith(KEEPS);
-    // Six seconds there, and none back: where on the way the clock was read, nobody knows.
-    const times = [Date.now() - 6_000, Date.now()];
-    expect(toMend(await examine(url, 'standalone', () => times.shift() ?? 0))).toEqual([]);
+  it('the checks do not take a slow answer of Redis for a wrong clock', async () => {
+    // Six seconds there, and none back: where on the way the clock was read is not known.
+    let asked = false;
+    const now = (): number => {
+      const early = asked ? 0 : 6_000;
+      asked = true;
+      return Date.now() - early;
+    };
+    expect(toMend(await examine(redis.url, 'standalone', now))).toEqual([]);
   });
 
-  it('say that a primary has no replica, where one is to take over', async () => {
-    const redis = await redisWith(KEEPS);
-    expect(toMend(await examine(redis.url, 'sentinel'))).toEqual(['redis_replicas warning']);
-    await redisWith(['--replicaof', '127.0.0.1', String(redis.port)].map(String));
-    const client = new Redis(redis.url);
-    closing.push(() => {
-      client.disconnect();
-    });
-    await until(async () => (await client.info('replication')).includes('connected_slaves:1'));
-    expect(toMend(await examine(redis.url, 'sentinel'))).toEqual([]);
+  it('the checks see a primary without replicas where a replica has to take over', async () => {
+    const primary = await redisWith(KEEPS);
+    const client = connectionTo(primary);
+    expect(toMend(await examine(primary.url, 'sentinel'))).toEqual(['redis_replicas warning']);
+    await redisWith(['--replicaof', '127.0.0.1', String(primary.port)]);
+    await until(
+      async () => (await client.info('replication')).includes('connected_slaves:1'),
+      'the replica of the primary',
+    );
+    expect(toMend(await examine(primary.url, 'sentinel'))).toEqual([]);
   });
 
-  it('say so when a Redis that was reached no longer answers', async () => {
-    const redis = await redisWith(KEEPS);
-    const client = redisClient(redis.url);
+  it('the checks report a Redis that was reached and no longer answers', async () => {
+    const server = await redisWith(KEEPS);
+    const client = redisClient(server.url);
     client.on('error', () => undefined);
     closing.push(() => {
       client.disconnect();
     });
     await client.connect();
-    redis.pause();
-    const paused = await examineRedis('standalone', primariesOf(client));
-    expect(toMend(paused)).toEqual(['redis_reached fault']);
-    redis.resume();
-    await redis.kill();
-    await until(() => client.status !== 'ready');
+    server.pause();
+    const paused = examineRedis('standalone', primariesOf(client));
+    timers.fire(PATIENCE_MS);
+    expect(toMend(await paused)).toEqual(['redis_reached fault']);
+    await server.kill();
+    await until(() => client.status !== 'ready', 'the loss of Redis');
     expect(toMend(await examineRedis('standalone', primariesOf(client)))).toEqual(['redis_reached fault']);
   });
 
-  it('ask every primary of a cluster, and name the one that has something to mend', async () => {
+  it('the checks ask every primary of a cluster and name the one with a finding', async () => {
     const args = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000', ...KEEPS];
     const good = await redisWith(args);
     const evicting = await redisWith([...args, '--maxmemory-policy', 'allkeys-lru']);
-    const [first, second] = [new Redis(good.url), new Redis(evicting.url)];
-    closing.push(() => {
-      first.disconnect();
-      second.disconnect();
-    });
+    const [first, second] = [connectionTo(good), connectionTo(evicting)];
     await first.call('CLUSTER', 'ADDSLOTSRANGE', '0', '8191');
     await second.call('CLUSTER', 'ADDSLOTSRANGE', '8192', '16383');
     await first.call('CLUSTER', 'MEET', '127.0.0.1', String(evicting.port));
     for (const each of [first, second])
-      await until(async () => String(await each.call('CLUSTER', 'INFO')).includes('cluster_state:ok'));
+      await until(
+        async () => String(await each.call('CLUSTER', 'INFO')).includes('cluster_state:ok'),
+        'the cluster',
+      );
 
     const findings = await examine(`redis+cluster://127.0.0.1:${good.port}`, 'cluster');
     expect(toMend(findings)).toEqual([
@@ -195,7 +240,13 @@ describe('over a real Redis', () => {
   });
 });
 
-describe('at the start of the service', () => {
+describe('checks of a running service', () => {
+  /** The checks of the service wait, too. */
+  let timersOfService: HeldTimers;
+  beforeEach(() => {
+    timersOfService = holdTimersOfService(isPatience);
+  });
+
   async function serviceOver(url: string, more: Record<string, string> = {}): Promise<Instance> {
     const instance = await startInstance({
       REDIS_URL: url,
@@ -214,7 +265,7 @@ describe('at the start of the service', () => {
   }
 
   const looked = async (instance: Instance): Promise<Record<string, number>> => {
-    await until(async () => Object.keys(await gauge(instance)).length > 0);
+    await until(async () => Object.keys(await gauge(instance)).length > 0, 'the first look at Redis');
     return gauge(instance);
   };
   const warned = ({ logs }: Instance): unknown[] =>
@@ -225,15 +276,15 @@ describe('at the start of the service', () => {
   const only = (...failed: string[]): Record<string, number> =>
     Object.fromEntries(REDIS_CHECKS.map((check) => [check, failed.includes(check) ? 1 : 0]));
 
-  it('nothing is said where nothing is to mend', async () => {
-    const instance = await serviceOver((await redisWith(KEEPS)).url);
+  it('the service reports nothing about a well configured Redis', async () => {
+    const instance = await serviceOver(redis.url);
     expect(await looked(instance)).toEqual(only());
     expect(warned(instance)).toEqual([]);
   });
 
-  it('each finding is one line and one gauge, and the service serves', async () => {
-    const { url } = await redisWith(['--maxmemory-policy', 'volatile-lru']);
-    const instance = await serviceOver(url);
+  it('the service reports each finding by one log line and one gauge, and is ready', async () => {
+    await owner.config('SET', 'maxmemory-policy', 'volatile-lru', 'appendonly', 'no');
+    const instance = await serviceOver(redis.url);
     expect(await looked(instance)).toEqual(only('redis_eviction', 'redis_persistence'));
     expect(warned(instance)).toEqual([
       ['warn', 'redis_eviction', 'warning'],
@@ -242,56 +293,46 @@ describe('at the start of the service', () => {
     expect((await call('GET', `${instance.url}/health/ready`)).body).toEqual({ status: 'ok' });
   });
 
-  it('a Redis without scripts is told as what it is, and nothing refuses to start', async () => {
-    const instance = await serviceOver(asUser(await redisWith(user('-@scripting'))));
+  it('the service reports a Redis without scripts as a fault and starts all the same', async () => {
+    const instance = await serviceOver(await asUser('-@scripting'));
     expect(await looked(instance)).toEqual(only('redis_scripts'));
     expect(warned(instance)).toEqual([['warn', 'redis_scripts', 'fault']]);
     expect((await sendOtp(instance.url, '+919876543210')).body.code).toBe('store_unavailable');
     expect(instance.logs.join('')).not.toContain(PASSWORD);
   });
 
-  it('a Redis that refuses INFO is a warning in words', async () => {
-    jest.spyOn(console, 'warn').mockImplementation(() => undefined); // ioredis says it, too.
-    const instance = await serviceOver(asUser(await redisWith(user('-info'))));
+  it('the service reports a refused INFO as a warning with the reason', async () => {
+    silenceIoredis();
+    const instance = await serviceOver(await asUser('-info'));
     expect(await looked(instance)).toEqual(only('redis_info'));
-    jest.restoreAllMocks();
     expect(instance.logs.join('')).toContain('Redis refuses INFO (NOPERM)');
   });
 
-  it('they run again when Redis is reached again, and tell what has changed', async () => {
-    const redis = await redisWith(KEEPS);
+  it('the service checks Redis again after each new connection and reports changes', async () => {
     const instance = await serviceOver(redis.url);
     expect(await looked(instance)).toEqual(only());
-    const { port } = redis;
-    await redis.kill();
-    const other = await startRedis({ port, args: [...KEEPS, '--maxmemory-policy', 'allkeys-lru'] });
-    closing.push(() => other.stop());
-    await until(async () => (await gauge(instance)).redis_eviction === 1);
+    await owner.config('SET', 'maxmemory-policy', 'allkeys-lru');
+    await owner.client('KILL', 'TYPE', 'normal');
+    await until(async () => (await gauge(instance)).redis_eviction === 1, 'the finding');
     expect(warned(instance).at(-1)).toEqual(['warn', 'redis_eviction', 'warning']);
-    await other.kill();
-    const mended = await startRedis({ port, args: KEEPS });
-    closing.push(() => mended.stop());
-    await until(async () => (await gauge(instance)).redis_eviction === 0);
+    await owner.config('SET', 'maxmemory-policy', 'noeviction');
+    await owner.client('KILL', 'TYPE', 'normal');
+    await until(async () => (await gauge(instance)).redis_eviction === 0, 'the end of the finding');
     expect(await gauge(instance)).toEqual(only());
   });
 
-  it('they run again every hour, and tell only what is new', async () => {
-    const intervals = jest.spyOn(globalThis, 'setInterval');
-    const redis = await redisWith(['--maxmemory-policy', 'allkeys-lru']);
+  it('the service checks Redis again every hour and reports only new findings', async () => {
+    await owner.config('SET', 'maxmemory-policy', 'allkeys-lru', 'appendonly', 'no');
+    const intervals = jest.spyOn(globalThis.globalOfService, 'setInterval');
     const instance = await serviceOver(redis.url);
     const [hourly] = intervals.mock.calls.find(([, ms]) => ms === 3_600_000) ?? [];
-    intervals.mockRestore();
     expect(await looked(instance)).toEqual(only('redis_eviction', 'redis_persistence'));
-    const client = new Redis(redis.url);
-    closing.push(() => {
-      client.disconnect();
-    });
-    await client.config('SET', 'appendonly', 'yes');
+    await owner.config('SET', 'appendonly', 'yes');
     (hourly as () => void)();
-    await until(async () => (await gauge(instance)).redis_persistence === 0);
-    await client.config('SET', 'appendonly', 'no');
+    await until(async () => (await gauge(instance)).redis_persistence === 0, 'the end of the finding');
+    await owner.config('SET', 'appendonly', 'no');
     (hourly as () => void)();
-    await until(async () => (await gauge(instance)).redis_persistence === 1);
+    await until(async () => (await gauge(instance)).redis_persistence === 1, 'the finding');
     expect(warned(instance).map((line) => (line as string[])[1])).toEqual([
       'redis_eviction',
       'redis_persistence',
@@ -299,8 +340,7 @@ describe('at the start of the service', () => {
     ]);
   });
 
-  it('a Redis that stalls under the first question holds up neither readiness nor what comes after', async () => {
-    const redis = await redisWith(KEEPS);
+  it('the service is ready while Redis does not answer the checks, and checks it after the next connection', async () => {
     const proxy = await RedisProxy.before(redis);
     closing.push(() => proxy.close());
     const stalled = proxy.trap('TIME', 'hold');
@@ -309,11 +349,12 @@ describe('at the start of the service', () => {
     await stalled.caught();
     expect(await gauge(instance)).toEqual({});
     expect((await call('GET', `${instance.url}/health/ready`)).body).toEqual({ status: 'ok' });
+    timersOfService.fire(PATIENCE_MS);
     expect(await looked(instance)).toEqual(only('redis_reached'));
     expect(warned(instance)).toEqual([['warn', 'redis_reached', 'fault']]);
     stalled.letGo();
-    await redis.restart();
-    await until(async () => (await gauge(instance)).redis_reached === 0);
+    await owner.client('KILL', 'TYPE', 'normal');
+    await until(async () => (await gauge(instance)).redis_reached === 0, 'the end of the finding');
     expect(await gauge(instance)).toEqual(only());
   });
 });
