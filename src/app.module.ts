@@ -17,7 +17,11 @@ import { SecretsModule } from './secrets/secrets.module';
 /** The composition root, the one file that sees every module. */
 @Module({})
 export class AppModule {
-  static register(environment: Environment | undefined, logs: DestinationStream): DynamicModule {
+  static register(
+    environment: Environment | undefined,
+    logs: DestinationStream,
+    redisTimeoutMs?: number,
+  ): DynamicModule {
     const { config, ...configModule } = ConfigModule.register(environment);
     return {
       module: AppModule,
@@ -25,7 +29,7 @@ export class AppModule {
         configModule,
         LoggingModule.register(logs),
         MetricsModule,
-        RedisModule,
+        RedisModule.register(redisTimeoutMs),
         AuditModule,
         AlertsModule,
         SecretsModule,

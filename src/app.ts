@@ -23,6 +23,8 @@ export interface AppOptions {
   environment?: Environment;
   /** Where JSON lines go; stdout by default. */
   logs?: DestinationStream;
+  /** How long a command to Redis may take; 750 ms by default. Tests on a busy machine are more patient. */
+  redisTimeoutMs?: number | undefined;
 }
 
 /**
@@ -32,8 +34,9 @@ export interface AppOptions {
 export async function createApp({
   environment,
   logs = standardOutput(),
+  redisTimeoutMs,
 }: AppOptions = {}): Promise<NestFastifyApplication> {
-  const module = AppModule.register(environment, logs);
+  const module = AppModule.register(environment, logs, redisTimeoutMs);
   const routes = new Routes();
   const adapter = httpServer((error, request, reply) => {
     reply.raw.once('finish', () => {

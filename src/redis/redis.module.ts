@@ -1,16 +1,17 @@
-import { Global, Inject, Module, type OnApplicationShutdown } from '@nestjs/common';
+import { Global, Inject, Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common';
 import { Config } from '../config/config';
 import { Logger } from '../logging/logger';
 import { Metrics } from '../metrics/metrics';
 import { redisClient, type RedisClient } from './connection';
 import { changeCredentials } from './credentials';
 import { startEmbeddedStore, type EmbeddedStore } from './embedded';
-import { Store } from './store';
+import { Store, type OnStep } from './store';
 
 /** Whoever changes a password changes it at Redis within minutes. */
 const TRY_AGAIN_MS = 5_000;
 
 const EMBEDDED = Symbol('embedded store');
+const COMMAND_TIMEOUT_MS = Symbol('command timeout');
 
 /** One connection to Redis, or to the embedded store when development names none. */
 @Global()
@@ -27,17 +28,19 @@ const EMBEDDED = Symbol('embedded store');
     },
     {
       provide: Store,
-      inject: [Config, Logger, Metrics, EMBEDDED],
+      inject: [Config, Logger, Metrics, EMBEDDED, COMMAND_TIMEOUT_MS],
       useFactory: (
         config: Config,
         logger: Logger,
         metrics: Metrics,
         embedded: EmbeddedStore | undefined,
+        commandTimeoutMs: number | undefined,
       ): Store => {
         const client = redisClient(config.redisUrl ?? embedded?.url ?? '');
-        const store = new Store(client, logger, ({ step, outcome, seconds }) => {
+        const onStep: OnStep = ({ step, outcome, seconds }) => {
           metrics.redisSteps.observe({ step, outcome }, seconds);
-        });
+        };
+        const store = new Store(client, logger, onStep, commandTimeoutMs);
         metrics.onScrape(() => {
           metrics.redisAvailable.set(store.available ? 1 : 0);
         });
@@ -50,6 +53,14 @@ const EMBEDDED = Symbol('embedded store');
   exports: [Store],
 })
 export class RedisModule implements OnApplicationShutdown {
+  /** @param commandTimeoutMs how long a command may take, where it is not the usual time */
+  static register(commandTimeoutMs?: number): DynamicModule {
+    return {
+      module: RedisModule,
+      providers: [{ provide: COMMAND_TIMEOUT_MS, useValue: commandTimeoutMs }],
+    };
+  }
+
   constructor(
     private readonly store: Store,
     @Inject(EMBEDDED) private readonly embedded: EmbeddedStore | undefined,

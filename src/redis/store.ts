@@ -28,6 +28,9 @@ export interface StoreStep {
   seconds: number;
 }
 
+/** Told of every step, for metrics; must not throw. */
+export type OnStep = (step: StoreStep) => void;
+
 /** Redis as the rest of the house sees it: an answer, or an {@link ApiError} `store_unavailable`. Never anything else. */
 export class Store {
   #reached = false;
@@ -37,8 +40,7 @@ export class Store {
   constructor(
     private readonly client: RedisClient,
     private readonly logger: Logger,
-    /** Told of every step, for metrics; must not throw. */
-    private readonly onStep: (step: StoreStep) => void = () => undefined,
+    private readonly onStep: OnStep = () => undefined,
     private readonly commandTimeoutMs = COMMAND_TIMEOUT_MS,
   ) {
     this.#replication = new Replication(client, logger);

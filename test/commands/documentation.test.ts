@@ -159,7 +159,14 @@ describe('the commands', () => {
     });
     const [, url] = await running.prints(/"url":"([^"]+)".*"msg":"otp-login listens"/);
     await until(async () => (await call('GET', `${url!}/health/ready`)).status === 200, 'readiness');
-    world = { url: url!, upstream, redis: { url: redisUrl }, instances: [], close: () => upstream.close() };
+    world = {
+      url: url!,
+      upstream,
+      redis: { url: redisUrl },
+      redisTimeoutMs: undefined,
+      instances: [],
+      close: () => upstream.close(),
+    };
   });
   afterAll(async () => {
     await checkout.remove();

@@ -137,7 +137,7 @@ describe.each([
 ] as const)('under the %s contract', (contract, fate) => {
   beforeAll(async () => {
     variables = { ADMIN_TOKENS, JWT_KEYS_DIR, ...PATIENT, STARTMESSAGING_CONTRACT: contract };
-    world = await startWorld({ variables, count: 2 });
+    world = await startWorld({ variables, count: 2, hastyRedis: true });
     await joinThird();
   });
   afterAll(async () => {

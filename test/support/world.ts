@@ -12,7 +12,7 @@ import {
   ServiceLog,
   watchUpstream,
 } from './canaries';
-import { until } from './hang';
+import { HANG_MS, until } from './hang';
 import { redisOfWorker } from './redis-of-worker';
 import { startRedis, type RedisServer } from './redis-server';
 import { service } from './service';
@@ -33,6 +33,8 @@ export interface Instance {
 /** A real Redis, a real upstream, and any number of instances of the service between them. */
 export interface World<Server extends { url: string } = { url: string }> {
   redis: Server;
+  /** How long its instances wait for Redis; undefined for as long as in production. */
+  redisTimeoutMs: number | undefined;
   upstream: Emulator;
   instances: Instance[];
   /** The first instance's address. */
@@ -70,7 +72,11 @@ export const HASTY: Variables = {
 };
 
 /** On a free port unless one is given. It fails the test that closes it if its log holds what no log may hold. */
-export async function startInstance(variables: Variables, port = 0): Promise<Instance> {
+export async function startInstance(
+  variables: Variables,
+  port = 0,
+  redisTimeoutMs?: number,
+): Promise<Instance> {
   const logs: string[] = [];
   const log = new ServiceLog();
   learnSettings({ ...QUICK, ...variables });
@@ -81,7 +87,11 @@ export async function startInstance(variables: Variables, port = 0): Promise<Ins
       done();
     },
   });
-  const app = await service().createApp({ environment: { ...QUICK, ...variables }, logs: destination });
+  const app = await service().createApp({
+    environment: { ...QUICK, ...variables },
+    logs: destination,
+    redisTimeoutMs,
+  });
   await app.listen(port, '127.0.0.1');
   const close = async (): Promise<void> => {
     await app.close();
@@ -96,6 +106,8 @@ interface WorldOptions {
   variables?: Variables;
   /** How many instances of the service. */
   count?: number;
+  /** The service gives up on Redis as soon as in production, and not after a hang. So it does where a test has its own Redis. */
+  hastyRedis?: boolean;
 }
 
 /** A world on an empty database of the worker's Redis or, with `ownRedis`, on a Redis that the test may kill, pause or fill. */
@@ -105,21 +117,25 @@ export async function startWorld({
   variables = {},
   count = 1,
   ownRedis = false,
+  hastyRedis = ownRedis || 'REDIS_URL' in variables,
 }: WorldOptions & { ownRedis?: boolean } = {}): Promise<World> {
   const server = ownRedis ? await startRedis() : undefined;
   const [redis, upstream] = await Promise.all([server ?? redisOfWorker(), service().startEmulator()]);
   watchUpstream(upstream);
   const both = { STARTMESSAGING_BASE_URL: upstream.url, SENDWITHSES_BASE_URL: upstream.url };
   const settings = { REDIS_URL: redis.url, ...both, ...variables };
+  // On a machine that is busy a command may take longer than production waits for it.
+  const redisTimeoutMs = hastyRedis ? undefined : HANG_MS;
   const instances: Instance[] = [];
   try {
-    for (let i = 0; i < count; i++) instances.push(await startInstance(settings));
+    for (let i = 0; i < count; i++) instances.push(await startInstance(settings, 0, redisTimeoutMs));
   } catch (error) {
     await Promise.all([...instances.map((instance) => instance.close()), upstream.close(), server?.stop()]);
     throw error;
   }
   return {
     redis,
+    redisTimeoutMs,
     upstream,
     instances,
     url: instances[0]?.url ?? '',
@@ -135,13 +151,17 @@ export async function startWorld({
 }
 
 /** One more instance over the Redis and the upstream of a world. The test that starts it closes it. */
-export const anotherInstance = ({ redis, upstream }: World, variables: Variables = {}): Promise<Instance> =>
-  startInstance({
-    REDIS_URL: redis.url,
-    STARTMESSAGING_BASE_URL: upstream.url,
-    SENDWITHSES_BASE_URL: upstream.url,
-    ...variables,
-  });
+export const anotherInstance = (world: World, variables: Variables = {}): Promise<Instance> =>
+  startInstance(
+    {
+      REDIS_URL: world.redis.url,
+      STARTMESSAGING_BASE_URL: world.upstream.url,
+      SENDWITHSES_BASE_URL: world.upstream.url,
+      ...variables,
+    },
+    0,
+    'REDIS_URL' in variables ? undefined : world.redisTimeoutMs,
+  );
 
 export interface Answer {
   status: number;
