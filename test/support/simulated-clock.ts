@@ -52,7 +52,7 @@ end`;
 let simulated = false;
 
 /** `node:fs` under which every script is read with the head above. Importing this module puts it in place. */
-export function fsWithSimulatedClock(): object {
+function fsWithSimulatedClock(): object {
   const fs = jest.requireActual<typeof import('node:fs')>('node:fs');
   const readFileSync = (path: string, ...more: unknown[]): unknown => {
     const text: unknown = (fs.readFileSync as (...all: unknown[]) => unknown)(path, ...more);
