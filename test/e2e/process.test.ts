@@ -299,7 +299,7 @@ it('a service with an uncaught error logs it in one line without the data of the
     level: 'fatal',
     error: { name: 'Error', message: 'no answer for +91******' },
   });
-  expect(service.stdout).not.toMatch(/9876543210|5e5e/);
+  expect(service.stdout).not.toMatch(/9876543210|(?:5e){6}/);
 });
 
 /** Every wait of more than five seconds ends when the test says so by a signal, and stands in the log when it begins. */
