@@ -294,7 +294,7 @@ describe('while Redis is in trouble', () => {
 
   beforeAll(async () => {
     redis = await startRedis();
-    raw = new Redis(redis.url, { retryStrategy: () => 20 });
+    raw = new Redis(redis.url, { retryStrategy: () => 20, disconnectTimeout: 50 });
     raw.on('error', () => undefined); // Redis goes away on purpose here.
   });
   beforeEach(async () => {

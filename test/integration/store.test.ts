@@ -43,7 +43,7 @@ const closing: (() => unknown)[] = [];
 
 beforeAll(async () => {
   redis = await startRedis();
-  raw = new Redis(redis.url, { retryStrategy: () => 20 });
+  raw = new Redis(redis.url, { retryStrategy: () => 20, disconnectTimeout: 50 });
   raw.on('error', () => undefined); // Redis goes away on purpose here.
 });
 beforeEach(async () => {
