@@ -61,7 +61,7 @@ test.each([
   ['two sides that have no labels in common', `sum(${CALLS}) / sum by (job) (${CALLS})`, []],
   ['a legend with a label that the query sums away', `sum by (job) (${CALLS})`, ['route']],
   ['a query that does not parse', `sum by (route) (rate(${CALLS}[5m])`, []],
-])('promtool finds %s', (_, expr, labels) => {
+])('promtool reports a fault of the dashboard: %s', (_, expr, labels) => {
   const { ok, output } = ask([{ expr, labels }]);
   expect([ok, output]).toEqual([false, expect.stringContaining('FAILED')]);
 });

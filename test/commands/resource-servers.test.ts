@@ -16,7 +16,7 @@ afterAll(() => recipes.close());
 /** A recipe in another language: run where the language is to be had, else skipped with the reason in its name. */
 function describeWith(name: string, missing: string | undefined, tests: () => void): void {
   if (missing === undefined) describe(name, tests);
-  else it.skip(`${name}: ${missing}`, () => undefined);
+  else it.skip(`${name} is not run on this machine: ${missing}`, () => undefined);
 }
 
 const succeeds = (command: string, ...args: string[]): boolean =>

@@ -188,7 +188,7 @@ export function itVerifies(recipe: string, recipes: () => Recipes, start: () => 
   it(`${recipe} accepts a token that the test signed with the key of the service`, async () => {
     expect(await verify(recipes().forge())).toBe('u'.repeat(22));
   });
-  it.each(BAD)(`${recipe} refuses %s`, async (_, make) => {
+  it.each(BAD)(`${recipe} refuses a token with this fault: %s`, async (_, make) => {
     expect(await verify(make(recipes()))).toBeUndefined();
   });
 }
