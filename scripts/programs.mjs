@@ -7,7 +7,7 @@ import { giveUp } from './project.mjs';
 const REDIS_MAJOR = 7;
 const CHROME_OF_MACOS = '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome';
 
-/** Some packages start a service of their own. The tests start theirs on free ports, and nobody asked for it. */
+/** Some packages start a service of their own. The tests start their own services on free ports, so that service is stopped. */
 const SERVICES = {
   'redis-server': ['redis-server'],
   prometheus: ['prometheus', 'prometheus-node-exporter'],

@@ -23,7 +23,7 @@ checkNode();
 const patterns = parseArgs({
   args: given,
   strict: false,
-  // Jest's options whose value stands by itself, so that it is not taken for the name of a file.
+  // Jest's options with a value of its own argument, so that the value is not taken for the name of a file.
   options: {
     ...{ testNamePattern: { type: 'string', short: 't' }, maxWorkers: { type: 'string', short: 'w' } },
     ...{ config: { type: 'string', short: 'c' }, seed: { type: 'string' }, shard: { type: 'string' } },
