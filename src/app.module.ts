@@ -11,6 +11,7 @@ import { HealthModule } from './health/health.module';
 import { LoggingModule } from './logging/logging.module';
 import { MetricsModule } from './metrics/metrics.module';
 import { OAuthModule } from './oauth/oauth.module';
+import { PhoneNumberModule } from './phone-number/phone-number.module';
 import { RedisModule } from './redis/redis.module';
 import { SecretsModule } from './secrets/secrets.module';
 
@@ -30,6 +31,7 @@ export class AppModule {
         LoggingModule.register(logs),
         MetricsModule,
         RedisModule.register(redisTimeoutMs),
+        PhoneNumberModule,
         AuditModule,
         AlertsModule,
         SecretsModule,

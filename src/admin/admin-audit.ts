@@ -9,12 +9,12 @@ export class AdminAudit {
 
   /** A call of an operator. Before it is carried out: a process that dies in the middle must not hide it. */
   called(admin: string, method: string, route: string): void {
-    this.audit.tell({ audit: 'admin.called', admin, method, route });
+    this.audit.record({ audit: 'admin.called', admin, method, route });
   }
 
   /** A call without a good token. */
   refused(method: string, route: string): void {
-    this.audit.tell({ audit: 'admin.refused', method, route });
+    this.audit.record({ audit: 'admin.refused', method, route });
   }
 
   /** As {@link of}, for what changes something: also a process that dies in the middle leaves a word of what was begun. */
@@ -24,7 +24,7 @@ export class AdminAudit {
     fields: AdminFields,
     call: () => Promise<Answer>,
   ): Promise<Answer> {
-    this.audit.tell({ audit: `admin.${action}`, admin, ...fields, outcome: 'begun' });
+    this.audit.record({ audit: `admin.${action}`, admin, ...fields, outcome: 'begun' });
     return this.of(admin, action, fields, call);
   }
 
@@ -37,10 +37,10 @@ export class AdminAudit {
   ): Promise<Answer> {
     try {
       const answer = await call();
-      this.audit.tell({ audit: `admin.${action}`, admin, ...fields, outcome: 'done' });
+      this.audit.record({ audit: `admin.${action}`, admin, ...fields, outcome: 'done' });
       return answer;
     } catch (error) {
-      this.audit.tell({ audit: `admin.${action}`, admin, ...fields, outcome: 'failed' });
+      this.audit.record({ audit: `admin.${action}`, admin, ...fields, outcome: 'failed' });
       throw error;
     }
   }

@@ -1,16 +1,17 @@
 import { Body, Controller, Get, HttpCode, Post, Query, Req, UseGuards } from '@nestjs/common';
 import { ApiBearerAuth, ApiNoContentResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import type { FastifyRequest } from 'fastify';
-import { ApiProblems } from '../errors/api-problems';
+import { ApiProblems } from '../http/api-problems';
+import { aboutNumber } from '../logging/request-context';
 import { redactWritten } from '../logging/redact';
-import { Numbers } from '../otp/numbers';
 import type { PhoneNumber } from '../phone-number/phone-number';
-import { SessionBlocks } from '../sessions/session-blocks';
-import { ClientAddress } from '../throttling/client-address';
+import { PhoneIdentities, type PhoneIdentity } from '../phone-number/phone-identity';
+import { ClientAddress } from '../http/client-address';
 import { Admin, AdminGuard } from './admin.guard';
 import { AdminAudit } from './admin-audit';
-import { AddressAnswer, GuardAnswer, UsageAnswer } from './admin-answers';
-import { BlockBody, blockedForMs, UnblockBody, UsageQuery } from './admin-bodies';
+import { AddressResponse, AbuseResponse, UsageResponse } from './admin-responses.dto';
+import { BlockRequest, blockedForMs, UnblockRequest, UsageQuery } from './admin-requests.dto';
+import { NumberBlockService } from './number-block.service';
 import { Reports } from './reports';
 
 /** The header is text of whoever calls. */
@@ -24,8 +25,8 @@ const LONGEST_FORWARDED = 500;
 export class AdminController {
   constructor(
     private readonly reports: Reports,
-    private readonly numbers: Numbers,
-    private readonly sessions: SessionBlocks,
+    private readonly blocks: NumberBlockService,
+    private readonly phones: PhoneIdentities,
     private readonly audit: AdminAudit,
     private readonly clientAddress: ClientAddress,
   ) {}
@@ -36,7 +37,7 @@ export class AdminController {
     summary: 'What was sent, what came back, what it costs',
     description: 'Totals per hour and day of Asia/Kolkata, for 90 days. Counted where the SMS was sent.',
   })
-  @ApiOkResponse({ type: UsageAnswer, description: 'The totals of these days' })
+  @ApiOkResponse({ type: UsageResponse, description: 'The totals of these days' })
   @ApiProblems(
     'validation_failed',
     'unauthenticated',
@@ -44,20 +45,20 @@ export class AdminController {
     'internal_error',
     'store_unavailable',
   )
-  async usage(@Admin() admin: string, @Query() query: UsageQuery): Promise<UsageAnswer> {
+  async usage(@Admin() admin: string, @Query() query: UsageQuery): Promise<UsageResponse> {
     return this.audit.of(admin, 'usage', { from: query.from, to: query.to }, () => this.reports.usage(query));
   }
 
-  @Get('guard')
+  @Get('abuse')
   @ApiOperation({
-    operationId: 'adminGuard',
-    summary: 'Whom the guard trusts less, and why',
-    description: 'The steps that hold now, and the decisions that led there.',
+    operationId: 'adminAbuse',
+    summary: 'Which scopes have a raised abuse level, and why',
+    description: 'The levels that hold now, and the decisions that led there.',
   })
-  @ApiOkResponse({ type: GuardAnswer, description: 'What it sees and what it decided' })
+  @ApiOkResponse({ type: AbuseResponse, description: 'What it sees and what it decided' })
   @ApiProblems('unauthenticated', 'payload_too_large', 'internal_error', 'store_unavailable')
-  async guard(@Admin() admin: string): Promise<GuardAnswer> {
-    return this.audit.of(admin, 'guard', {}, () => this.reports.guard());
+  async abuse(@Admin() admin: string): Promise<AbuseResponse> {
+    return this.audit.of(admin, 'abuse', {}, () => this.reports.abuse());
   }
 
   @Get('address')
@@ -66,9 +67,9 @@ export class AdminController {
     summary: 'Who asks, as the limits see it',
     description: 'Ask through the load balancer: `address` must be yours, and not its own.',
   })
-  @ApiOkResponse({ type: AddressAnswer, description: 'What arrived, and which address counts' })
+  @ApiOkResponse({ type: AddressResponse, description: 'What arrived, and which address counts' })
   @ApiProblems('unauthenticated', 'payload_too_large', 'internal_error')
-  async address(@Admin() admin: string, @Req() request: FastifyRequest): Promise<AddressAnswer> {
+  async address(@Admin() admin: string, @Req() request: FastifyRequest): Promise<AddressResponse> {
     const header = request.headers['x-forwarded-for'];
     return this.audit.of(admin, 'address', {}, () =>
       Promise.resolve({
@@ -96,22 +97,15 @@ export class AdminController {
     'internal_error',
     'store_unavailable',
   )
-  async block(@Admin() admin: string, @Body() body: BlockBody): Promise<void> {
+  async block(@Admin() admin: string, @Body() body: BlockRequest): Promise<void> {
     const forMs = blockedForMs(body);
-    const told = {
-      ...this.named(body.phoneNumber),
+    const phone = this.identityOf(body.phoneNumber);
+    const fields = {
+      phone: phone.pseudonym,
       days: forMs / 86_400_000,
       reason: redactWritten(body.reason ?? ''),
     };
-    await this.audit.change(admin, 'block', told, async () => {
-      // The number first: a code that is verified in between is void, or its session is there to be ended. Then its
-      // devices once more: such a session left a token that is younger than their first end.
-      await this.numbers.block(body.phoneNumber, forMs);
-      await this.sessions.block(body.phoneNumber, forMs);
-      await this.numbers.endDevices(body.phoneNumber);
-      // Let in again meanwhile: half a block would have people pay for SMS whose codes open nothing.
-      if (!(await this.numbers.isBlocked(body.phoneNumber))) await this.sessions.unblock(body.phoneNumber);
-    });
+    await this.audit.change(admin, 'block', fields, () => this.blocks.block(phone, forMs));
   }
 
   @Post('numbers/unblock')
@@ -130,15 +124,15 @@ export class AdminController {
     'internal_error',
     'store_unavailable',
   )
-  async unblock(@Admin() admin: string, @Body() { phoneNumber }: UnblockBody): Promise<void> {
-    await this.audit.change(admin, 'unblock', this.named(phoneNumber), async () => {
-      await this.numbers.unblock(phoneNumber);
-      await this.sessions.unblock(phoneNumber);
-    });
+  async unblock(@Admin() admin: string, @Body() { phoneNumber }: UnblockRequest): Promise<void> {
+    const phone = this.identityOf(phoneNumber);
+    await this.audit.change(admin, 'unblock', { phone: phone.pseudonym }, () => this.blocks.unblock(phone));
   }
 
-  /** As the ledger and the keys name it: the log holds no number. */
-  private named(phoneNumber: PhoneNumber): { phone: string } {
-    return { phone: this.numbers.pseudonymOf(phoneNumber) };
+  /** The log names the number by its pseudonym from here on. */
+  private identityOf(phoneNumber: PhoneNumber): PhoneIdentity {
+    const phone = this.phones.of(phoneNumber);
+    aboutNumber(phone.pseudonym);
+    return phone;
   }
 }

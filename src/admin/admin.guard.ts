@@ -1,7 +1,7 @@
-import { timingSafeEqual } from 'node:crypto';
 import { createParamDecorator, Injectable, type CanActivate, type ExecutionContext } from '@nestjs/common';
 import type { FastifyRequest } from 'fastify';
 import { Config, tokenDigest } from '../config/config';
+import { constantTimeEqual } from '../crypto/mac';
 import { ApiError } from '../errors/api-error';
 import { AdminAudit } from './admin-audit';
 
@@ -42,7 +42,7 @@ export class AdminGuard implements CanActivate {
     const given = tokenDigest(token);
     let found: string | undefined;
     for (const { name, digest } of this.config.adminTokens) {
-      if (timingSafeEqual(digest, given)) found = name;
+      if (constantTimeEqual(digest, given)) found = name;
     }
     return found;
   }

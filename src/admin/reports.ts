@@ -2,11 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 import { Config } from '../config/config';
 import { ApiError } from '../errors/api-error';
-import { Guard, type GuardDecision } from '../guard/guard';
+import { AbuseControl, type AbuseDecision } from '../abuse/abuse-control';
 import { Ledger } from '../ledger/ledger';
 import { sum, UsageReader, type Usage } from '../ledger/usage';
-import type { GuardAnswer, UsageAnswer } from './admin-answers';
-import type { UsageQuery } from './admin-bodies';
+import type { AbuseResponse, UsageResponse } from './admin-responses.dto';
+import type { UsageQuery } from './admin-requests.dto';
 
 const DAY_MS = 86_400_000;
 const MOST_DAYS = 92;
@@ -19,11 +19,11 @@ export class Reports {
     private readonly config: Config,
     private readonly ledger: Ledger,
     private readonly usageReader: UsageReader,
-    private readonly guardian: Guard,
+    private readonly abuseControl: AbuseControl,
   ) {}
 
   /** Throws `validation_failed` for days that are none, or too many. */
-  async usage({ from: first, to: last }: UsageQuery): Promise<UsageAnswer> {
+  async usage({ from: first, to: last }: UsageQuery): Promise<UsageResponse> {
     const to = last ?? UsageReader.dayOf(new Date());
     const from = first ?? dayAt(parseDay('to', to) - 6 * DAY_MS);
     const days = (parseDay('to', to) - parseDay('from', from)) / DAY_MS + 1;
@@ -50,12 +50,12 @@ export class Reports {
     };
   }
 
-  async guard(): Promise<GuardAnswer> {
-    const { now, raised, service, decisions } = await this.guardian.explain();
+  async abuse(): Promise<AbuseResponse> {
+    const { now, raised, service, decisions } = await this.abuseControl.explain();
     return {
       now: now.toISOString(),
-      modes: { conversion: this.config.guardConversion, wrongCodes: this.config.guardWrongCodes },
-      raised: raised.map(({ scope, step, until }) => ({ scope, step, until: until.toISOString() })),
+      modes: { conversion: this.config.abuseConversion, wrongCodes: this.config.abuseWrongCodes },
+      raised: raised.map(({ scope, level, until }) => ({ scope, level, until: until.toISOString() })),
       service,
       decisions: decisions.map((decision) => {
         const { at, scope, from, to, signal, figures } = decision;
@@ -65,7 +65,7 @@ export class Reports {
   }
 }
 
-function reasonOf({ signal, minutes, figures }: GuardDecision): string {
+function reasonOf({ signal, minutes, figures }: AbuseDecision): string {
   const within = `within ${minutes === 1_440 ? '24 hours' : `${minutes} minutes`}`;
   switch (signal) {
     case 'conversion':
@@ -75,7 +75,7 @@ function reasonOf({ signal, minutes, figures }: GuardDecision): string {
     case 'unsolved':
       return `${figures.passed} of ${figures.challenged} challenges were solved ${within}`;
     case 'quiet':
-      return 'Nothing justified the step any more';
+      return 'Nothing justified the level any more';
   }
 }
 

@@ -1,7 +1,18 @@
-import type { Alert } from '../logging/logger';
+/** What operators must act on. docs/alerts.md has a section for each. */
+export type Alert =
+  | 'provider_down'
+  | 'wallet_exhausted'
+  | 'upstream_credentials'
+  | 'contract_mismatch'
+  | 'request_malformed'
+  | 'budget_exhausted'
+  | 'abuse_conversion'
+  | 'abuse_wrong_codes'
+  | 'sms_price'
+  | 'token_reused';
 
-/** What a receiver tells apart: whom to call, not what exactly happened. */
-export type AlertType = 'wallet' | 'credentials' | 'contract' | 'budget' | 'guard' | 'reuse' | 'provider';
+/** The type of an alert says which team to call, and `alert` what exactly happened. */
+export type AlertType = 'wallet' | 'credentials' | 'contract' | 'budget' | 'abuse' | 'reuse' | 'provider';
 
 export const ALERT_TYPES: Record<Alert, AlertType> = {
   provider_down: 'provider',
@@ -11,7 +22,7 @@ export const ALERT_TYPES: Record<Alert, AlertType> = {
   request_malformed: 'contract',
   budget_exhausted: 'budget',
   sms_price: 'budget',
-  guard_conversion: 'guard',
-  guard_wrong_codes: 'guard',
+  abuse_conversion: 'abuse',
+  abuse_wrong_codes: 'abuse',
   token_reused: 'reuse',
 };

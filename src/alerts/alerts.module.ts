@@ -1,8 +1,10 @@
 import { HttpModule } from '@nestjs/axios';
-import { Module } from '@nestjs/common';
+import { Global, Module } from '@nestjs/common';
+import { AlertWebhooks } from './alert-webhooks';
 import { Alerts } from './alerts';
 import { Webhook } from './webhook';
 
-/** Alerts for somebody who does not read the log. Nobody calls it: it hears what the logger is told. */
-@Module({ imports: [HttpModule], providers: [Alerts, Webhook] })
+/** Alerts for operators, for every room: in the metrics, in the log and by webhook. */
+@Global()
+@Module({ imports: [HttpModule], providers: [Alerts, AlertWebhooks, Webhook], exports: [Alerts] })
 export class AlertsModule {}

@@ -32,11 +32,11 @@ interface SessionEndedEvent {
   audit: 'session.ended';
   subject: string;
   session: string;
-  because: Ending;
+  reason: Ending;
   outcome: 'ended' | 'unknown';
 }
 
-export type AdminAction = 'usage' | 'guard' | 'address' | 'block' | 'unblock';
+export type AdminAction = 'usage' | 'abuse' | 'address' | 'block' | 'unblock';
 
 type AdminEvent =
   | { audit: 'admin.called'; admin: string; method: string; route: string }

@@ -9,17 +9,17 @@ import {
   ApiTags,
 } from '@nestjs/swagger';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { ApiProblems } from '../errors/api-problems';
+import { ApiProblems } from '../http/api-problems';
 import { OtpService } from '../otp/otp.service';
-import { SessionsService, type Session } from '../sessions/sessions.service';
+import type { Session } from '../sessions/sessions.service';
 import { AddressThrottlerGuard, LimitedByAddress } from '../throttling/address-throttler.guard';
-import { ClientAddress } from '../throttling/client-address';
-import { TokensService } from '../tokens/tokens.service';
-import { MeAnswer, OtpRequestAnswer, OtpStatusAnswer, VerifiedAnswer } from './answers';
+import { ClientAddress } from '../http/client-address';
+import { MeResponse, OtpRequestResponse, OtpStatusResponse, VerifiedResponse } from './responses.dto';
 import { BearerGuard, CurrentSession } from './bearer.guard';
 import { describeClient } from './client';
 import { IDEMPOTENCY_KEY, IdempotencyKey } from './idempotency-key';
-import { SEND_OTP_EXAMPLES, SendOtpBody, VERIFY_OTP_EXAMPLES, VerifyOtpBody } from './otp-bodies';
+import { SEND_OTP_EXAMPLES, SendOtpRequest, VERIFY_OTP_EXAMPLES, VerifyOtpRequest } from './otp.dto';
+import { LoginService } from './login.service';
 import { RefreshCookie } from './refresh-cookie';
 
 /** The HTTP face of login. */
@@ -28,8 +28,7 @@ import { RefreshCookie } from './refresh-cookie';
 export class AuthController {
   constructor(
     private readonly otp: OtpService,
-    private readonly sessions: SessionsService,
-    private readonly tokens: TokensService,
+    private readonly logins: LoginService,
     private readonly cookie: RefreshCookie,
     private readonly clientAddress: ClientAddress,
   ) {}
@@ -39,14 +38,14 @@ export class AuthController {
   @UseGuards(AddressThrottlerGuard)
   @LimitedByAddress('send')
   @ApiHeader(IDEMPOTENCY_KEY)
-  @ApiBody({ type: SendOtpBody, examples: SEND_OTP_EXAMPLES })
+  @ApiBody({ type: SendOtpRequest, examples: SEND_OTP_EXAMPLES })
   @ApiOperation({
     operationId: 'sendOtp',
     summary: 'Send a code to a phone number',
     description: 'Sends an SMS. The same code is sent again while at least half of its life remains.',
     security: [],
   })
-  @ApiOkResponse({ type: OtpRequestAnswer, description: 'The SMS is on its way' })
+  @ApiOkResponse({ type: OtpRequestResponse, description: 'The SMS is on its way' })
   @ApiProblems(
     'validation_failed',
     'phone_number_rejected',
@@ -64,15 +63,15 @@ export class AuthController {
     'upstream_timeout',
   )
   async sendOtp(
-    @Body() { phoneNumber, deviceToken, altcha: solution }: SendOtpBody,
+    @Body() { phoneNumber, deviceToken, altcha: solution }: SendOtpRequest,
     @IdempotencyKey() idempotencyKey: string | undefined,
     @Req() request: FastifyRequest,
-  ): Promise<OtpRequestAnswer> {
+  ): Promise<OtpRequestResponse> {
     const address = this.clientAddress.of(request);
-    const asker = { address, deviceToken, solution, idempotencyKey };
+    const context = { address, deviceToken, solution, idempotencyKey };
     const { requestId, expiresAt, attemptsLeft, resendAt, delivery } = await this.otp.request(
       phoneNumber,
-      asker,
+      context,
     );
     return {
       requestId,
@@ -93,9 +92,9 @@ export class AuthController {
     security: [],
   })
   @ApiParam({ name: 'requestId', description: 'The `requestId` that send-otp answered.' })
-  @ApiOkResponse({ type: OtpStatusAnswer, description: 'Its state, and what is known of its SMS' })
+  @ApiOkResponse({ type: OtpStatusResponse, description: 'Its state, and what is known of its SMS' })
   @ApiProblems('otp_expired', 'payload_too_large', 'rate_limited', 'internal_error', 'store_unavailable')
-  async otpStatus(@Param('requestId') requestId: string): Promise<OtpStatusAnswer> {
+  async otpStatus(@Param('requestId') requestId: string): Promise<OtpStatusResponse> {
     const { state, attemptsLeft, expiresAt, resendAt, delivery } = await this.otp.status(requestId);
     return {
       state,
@@ -111,14 +110,14 @@ export class AuthController {
   @UseGuards(AddressThrottlerGuard)
   @LimitedByAddress('verify')
   @ApiHeader(IDEMPOTENCY_KEY)
-  @ApiBody({ type: VerifyOtpBody, examples: VERIFY_OTP_EXAMPLES })
+  @ApiBody({ type: VerifyOtpRequest, examples: VERIFY_OTP_EXAMPLES })
   @ApiOperation({
     operationId: 'verifyOtp',
     summary: 'Exchange the code for an access token',
     description: 'Each call takes an attempt before the code is looked at. A code works once.',
     security: [],
   })
-  @ApiOkResponse({ type: VerifiedAnswer, description: 'The code is right: a session is open' })
+  @ApiOkResponse({ type: VerifiedResponse, description: 'The code is right: a session is open' })
   @ApiProblems(
     'validation_failed',
     'otp_incorrect',
@@ -138,26 +137,31 @@ export class AuthController {
     'upstream_timeout',
   )
   async verifyOtp(
-    @Body() { requestId, otpCode, tokenDelivery, deviceToken }: VerifyOtpBody,
+    @Body() { requestId, otpCode, tokenDelivery, deviceToken }: VerifyOtpRequest,
     @IdempotencyKey() idempotencyKey: string | undefined,
     @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
-  ): Promise<VerifiedAnswer> {
+  ): Promise<VerifiedResponse> {
     const byCookie = tokenDelivery === 'cookie';
     // Before an attempt is taken: a refused call changes nothing.
     if (byCookie) this.cookie.checkOrigin(request);
     const address = this.clientAddress.of(request);
-    const asker = { address, deviceToken, idempotencyKey };
-    const verified = await this.otp.verify(requestId, otpCode, asker, tokenDelivery ?? 'body');
-    const session = await this.sessions.open(verified, describeClient(request, address));
-    const { refreshToken, ...tokens } = await this.tokens.issue(session);
+    const login = await this.logins.verify(
+      requestId,
+      otpCode,
+      { address, deviceToken, idempotencyKey },
+      describeClient(request, address),
+      tokenDelivery ?? 'body',
+    );
+    const { session } = login;
+    const { refreshToken, ...tokens } = login.tokens;
     if (byCookie) this.cookie.set(reply, refreshToken, tokens.refreshExpiresIn);
     return {
       verified: true,
       tokenType: 'Bearer',
       ...tokens,
       ...(byCookie ? {} : { refreshToken }),
-      deviceToken: this.otp.deviceToken(verified, session.id, session.authenticatedAt),
+      deviceToken: login.deviceToken,
       user: { id: session.subject, phoneNumber: session.phoneNumber },
     };
   }
@@ -166,7 +170,7 @@ export class AuthController {
   @UseGuards(BearerGuard)
   @ApiBearerAuth()
   @ApiOperation({ operationId: 'me', summary: 'Who is logged in' })
-  @ApiOkResponse({ type: MeAnswer, description: 'The user and the session of the access token' })
+  @ApiOkResponse({ type: MeResponse, description: 'The user and the session of the access token' })
   @ApiProblems(
     'unauthenticated',
     'session_expired',
@@ -175,7 +179,7 @@ export class AuthController {
     'internal_error',
     'store_unavailable',
   )
-  me(@CurrentSession() session: Session): MeAnswer {
+  me(@CurrentSession() session: Session): MeResponse {
     return {
       id: session.subject,
       phoneNumber: session.phoneNumber,

@@ -1,16 +1,19 @@
 import { Module } from '@nestjs/common';
+import { DevicesModule } from '../devices/devices.module';
 import { OtpModule } from '../otp/otp.module';
 import { SessionsModule } from '../sessions/sessions.module';
 import { ThrottlingModule } from '../throttling/throttling.module';
 import { TokensModule } from '../tokens/tokens.module';
+import { AccountService } from './account.service';
 import { AuthController } from './auth.controller';
+import { LoginService } from './login.service';
 import { RefreshCookie } from './refresh-cookie';
 import { SessionsController } from './sessions.controller';
 
 /** Issues a JWT once verification succeeds, and says whose it is. */
 @Module({
-  imports: [OtpModule, SessionsModule, ThrottlingModule, TokensModule],
-  providers: [RefreshCookie],
+  imports: [DevicesModule, OtpModule, SessionsModule, ThrottlingModule, TokensModule],
+  providers: [AccountService, LoginService, RefreshCookie],
   controllers: [AuthController, SessionsController],
 })
 export class AuthModule {}

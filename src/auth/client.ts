@@ -1,7 +1,7 @@
 import bowser from 'bowser';
 import type { FastifyRequest } from 'fastify';
 import type { Client } from '../sessions/sessions.service';
-import { networkOf } from '../throttling/client-address';
+import { networkOf } from '../net/addresses';
 
 const LONGEST_USER_AGENT = 512;
 const LONGEST_DEVICE = 40;

@@ -14,13 +14,13 @@ import {
 import { ApiBearerAuth, ApiNoContentResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ApiError } from '../errors/api-error';
-import { ApiProblems } from '../errors/api-problems';
-import { Numbers } from '../otp/numbers';
+import { ApiProblems } from '../http/api-problems';
 import { SessionsService, type Session } from '../sessions/sessions.service';
 import { TokensService } from '../tokens/tokens.service';
+import { AccountService } from './account.service';
 import { bearerToken, BearerGuard, CurrentSession } from './bearer.guard';
 import { RefreshCookie } from './refresh-cookie';
-import { EndSessionsQuery, RefreshTokenBody, SessionsAnswer, TokensAnswer } from './session-bodies';
+import { EndSessionsQuery, RefreshTokenRequest, SessionsResponse, TokensResponse } from './session.dto';
 
 /** Stay logged in, see where, log out. */
 @ApiTags('Stay logged in')
@@ -28,7 +28,7 @@ import { EndSessionsQuery, RefreshTokenBody, SessionsAnswer, TokensAnswer } from
 export class SessionsController {
   constructor(
     private readonly sessions: SessionsService,
-    private readonly numbers: Numbers,
+    private readonly account: AccountService,
     private readonly tokens: TokensService,
     private readonly cookie: RefreshCookie,
   ) {}
@@ -43,7 +43,7 @@ export class SessionsController {
       'later it ends the session, because one of the two holders is a thief.',
     security: [],
   })
-  @ApiOkResponse({ type: TokensAnswer, description: 'New tokens of the same session' })
+  @ApiOkResponse({ type: TokensResponse, description: 'New tokens of the same session' })
   @ApiProblems(
     'validation_failed',
     'refresh_token_invalid',
@@ -57,10 +57,10 @@ export class SessionsController {
     'store_unavailable',
   )
   async refresh(
-    @Body() body: RefreshTokenBody,
+    @Body() body: RefreshTokenRequest,
     @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
-  ): Promise<TokensAnswer> {
+  ): Promise<TokensResponse> {
     // A token in the body wins: then the cookie was only sent along.
     const byCookie = body.refreshToken === undefined;
     const given = body.refreshToken ?? this.cookie.read(request);
@@ -100,7 +100,7 @@ export class SessionsController {
     'store_unavailable',
   )
   async logout(
-    @Body() body: RefreshTokenBody,
+    @Body() body: RefreshTokenRequest,
     @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<void> {
@@ -116,7 +116,7 @@ export class SessionsController {
   @UseGuards(BearerGuard)
   @ApiBearerAuth()
   @ApiOperation({ operationId: 'listSessions', summary: 'Where the user is logged in' })
-  @ApiOkResponse({ type: SessionsAnswer, description: 'The living sessions, the newest first' })
+  @ApiOkResponse({ type: SessionsResponse, description: 'The living sessions, the newest first' })
   @ApiProblems(
     'unauthenticated',
     'session_expired',
@@ -125,7 +125,7 @@ export class SessionsController {
     'internal_error',
     'store_unavailable',
   )
-  async list(@CurrentSession() current: Session): Promise<SessionsAnswer> {
+  async list(@CurrentSession() current: Session): Promise<SessionsResponse> {
     const sessions = await this.sessions.list(current.subject);
     return {
       sessions: sessions.map((session) => ({
@@ -178,11 +178,6 @@ export class SessionsController {
     'store_unavailable',
   )
   async endAll(@CurrentSession() current: Session, @Query() query: EndSessionsQuery): Promise<void> {
-    const kept = query.others === 'true' ? current : undefined;
-    // First: should the store go away in between, this token can still ask for the rest. And once more: a session that
-    // was opened in between has ended, but its device's token is younger than the first end.
-    await this.numbers.endDevices(current.phoneNumber, kept);
-    await this.sessions.endAll(current.subject, kept?.id);
-    await this.numbers.endDevices(current.phoneNumber, kept);
+    await this.account.endEverywhere(current, query.others === 'true' ? current : undefined);
   }
 }

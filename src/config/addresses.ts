@@ -1,4 +1,5 @@
-import { BlockList, isIP } from 'node:net';
+import { isIP } from 'node:net';
+import { isLoopback } from '../net/addresses';
 import type { Rule } from './rules';
 import type { SettingName, Settings } from './settings';
 
@@ -7,7 +8,7 @@ import type { SettingName, Settings } from './settings';
  * to the letter.
  */
 export const webAddress: Rule<string> = {
-  is: 'an http or https URL without credentials, query and fragment',
+  expected: 'an http or https URL without credentials, query and fragment',
   read(text) {
     if (!/^https?:\/\/[^/@?#\\\s][^@?#\\\s]*$/.test(text)) return undefined;
     return URL.canParse(text) ? text : undefined;
@@ -16,7 +17,7 @@ export const webAddress: Rule<string> = {
 
 /** An origin to the letter as browsers send it: no path, no default port, no capitals, and so never `*`. */
 export const webOrigin: Rule<string> = {
-  is: 'an exact origin such as https://app.example.com',
+  expected: 'an exact origin such as https://app.example.com',
   read(text) {
     return /^https?:/.test(text) && URL.canParse(text) && new URL(text).origin === text ? text : undefined;
   },
@@ -24,7 +25,7 @@ export const webOrigin: Rule<string> = {
 
 /** A network as `address/prefix`; a bare address is a network of one. */
 export const network: Rule<string> = {
-  is: 'an IP address or a CIDR',
+  expected: 'an IP address or a CIDR',
   read(text) {
     const [address = '', prefix, ...rest] = text.split('/');
     const family = isIP(address);
@@ -36,25 +37,10 @@ export const network: Rule<string> = {
   },
 };
 
-/** Whether a network holds every address of a family. IPv6 holds all of IPv4 once more, as ::ffff:0:0/96. */
-export function isEverywhere(cidr: string): boolean {
-  const [address = '', digits] = cidr.split('/');
-  const prefix = Number(digits);
-  if (prefix === 0 || isIP(address) === 4) return prefix === 0;
-  const block = new BlockList();
-  block.addSubnet(address, prefix, 'ipv6');
-  return prefix <= 96 && block.check('::ffff:0:0', 'ipv6');
-}
-
-/** Whether the host of a URL is this machine, so that what is sent to it crosses no wire. */
-export function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host);
-}
-
 /** The address of a provider, without a slash at its end. Its key and people's codes would be readable on the way. */
-export function upstreamAddress(settings: Settings, name: SettingName, byDefault: string): string {
-  const address = settings.withDefault(name, webAddress, byDefault);
-  settings.demand(
+export function upstreamAddress(settings: Settings, name: SettingName, defaultValue: string): string {
+  const address = settings.withDefault(name, webAddress, defaultValue);
+  settings.require(
     !settings.production || address.startsWith('https:') || isLoopback(new URL(address).hostname),
     name,
     'must be https in production, except to a loopback address',

@@ -13,7 +13,8 @@ export interface AdminToken {
 
 /** `name:sha256:hex`, or `name:token`. A bare hash is enough: an operator's token is random, and no dictionary holds it. */
 export const adminToken: Rule<AdminToken> = {
-  is: 'name:sha256:hex or name:token, the name of 1 to 64 letters, digits and ._~-, the token of 32 to 256 visible ASCII characters',
+  expected:
+    'name:sha256:hex or name:token, the name of 1 to 64 letters, digits and ._~-, the token of 32 to 256 visible ASCII characters',
   read(text) {
     const [, name, hex, token] =
       /^([\w.~-]{1,64}):(?:sha256:([0-9a-f]{64})|((?!sha256:)[!-+\--~]{32,256}))$/.exec(text) ?? [];

@@ -13,7 +13,8 @@ const INHERITED = ['__proto__', 'constructor', 'prototype'];
 
 /** Comma-separated `path=JSON value`, all of which must hold, such as `success=true,data.status="sent"`. */
 export const conditions: Rule<readonly Condition[]> = {
-  is: 'a comma-separated list of path=value such as data.verified=true, each value a JSON text, number, true, false or null',
+  expected:
+    'a comma-separated list of path=value such as data.verified=true, each value a JSON text, number, true, false or null',
   read(text) {
     const found: Condition[] = [];
     for (let at = 0; ; at = NEXT.lastIndex) {

@@ -1,7 +1,7 @@
 import { inspect } from 'node:util';
 import type { AdminToken } from './admin-token';
 import type { IntrospectionClient } from './read-access';
-import type { GuardMode, Limit } from './read-limits';
+import type { AbuseMode, Limit } from './read-limits';
 import type { ProviderName } from './read-providers';
 import type { SendWithSesSettings } from './read-sendwithses';
 import type { LogLevel } from './read-service';
@@ -14,7 +14,7 @@ export { ConfigError, SETTING_NAMES, type Environment } from './settings';
 export { tokenDigest } from './admin-token';
 export type {
   AdminToken,
-  GuardMode,
+  AbuseMode,
   IntrospectionClient,
   Limit,
   LogLevel,
@@ -97,8 +97,6 @@ export class Config {
   readonly upstreamConnectTimeoutMs!: number;
   /** The first pause between two calls, before jitter. */
   readonly upstreamRetryDelayMs!: number;
-  /** Calls in all, the first one included. */
-  readonly upstreamMaxAttempts!: number;
   /** All calls and pauses together. */
   readonly upstreamDeadlineMs!: number;
 
@@ -130,9 +128,9 @@ export class Config {
   /** The share of each budget that is kept for numbers that logged in before. */
   readonly budgetReservePercent!: number;
   /** What is done when few codes come back. */
-  readonly guardConversion!: GuardMode;
+  readonly abuseConversion!: AbuseMode;
   /** What is done when many numbers see wrong codes. */
-  readonly guardWrongCodes!: GuardMode;
+  readonly abuseWrongCodes!: AbuseMode;
 
   /** CIDRs; a bare address was given its full prefix length. */
   readonly trustedProxies!: readonly string[];

@@ -1,4 +1,5 @@
-import { isEverywhere, network, webOrigin } from './addresses';
+import { network, webOrigin } from './addresses';
+import { isEverywhere } from '../net/addresses';
 import { adminToken } from './admin-token';
 import { listOf, type Rule } from './rules';
 import type { Settings } from './settings';
@@ -10,7 +11,8 @@ export interface IntrospectionClient {
 }
 
 const introspectionClient: Rule<IntrospectionClient> = {
-  is: 'id:secret, the id of 1 to 64 letters, digits and ._~-, the secret of visible ASCII characters without commas',
+  expected:
+    'id:secret, the id of 1 to 64 letters, digits and ._~-, the secret of visible ASCII characters without commas',
   read(text) {
     const [, id, secret] = /^([\w.~-]{1,64}):([!-+\--~]{1,256})$/.exec(text) ?? [];
     return id === undefined || secret === undefined ? undefined : { id, secret };
@@ -21,7 +23,7 @@ const introspectionClient: Rule<IntrospectionClient> = {
 export function readAccess(settings: Settings) {
   const trustedProxies = settings.withDefault('TRUSTED_PROXIES', listOf(network), []);
   // Whoever is a trusted proxy chooses the address that the limits count: were that everyone, nobody is limited.
-  settings.demand(
+  settings.require(
     !settings.production || !trustedProxies.some(isEverywhere),
     'TRUSTED_PROXIES',
     'must not hold every address (0.0.0.0/0 or ::/0) in production',
@@ -33,7 +35,7 @@ export function readAccess(settings: Settings) {
   }
 
   const introspectionClients = settings.withDefault('INTROSPECTION_CLIENTS', listOf(introspectionClient), []);
-  settings.demand(
+  settings.require(
     new Set(introspectionClients.map((client) => client.id)).size === introspectionClients.length,
     'INTROSPECTION_CLIENTS',
     'must not name an id twice',
@@ -43,13 +45,13 @@ export function readAccess(settings: Settings) {
   }
 
   const adminTokens = settings.withDefault('ADMIN_TOKENS', listOf(adminToken), []);
-  settings.demand(
+  settings.require(
     new Set(adminTokens.map(({ name }) => name)).size === adminTokens.length,
     'ADMIN_TOKENS',
     'must not name anybody twice',
   );
   // A variable is seen by whoever sees the pod's description, a mounted secret is not.
-  settings.demand(
+  settings.require(
     !settings.production || settings.isFile('ADMIN_TOKENS') || !adminTokens.some(({ plain }) => plain),
     'ADMIN_TOKENS',
     'must be hashed (name:sha256:hex) in production, or come from ADMIN_TOKENS_FILE',

@@ -1,9 +1,9 @@
-import { isLoopback } from './addresses';
+import { isLoopback } from '../net/addresses';
 import { listOf, wholeNumber, type Rule } from './rules';
 import type { Settings } from './settings';
 
 const webhookAddress: Rule<string> = {
-  is: 'an http or https URL without credentials and fragment',
+  expected: 'an http or https URL without credentials and fragment',
   read(text) {
     if (!/^https?:\/\/[^\s\\#]+$/.test(text) || !URL.canParse(text)) return undefined;
     const { username, password } = new URL(text);
@@ -13,7 +13,7 @@ const webhookAddress: Rule<string> = {
 
 /** As Standard Webhooks writes them, so that its libraries take them. */
 const webhookSecret: Rule<Buffer> = {
-  is: 'whsec_ and the base64 of 24 to 64 bytes',
+  expected: 'whsec_ and the base64 of 24 to 64 bytes',
   read(text) {
     const [, base64 = ''] = /^whsec_([A-Za-z0-9+/]+={0,2})$/.exec(text) ?? [];
     const key = Buffer.from(base64, 'base64');
@@ -26,7 +26,7 @@ export function readAlerts(settings: Settings) {
   const url = settings.optional('ALERT_WEBHOOK_URL', webhookAddress);
   const secrets = settings.withDefault('ALERT_WEBHOOK_SECRET', listOf(webhookSecret), []);
   // Whoever may read on the way could hold alerts back; and who redirects it, send others.
-  settings.demand(
+  settings.require(
     !settings.production ||
       url === undefined ||
       url.startsWith('https:') ||
@@ -35,7 +35,7 @@ export function readAlerts(settings: Settings) {
     'must be https in production, except to a loopback address',
   );
   // Nobody could tell our alerts from those that a stranger posts.
-  settings.demand(
+  settings.require(
     url === undefined || secrets.length > 0,
     'ALERT_WEBHOOK_SECRET',
     'is required with ALERT_WEBHOOK_URL',

@@ -10,7 +10,7 @@ const PLACEHOLDER = /^(change|replace|your|insert)[-_ ]?(me|it|this|with|secret)
 
 const secret = matching(/^[^,\p{Cc}]+$/u, 'text without commas and control characters');
 const folder: Rule<string> = {
-  is: 'a readable folder',
+  expected: 'a readable folder',
   read: (path) => (isReadableFolder(path) ? path : undefined),
 };
 
@@ -18,9 +18,9 @@ const folder: Rule<string> = {
 export function readKeys(settings: Settings) {
   const secrets = settings.requiredInProduction('SECRET', listOf(secret));
   const subjectSecret = settings.requiredInProduction('SUBJECT_SECRET', secret);
-  judge(settings, 'SECRET', secrets ?? []);
-  judge(settings, 'SUBJECT_SECRET', subjectSecret === undefined ? [] : [subjectSecret]);
-  settings.demand(
+  check(settings, 'SECRET', secrets ?? []);
+  check(settings, 'SUBJECT_SECRET', subjectSecret === undefined ? [] : [subjectSecret]);
+  settings.require(
     secrets === undefined || new Set(secrets).size === secrets.length,
     'SECRET',
     'must not hold a secret twice',
@@ -42,12 +42,12 @@ export function readKeys(settings: Settings) {
   };
 }
 
-function judge(settings: Settings, name: SettingName, secrets: readonly string[]): void {
+function check(settings: Settings, name: SettingName, secrets: readonly string[]): void {
   const short = secrets.some((value) => value.length < SECRET_LENGTH);
   if (settings.production) {
     const placeholder = secrets.some((value) => PLACEHOLDER.test(value));
-    settings.demand(!placeholder, name, 'must not be a placeholder in production');
-    settings.demand(!short, name, `must have ${SECRET_LENGTH} characters or more in production`);
+    settings.require(!placeholder, name, 'must not be a placeholder in production');
+    settings.require(!short, name, `must have ${SECRET_LENGTH} characters or more in production`);
   } else if (short) {
     settings.warn(name, `has fewer than ${SECRET_LENGTH} characters, which production refuses`);
   }

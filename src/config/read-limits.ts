@@ -7,16 +7,16 @@ export interface Limit {
   readonly seconds: number;
 }
 
-/** What the guard does about a signal: nothing, tell, or challenge and deny. */
-export type GuardMode = 'off' | 'observe' | 'enforce';
+/** What the abuse control does about a signal: nothing, tell, or challenge and deny. */
+export type AbuseMode = 'off' | 'observe' | 'enforce';
 
-const guardMode = oneOf('off', 'observe', 'enforce');
+const abuseMode = oneOf('off', 'observe', 'enforce');
 
 const MONTH = 2_592_000;
 const ENTRY_IS = `count/seconds with a count from 1 to 1000000 and seconds from 1 to ${MONTH}`;
 
 const limits: Rule<readonly Limit[]> = {
-  is: `a comma-separated list of ${ENTRY_IS}, no two entries with the same seconds`,
+  expected: `a comma-separated list of ${ENTRY_IS}, no two entries with the same seconds`,
   read(text) {
     const entries = text.split(',').map((entry) => readLimit(entry.trim()));
     if (!entries.every((limit) => limit !== undefined)) return undefined;
@@ -33,8 +33,8 @@ function readLimit(text: string): Limit | undefined {
 
 /** How often, and for how much money. Sums are whole paise. */
 export function readLimits(settings: Settings) {
-  const read = (name: SettingName, byDefault: string) => {
-    const value = settings.optional(name, limits) ?? limits.read(byDefault);
+  const read = (name: SettingName, defaultValue: string) => {
+    const value = settings.optional(name, limits) ?? limits.read(defaultValue);
     if (value === undefined) throw new Error(`the default of ${name} does not hold`);
     return value;
   };
@@ -70,7 +70,7 @@ export function readLimits(settings: Settings) {
     budgetReservePercent,
     // A conversion may fall for good reasons, a bad route of the carrier or a campaign; wrong codes over many numbers
     // have one reason only.
-    guardConversion: settings.withDefault('GUARD_CONVERSION', guardMode, 'observe'),
-    guardWrongCodes: settings.withDefault('GUARD_WRONG_CODES', guardMode, 'enforce'),
+    abuseConversion: settings.withDefault('ABUSE_CONVERSION', abuseMode, 'observe'),
+    abuseWrongCodes: settings.withDefault('ABUSE_WRONG_CODES', abuseMode, 'enforce'),
   };
 }

@@ -11,20 +11,20 @@ export function readLogin(settings: Settings, contract: StartMessagingContract |
   const otpLength = settings.withDefault('OTP_LENGTH', wholeNumber(4, 8), 6);
   if (contract === 'caller') {
     // The SMS tells the expiry in minutes, and a code that dies earlier than it says looks broken.
-    settings.demand(
+    settings.require(
       otpTtlSeconds % 60 === 0,
       'OTP_TTL_SECONDS',
       'must be whole minutes (a multiple of 60) when STARTMESSAGING_CONTRACT is caller',
       'STARTMESSAGING_CONTRACT',
     );
-    settings.demand(
+    settings.require(
       otpLength <= 6,
       'OTP_LENGTH',
       'must be 6 or less when STARTMESSAGING_CONTRACT is caller: upstream takes no longer code',
       'STARTMESSAGING_CONTRACT',
     );
   }
-  settings.demand(!settings.production || otpLength >= 6, 'OTP_LENGTH', 'must be 6 or more in production');
+  settings.require(!settings.production || otpLength >= 6, 'OTP_LENGTH', 'must be 6 or more in production');
 
   // Where one of two related settings is shortened, the default of the other follows.
   const accessTokenTtlSeconds = settings.withDefault('ACCESS_TOKEN_TTL_SECONDS', wholeNumber(1, DAY), 600);
@@ -33,7 +33,7 @@ export function readLogin(settings: Settings, contract: StartMessagingContract |
     wholeNumber(0, 120),
     Math.min(60, accessTokenTtlSeconds - 1),
   );
-  settings.demand(
+  settings.require(
     refreshGraceSeconds < accessTokenTtlSeconds,
     'REFRESH_GRACE_SECONDS',
     'must be below ACCESS_TOKEN_TTL_SECONDS',
@@ -46,7 +46,7 @@ export function readLogin(settings: Settings, contract: StartMessagingContract |
     lifetime,
     Math.min(7 * DAY, sessionMaxTtlSeconds),
   );
-  settings.demand(
+  settings.require(
     sessionIdleTtlSeconds <= sessionMaxTtlSeconds,
     'SESSION_IDLE_TTL_SECONDS',
     'must not exceed SESSION_MAX_TTL_SECONDS',

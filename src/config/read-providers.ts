@@ -5,7 +5,7 @@ export type ProviderName = 'startmessaging' | 'sendwithses';
 
 const names = listOf(oneOf<ProviderName>('startmessaging', 'sendwithses'));
 const providers: Rule<readonly ProviderName[]> = {
-  is: `${names.is}, none of them twice`,
+  expected: `${names.expected}, none of them twice`,
   read(text) {
     const list = names.read(text);
     return new Set(list).size === list?.length ? list : undefined;
@@ -23,7 +23,6 @@ export function readProviders(settings: Settings) {
       3000,
     ),
     upstreamRetryDelayMs: settings.withDefault('UPSTREAM_RETRY_DELAY_MS', wholeNumber(0, 45_000), 1000),
-    upstreamMaxAttempts: settings.withDefault('UPSTREAM_MAX_ATTEMPTS', wholeNumber(1, 10), 3),
     // An Idempotency-Key is held for as long, and five seconds: nobody shall be told to wait for more than a minute.
     upstreamDeadlineMs: settings.withDefault('UPSTREAM_DEADLINE_MS', wholeNumber(1, 45_000), 20_000),
   };

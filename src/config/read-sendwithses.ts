@@ -23,7 +23,7 @@ const short = matching(/^[!-~]{1,128}$/, '1 to 128 visible ASCII characters');
 /** Undefined without its settings. They are required where it is `listed`; what it sent can be verified without that. */
 export function readSendWithSes(settings: Settings, listed: boolean): SendWithSesSettings | undefined {
   const required = <T>(name: SettingName, value: T | undefined): T | undefined => {
-    settings.demand(!listed || value !== undefined, name, 'is required when PROVIDERS has sendwithses');
+    settings.require(!listed || value !== undefined, name, 'is required when PROVIDERS has sendwithses');
     return value;
   };
   if (listed) settings.warn('PROVIDERS', 'has sendwithses, which is experimental');

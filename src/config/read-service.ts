@@ -1,4 +1,5 @@
-import { isLoopback, webAddress } from './addresses';
+import { webAddress } from './addresses';
+import { isLoopback } from '../net/addresses';
 import { parseRedisUrl, redisUrl } from './redis-url';
 import { matching, oneOf, trueOrFalse, wholeNumber } from './rules';
 import type { Settings } from './settings';

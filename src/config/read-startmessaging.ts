@@ -13,7 +13,7 @@ const appName = matching(/^[\p{L}\p{M}\p{N}\p{P}\p{S} ]{1,50}$/u, '1 to 50 print
 /** The first provider. What it needs is required where it is `listed`; what it sent can be verified without that. */
 export function readStartMessaging(settings: Settings, listed: boolean) {
   const key = settings.optional('STARTMESSAGING_API_KEY', apiKey);
-  settings.demand(!listed || key !== undefined, 'STARTMESSAGING_API_KEY', 'is required');
+  settings.require(!listed || key !== undefined, 'STARTMESSAGING_API_KEY', 'is required');
   // Keys of other shapes may exist: that is for the upstream to say.
   if (key !== undefined && !/^sm_live_[\da-f]{40}$/.test(key)) {
     settings.warn('STARTMESSAGING_API_KEY', 'does not look like sm_live_<40 hex>');

@@ -46,7 +46,7 @@ export function parseRedisUrl(text: string): RedisTarget | undefined {
 }
 
 export const redisUrl: Rule<string> = {
-  is:
+  expected:
     'redis://user:password@host:port/db, redis+cluster://user:password@host:port,host:port or ' +
     'redis+sentinel://user:password@host:port,host:port/master-name, or the same with rediss for TLS; ' +
     'reserved characters of a password are percent-encoded',

@@ -1,13 +1,13 @@
 /** What a setting's text must be: `read` answers undefined when it is not, and `is` completes "NAME must be". */
 export interface Rule<T> {
-  readonly is: string;
+  readonly expected: string;
   read(text: string): T | undefined;
 }
 
 /** A decimal number without sign, point, exponent, spaces or leading zeros, which `Number()` would all take. */
 export function wholeNumber(minimum: number, maximum: number): Rule<number> {
   return {
-    is: `a whole number from ${minimum} to ${maximum}`,
+    expected: `a whole number from ${minimum} to ${maximum}`,
     read: (text) => decimal(text, minimum, maximum),
   };
 }
@@ -21,25 +21,25 @@ export function decimal(text: string, minimum: number, maximum: number): number 
 
 export function oneOf<T extends string>(...values: readonly T[]): Rule<T> {
   return {
-    is: values.join(' or '),
+    expected: values.join(' or '),
     read: (text) => values.find((value) => value === text),
   };
 }
 
 export const trueOrFalse: Rule<boolean> = {
-  is: 'true or false',
+  expected: 'true or false',
   read: (text) => (text === 'true' ? true : text === 'false' ? false : undefined),
 };
 
 /** Text of which the whole matches the pattern: anchor it. */
-export function matching(pattern: RegExp, is: string): Rule<string> {
-  return { is, read: (text) => (pattern.test(text) ? text : undefined) };
+export function matching(pattern: RegExp, expected: string): Rule<string> {
+  return { expected, read: (text) => (pattern.test(text) ? text : undefined) };
 }
 
 /** At least one entry between commas, with spaces around them or not; no entry may be empty. */
 export function listOf<T>(entry: Rule<T>): Rule<readonly T[]> {
   return {
-    is: `a comma-separated list, each entry ${entry.is}`,
+    expected: `a comma-separated list, each entry ${entry.expected}`,
     read(text) {
       const entries = text.split(',').map((part) => entry.read(part.trim()));
       return entries.every((value) => value !== undefined) ? entries : undefined;

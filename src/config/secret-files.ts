@@ -4,7 +4,7 @@ import { parseRedisUrl } from './redis-url';
 import { type Environment, readText } from './settings';
 
 /** What a look at the files found: names and rules, never a value. */
-export type Look =
+export type PollResult =
   /** They say what is in use. */
   | { state: 'same' }
   /** They have just changed: the next look decides. */
@@ -47,7 +47,7 @@ export class SecretFiles {
    * Reads the files, and takes over what they say once two looks in a row found the same: a file that is written in place,
    * and not swapped as Kubernetes does, can be caught half written, and half a secret is a valid one.
    */
-  look(): Look {
+  poll(): PollResult {
     const now = this.read(readIfThere);
     const settled = same(now, this.seen);
     this.seen = now;

@@ -33,7 +33,6 @@ export const SETTING_NAMES = [
   'UPSTREAM_TIMEOUT_MS',
   'UPSTREAM_CONNECT_TIMEOUT_MS',
   'UPSTREAM_RETRY_DELAY_MS',
-  'UPSTREAM_MAX_ATTEMPTS',
   'UPSTREAM_DEADLINE_MS',
   'SHUTDOWN_DELAY_SECONDS',
   'SECRET',
@@ -57,8 +56,8 @@ export const SETTING_NAMES = [
   'BUDGET_PAISE_PER_DAY',
   'SMS_PRICE_PAISE',
   'BUDGET_RESERVE_PERCENT',
-  'GUARD_CONVERSION',
-  'GUARD_WRONG_CODES',
+  'ABUSE_CONVERSION',
+  'ABUSE_WRONG_CODES',
   'TRUSTED_PROXIES',
   'CORS_ORIGINS',
   'INTROSPECTION_CLIENTS',
@@ -70,6 +69,13 @@ export const SETTING_NAMES = [
   'SWAGGER',
   'LOG_LEVEL',
 ] as const;
+
+/** Names of settings that are gone, with what stands in their place. */
+const FORMER_NAMES: Readonly<Record<string, string>> = {
+  GUARD_CONVERSION: 'ABUSE_CONVERSION',
+  GUARD_WRONG_CODES: 'ABUSE_WRONG_CODES',
+  UPSTREAM_MAX_ATTEMPTS: 'the constant of three calls',
+};
 
 export type NodeEnv = 'development' | 'test' | 'production';
 export type SettingName = (typeof SETTING_NAMES)[number];
@@ -96,6 +102,10 @@ export class Settings {
     private readonly readFile: ReadFile = readText,
   ) {
     this.nodeEnv = this.withDefault('NODE_ENV', oneOf('development', 'test', 'production'), 'development');
+    for (const [name, successor] of Object.entries(FORMER_NAMES)) {
+      if (environment[name] || environment[`${name}_FILE`])
+        this.warnings.push(`${name} is no longer a setting and has no effect: ${successor} replaces it`);
+    }
     // A misspelt NODE_ENV is held to production's rules: it must not switch them off, not even in what is reported.
     this.production = this.nodeEnv === 'production' || this.faulty.has('NODE_ENV');
   }
@@ -105,13 +115,13 @@ export class Settings {
     const text = this.text(name);
     if (text === undefined) return undefined;
     const value = rule.read(text);
-    if (value === undefined) this.refuse(name, `must be ${rule.is}`);
+    if (value === undefined) this.refuse(name, `must be ${rule.expected}`);
     return value;
   }
 
   /** As `optional`, with a default. */
-  withDefault<T>(name: SettingName, rule: Rule<T>, byDefault: T): T {
-    return this.optional(name, rule) ?? byDefault;
+  withDefault<T>(name: SettingName, rule: Rule<T>, defaultValue: T): T {
+    return this.optional(name, rule) ?? defaultValue;
   }
 
   /** As `optional`, and a fault when production leaves it out. */
@@ -124,7 +134,7 @@ export class Settings {
   }
 
   /** Adds a fault unless the condition holds. Says nothing of settings that are faulty already. */
-  demand(holds: boolean, name: SettingName, fault: string, comparedWith: SettingName = name): void {
+  require(holds: boolean, name: SettingName, fault: string, comparedWith: SettingName = name): void {
     if (!holds && !this.faulty.has(name) && !this.faulty.has(comparedWith)) this.refuse(name, fault);
   }
 

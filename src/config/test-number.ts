@@ -14,7 +14,8 @@ export interface TestNumber {
 }
 
 const testNumber: Rule<TestNumber> = {
-  is: 'number:code:date or number:code, the number +910 and nine digits, the code 4 to 8 digits, the date as 2027-01-31',
+  expected:
+    'number:code:date or number:code, the number +910 and nine digits, the code 4 to 8 digits, the date as 2027-01-31',
   read(text) {
     const [, phoneNumber, code, date] =
       /^(\+910[0-9]{9}):([0-9]{4,8})(?::([0-9]{4}-[0-9]{2}-[0-9]{2}))?$/.exec(text) ?? [];
@@ -30,12 +31,12 @@ const testNumber: Rule<TestNumber> = {
 /** The test numbers, those that have expired included: they are refused when they are used. */
 export function readTestNumbers(settings: Settings, otpLength: number): readonly TestNumber[] {
   const numbers = settings.withDefault('TEST_NUMBERS', listOf(testNumber), []);
-  settings.demand(
+  settings.require(
     new Set(numbers.map(({ phoneNumber }) => phoneNumber)).size === numbers.length,
     'TEST_NUMBERS',
     'must not name a number twice',
   );
-  settings.demand(
+  settings.require(
     numbers.every(({ code }) => code.length === otpLength),
     'TEST_NUMBERS',
     'must have codes of OTP_LENGTH digits',
@@ -43,7 +44,7 @@ export function readTestNumbers(settings: Settings, otpLength: number): readonly
   );
   // A code that everybody knows, for ever, is a back door that nobody remembers.
   const latest = Date.now() + LONGEST_DAYS * DAY_MS;
-  settings.demand(
+  settings.require(
     !settings.production ||
       numbers.every(({ expiresAt }) => expiresAt !== undefined && expiresAt.getTime() <= latest),
     'TEST_NUMBERS',

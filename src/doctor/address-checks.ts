@@ -1,7 +1,7 @@
 import { isIP } from 'node:net';
 import type { Config } from '../config/config';
 import type { Logger } from '../logging/logger';
-import { ClientAddress, type FoundAddress } from '../throttling/client-address';
+import { ClientAddress, type FoundAddress } from '../http/client-address';
 import { fault, ok, warning, type Finding } from './finding';
 
 const CHECK = 'client_address';
@@ -25,8 +25,8 @@ export function checkAddresses(
   return [...findings, found(new ClientAddress(config, logger).find(peer, forwarded))];
 }
 
-function found({ address, because }: FoundAddress): Finding {
-  switch (because) {
+function found({ address, reason }: FoundAddress): Finding {
+  switch (reason) {
     case 'no_header':
       return ok(CHECK, `${address} counts: it is the peer, and there is no X-Forwarded-For`);
     case 'named_by_proxy':

@@ -1,4 +1,5 @@
-import { isLoopback, webAddress } from '../config/addresses';
+import { webAddress } from '../config/addresses';
+import { isLoopback } from '../net/addresses';
 import { fault, ok, warning, type Finding } from './finding';
 
 const CHECK = 'service_address';
@@ -8,7 +9,7 @@ const LARGEST_ANSWER = 16_384;
 /** Asks a running service, perhaps through its load balancer, whom it takes this machine for. */
 export async function askService(url: string, token: string | undefined): Promise<Finding[]> {
   const base = webAddress.read(url)?.replace(/\/+$/, '');
-  if (base === undefined) return [fault(CHECK, `--url must be ${webAddress.is}.`)];
+  if (base === undefined) return [fault(CHECK, `--url must be ${webAddress.expected}.`)];
   if (token === undefined) {
     return [
       fault(CHECK, 'ADMIN_TOKEN is not set: give an operator’s token of ADMIN_TOKENS in this variable.'),

@@ -8,7 +8,7 @@ import { examineRedis } from './examine-redis';
 import { REDIS_CHECKS, type RedisKind } from './redis-checks';
 
 /** A clock drifts, a disk fills, and the first snapshot comes when there was time for it. */
-const LOOK_AGAIN_MS = 3_600_000;
+const RUN_AGAIN_MS = 3_600_000;
 
 /**
  * Looks at Redis whenever it is reached, for after a failover it is another one, and every hour. What is to mend becomes a
@@ -40,11 +40,11 @@ export class StartChecks implements OnModuleInit, OnModuleDestroy {
     this.store.onReached(() => {
       // Of a new connection everything is told, of the same one only what is new.
       this.failed = new Set();
-      void this.look(target.kind);
+      void this.runChecks(target.kind);
     });
     this.timer = setInterval(() => {
-      if (this.store.available) void this.look(target.kind);
-    }, LOOK_AGAIN_MS).unref();
+      if (this.store.available) void this.runChecks(target.kind);
+    }, RUN_AGAIN_MS).unref();
   }
 
   onModuleDestroy(): void {
@@ -52,21 +52,21 @@ export class StartChecks implements OnModuleInit, OnModuleDestroy {
     clearInterval(this.timer);
   }
 
-  private async look(kind: RedisKind): Promise<void> {
+  private async runChecks(kind: RedisKind): Promise<void> {
     // A connection that comes and goes must not pile up looks; but the last one counts.
     if (this.running) {
       this.again = true;
       return;
     }
     this.running = true;
-    await this.lookOnce(kind);
+    await this.runChecksOnce(kind);
     this.running = false;
     if (!this.again) return;
     this.again = false;
-    await this.look(kind);
+    await this.runChecks(kind);
   }
 
-  private async lookOnce(kind: RedisKind): Promise<void> {
+  private async runChecksOnce(kind: RedisKind): Promise<void> {
     const findings = await examineRedis(kind, this.store.primaries);
     // A connection that was closed under it says nothing of Redis.
     if (this.ended) return;

@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import type { Account } from './account';
-import { failure, noSuchRoute } from './answers';
+import { failure, noSuchRoute } from './responses';
 import { type Outcome, refused, send, showMessage, showWallet, verify } from './contracts';
 import type { Operation, Provider } from './fault';
 import type { Faults } from './faults';

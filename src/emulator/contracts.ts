@@ -1,5 +1,5 @@
 import { type Account, newCode, PRICE, type SentMessage } from './account';
-import { type Answer, failure, success } from './answers';
+import { type Answer, failure, success } from './responses';
 
 /** An answer, and whether the call had its effect: an SMS accepted, a code found right, a record read. */
 export interface Outcome {

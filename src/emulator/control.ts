@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Account } from './account';
 import type { Api } from './api';
-import { readFaultScript, readSettings } from './control-bodies';
+import { readFaultScript, readSettings } from './control.dto';
 import type { Faults } from './faults';
 import type { Inbox } from './inbox';
 import { write } from './misbehave';

@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
-import { type Answer, failure, noSuchRoute, success } from './answers';
+import { type Answer, failure, noSuchRoute, success } from './responses';
 import type { Fault } from './fault';
 
 const BEFORE: readonly Fault['kind'][] = ['error', 'raw', 'html', 'unverified', 'verified'];

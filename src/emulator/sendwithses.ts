@@ -1,5 +1,5 @@
 import { type Account, newCode } from './account';
-import type { Answer } from './answers';
+import type { Answer } from './responses';
 import { type Outcome, refused } from './contracts';
 
 type Fields = Record<string, unknown>;

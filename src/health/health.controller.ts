@@ -1,7 +1,7 @@
 import { Controller, Get, Res } from '@nestjs/common';
 import { ApiOkResponse, ApiOperation, ApiServiceUnavailableResponse, ApiTags } from '@nestjs/swagger';
 import type { FastifyReply } from 'fastify';
-import { ApiProblems, RETRY_AFTER } from '../errors/api-problems';
+import { ApiProblems, RETRY_AFTER } from '../http/api-problems';
 import { Store } from '../redis/store';
 import { Lifecycle } from './lifecycle';
 

@@ -1,6 +1,6 @@
 import type { FastifyAdapter } from '@nestjs/platform-fastify';
 import { ApiError } from '../errors/api-error';
-import { isOAuth } from '../errors/problem';
+import { isOAuth } from './problem';
 
 const DEPTH_LIMIT = 16;
 

@@ -4,7 +4,7 @@ import underPressure from '@fastify/under-pressure';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { FastifyRequest } from 'fastify';
 import { ApiError } from '../errors/api-error';
-import { pathOf } from '../errors/routes';
+import { pathOf } from './routes';
 import { type Metrics, startAtZero } from '../metrics/metrics';
 
 /**

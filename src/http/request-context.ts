@@ -5,6 +5,8 @@ import { traceIdOf } from '../logging/trace-id';
 
 /** Not one that ends in twelve digits: that is a phone number behind dashes. */
 const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-(?!\d{12}$)[\da-f]{12}$/;
+/** Of a body, which an honest caller fills with five at most. */
+const MOST_FIELDS = 20;
 const contexts = new WeakMap<FastifyRequest, RequestContext>();
 
 /** What the lines of this request say; the same for all of them, whatever the connection carries beside it. */
@@ -19,12 +21,26 @@ export function contextOf(request: FastifyRequest): RequestContext {
   return context;
 }
 
-/** What a request brought as a secret: tokens and codes by the names of their fields, and its credentials. */
-export function secretsOf({ body, headers }: FastifyRequest): string[] {
-  const fields = typeof body === 'object' && body !== null ? Object.entries(body) : [];
+/**
+ * What a request brought as a secret: its credential and Idempotency-Key, then the fields of its body whose names say so. The
+ * body's come last and are few: a stranger's junk must not push out what the service knows to be secret.
+ */
+export function secretsOf({ body, headers, cookies }: FastifyRequest): string[] {
+  const fields = typeof body === 'object' && body !== null ? Object.entries(body).slice(0, MOST_FIELDS) : [];
   // A code may have been written as a number. To ask anything else for its text is to ask what the caller made of it.
   const named = fields.flatMap(([name, value]) =>
     isSecretName(name) && (typeof value === 'string' || typeof value === 'number') ? [String(value)] : [],
   );
-  return [...named, ...`${headers.authorization ?? ''} ${headers.cookie ?? ''}`.split(/[\s=;,]+/)];
+  const credential = headers.authorization?.slice(0, 4_096).split(' ').at(-1) ?? '';
+  const key = headers['idempotency-key'];
+  // Null until the cookie's parser has run.
+  const all = Object.entries((cookies as typeof cookies | null) ?? {});
+  const refresh = all.find(([name]) => name.endsWith('refresh'))?.[1];
+  return [credential, refresh ?? '', typeof key === 'string' ? key : '', ...named.flatMap(spellingsOf)];
+}
+
+/** A phone number is logged by nobody, but a library may repeat it: as it was sent, without its plus, and without its 91. */
+function spellingsOf(text: string): string[] {
+  const [, national] = /^\+?91([6-9]\d{9})$/.exec(text) ?? [];
+  return national === undefined ? [text] : [text, `91${national}`, national];
 }

@@ -4,9 +4,9 @@ import type { Socket } from 'node:net';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ApiError, type ErrorCode } from '../errors/api-error';
-import { problemBody } from '../errors/problem';
-import { pathOf } from '../errors/routes';
-import type { OAuthErrorCode } from '../errors/oauth-error';
+import { problemBody } from './problem';
+import { pathOf } from './routes';
+import type { OAuthErrorCode } from './oauth-error';
 import { conceal, requestContext } from '../logging/request-context';
 import { contextOf, secretsOf } from './request-context';
 

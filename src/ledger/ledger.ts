@@ -1,5 +1,5 @@
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
-import { GUARD_FUNCTIONS, GUARD_KEY } from '../guard/guard';
+import { ABUSE_FUNCTIONS, ABUSE_KEY } from '../abuse/abuse-control';
 import { Logger } from '../logging/logger';
 import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
@@ -13,7 +13,7 @@ export const LEDGER_KEY = `${KEY_PREFIX}{admission}:ledger`;
 /** That somebody logged in within 30 days: whom a reserve of the budget is for. */
 export const REGULARS_KEY = `${KEY_PREFIX}{admission}:regulars`;
 
-const RECORD = Script.load(__dirname, 'record', LEDGER_FUNCTIONS, GUARD_FUNCTIONS);
+const RECORD = Script.load(__dirname, 'record', LEDGER_FUNCTIONS, ABUSE_FUNCTIONS);
 
 /** While Redis is away; what is older is dropped, and told. */
 const MOST_WAITING = 20_000;
@@ -62,7 +62,7 @@ export class Ledger implements OnApplicationShutdown {
   private async write(batchId: string, outcomes: Outcome[]): Promise<void> {
     await this.store.run(
       RECORD,
-      [LEDGER_KEY, GUARD_KEY, `${LEDGER_KEY}:written:${batchId}`, REGULARS_KEY],
+      [LEDGER_KEY, ABUSE_KEY, `${LEDGER_KEY}:written:${batchId}`, REGULARS_KEY],
       [JSON.stringify(outcomes)],
     );
     if (this.lost > 0) this.logger.warn('The ledger lost outcomes while Redis was away', { lost: this.lost });

@@ -1,5 +1,5 @@
--- Records what became of SMS, and of codes, and counts it for the guard: many events in one step.
--- KEYS the ledger, the guard, that this batch was written, that somebody logged in within 30 days; all in {admission}
+-- Records what became of SMS, and of codes, and counts it for the abuse control: many events in one step.
+-- KEYS the ledger, the abuse control, that this batch was written, that somebody logged in within 30 days; all in {admission}
 -- ARGV the events as a JSON array. Each has `what`:
 --      verified: sms, at, scopes (of the send), tried (scopes of the verification)
 --      wrong: tried, quiet (ms since the number's last wrong code, or -1)
@@ -7,7 +7,7 @@
 --      delivery: sms, at, delivery, cost (ten-thousandths of a rupee, what it is more than was charged)
 -- Returns how many they were, or 0 when they were written before.
 -- One script, because a replica that dies between an event and its totals would leave a ledger that does not add up.
-local ledger, guard = KEYS[1], KEYS[2]
+local ledger, abuse = KEYS[1], KEYS[2]
 local now = now_ms()
 -- The answer to an earlier try was lost.
 if not redis.call('SET', KEYS[3], '1', 'NX', 'PX', 600000) then return 0 end
@@ -17,16 +17,16 @@ for _, event in ipairs(events) do
     ledger_append(ledger, now, 'event', 'verified', 'sms', event.sms)
     usage_add(ledger, event.at, 'verified', 1)
     redis.call('SET', KEYS[4], '1', 'PX', text(30 * 86400000))
-    for _, scope in ipairs(event.scopes) do guard_count(guard, scope, 'v', event.at) end
-    for _, scope in ipairs(event.tried) do guard_count(guard, scope, 'r', now) end
+    for _, scope in ipairs(event.scopes) do abuse_count(abuse, scope, 'v', event.at) end
+    for _, scope in ipairs(event.tried) do abuse_count(abuse, scope, 'r', now) end
   elseif event.what == 'wrong' then
     -- A number counts once in a quarter of an hour and once in a day, however often it is tried: many numbers are theft, one
     -- is a person's bad day.
     local last = event.quiet < 0 and -1 or now - event.quiet
     local function first_of(width) return last < 0 or math.floor(last / width) ~= math.floor(now / width) end
     for _, scope in ipairs(event.tried) do
-      if first_of(900000) then guard_count(guard, scope, 'w', now, 'm') end
-      if first_of(86400000) then guard_count(guard, scope, 'w', now, 'q') end
+      if first_of(900000) then abuse_count(abuse, scope, 'w', now, 'm') end
+      if first_of(86400000) then abuse_count(abuse, scope, 'w', now, 'q') end
     end
   elseif event.what == 'handed over' then
     ledger_append(ledger, now, 'event', 'handed-over', 'sms', event.sms, 'provider', event.provider)

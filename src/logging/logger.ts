@@ -6,19 +6,6 @@ import { requestContext } from './request-context';
 
 type Fields = Record<string, unknown>;
 
-/** What operations must act on; each has a line in the README. */
-export type Alert =
-  | 'provider_down'
-  | 'wallet_exhausted'
-  | 'upstream_credentials'
-  | 'contract_mismatch'
-  | 'request_malformed'
-  | 'budget_exhausted'
-  | 'guard_conversion'
-  | 'guard_wrong_codes'
-  | 'sms_price'
-  | 'token_reused';
-
 /**
  * JSON lines by pino, for ourselves and for Nest. Every text of any depth is redacted, by what it looks like and by the
  * name of its field; errors are described without what they carry. No line is lost by it, and no call throws.
@@ -26,7 +13,6 @@ export type Alert =
 export class Logger implements LoggerService {
   readonly #pino;
   readonly #audit;
-  readonly #listeners: ((alert: Alert, message: string) => void)[] = [];
   readonly #secrets: Set<string>;
   #hideSecrets;
 
@@ -56,17 +42,6 @@ export class Logger implements LoggerService {
 
   info(message: string, fields: Fields = {}): void {
     this.#write('info', message, fields);
-  }
-
-  /** For a fault that somebody must act on. Monitoring watches the `alert` field. */
-  alert(alert: Alert, message: string, fields: Fields = {}): void {
-    this.#write('error', message, { alert, ...fields });
-    for (const listener of this.#listeners) listener(alert, message);
-  }
-
-  /** Tells of every alert, at every LOG_LEVEL, and of none of its fields. */
-  onAlert(listener: (alert: Alert, message: string) => void): void {
-    this.#listeners.push(listener);
   }
 
   /** An event of the audit. Written at every LOG_LEVEL: who may set that must not be able to hide. */
@@ -117,17 +92,19 @@ export class Logger implements LoggerService {
   }
 
   #describe(fields: Fields): Fields {
-    const described = describe(fields, this.#hide);
+    const described = describe(fields, this.#hide, this.#hideKnown);
     return isFields(described) ? described : { fields: described };
   }
 
   /** What is known to be secret first, by its whole text; then what looks like it. */
-  readonly #hide = (text: string): string => {
+  readonly #hide = (text: string): string => redact(this.#hideKnown(text));
+
+  readonly #hideKnown = (text: string): string => {
     const context = requestContext.getStore();
     const clean = this.#hideSecrets(text);
-    if (!context?.secrets?.size) return redact(clean);
+    if (!context?.secrets?.size) return clean;
     context.hideSecrets ??= replacing(context.secrets);
-    return redact(context.hideSecrets(clean));
+    return context.hideSecrets(clean);
   };
 }
 

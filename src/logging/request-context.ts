@@ -1,5 +1,4 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { redact } from './redact';
 
 /** What every log line of a request says, without anybody passing it along. */
 export interface RequestContext {
@@ -7,7 +6,7 @@ export interface RequestContext {
   readonly traceId?: string;
   /** The pseudonym of the number that the request is about, once that is known. */
   phone?: string;
-  /** Texts that no line of this request may hold: what it brought as a code or a token, and the code it is about. */
+  /** Texts that no line of this request may hold: the number, codes, tokens and keys that it brought, and the code it is about. */
   readonly secrets?: Set<string>;
   /** Hides them; the logger makes it when a line is written. */
   hideSecrets?: ((text: string) => string) | undefined;
@@ -15,19 +14,22 @@ export interface RequestContext {
 
 export const requestContext = new AsyncLocalStorage<RequestContext>();
 
-/** From here on, the lines of this request name the number, by its pseudonym. An id that a caller made up may hold more. */
+/** From here on, the lines of this request name the number by its pseudonym. */
 export function aboutNumber(pseudonym: string): void {
   const context = requestContext.getStore();
-  // Of 22 random characters ten digits in a row are as good as never.
-  if (context) context.phone = /\d{10}/.test(pseudonym) ? '***' : redact(pseudonym);
+  // A caller may write a phone number where a request id has the pseudonym. Of 22 random characters ten digits in a row are as good as never.
+  if (context) context.phone = /\d{10}/.test(pseudonym) ? '***' : pseudonym;
 }
 
-// A caller chooses some of these: no word that our own lines are made of, or they could blank an alert.
-const CONCEALABLE = /^(?:\d{4,8}|(?=.*[A-Z\d])[!-~]{16,2048})$/;
+// A caller chooses some of these: no word that our own lines are made of, or a caller could blank an alert.
+const CONCEALABLE = /^(?:\+?\d{4,13}|(?=.*[A-Z\d])[!-~]{16,2048})$/;
+/** More than an honest request brings. What is beyond is still redacted by what it looks like. */
+const MOST_SECRETS = 12;
 
 /** From here on, no line of this request holds this text. */
 export function conceal(secret: string, context = requestContext.getStore()): void {
   if (context?.secrets === undefined || !CONCEALABLE.test(secret)) return;
+  if (context.secrets.size >= MOST_SECRETS) return;
   context.secrets.add(secret);
   context.hideSecrets = undefined;
 }

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20];
-/** A step over Redis takes a millisecond, and is given up after 750. */
+/** A Redis command takes a millisecond, and is given up after 750. */
 const REDIS_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.75];
 
 /** What operations watch, in Prometheus conventions. Every label has a bounded set of values. */
@@ -96,10 +96,10 @@ export class Metrics {
     labelNames: ['provider'] as const,
     registers: [this.registry],
   });
-  readonly guardDecisions = new Counter({
-    name: 'otp_login_guard_decisions_total',
-    help: 'Steps of the guard that changed, by the signal and the step that holds now',
-    labelNames: ['signal', 'step'] as const,
+  readonly abuseDecisions = new Counter({
+    name: 'otp_login_abuse_decisions_total',
+    help: 'Abuse levels that changed, by signal and by the level that holds now',
+    labelNames: ['signal', 'level'] as const,
     registers: [this.registry],
   });
   readonly deliveries = new Counter({
@@ -126,10 +126,10 @@ export class Metrics {
     registers: [this.registry],
   });
 
-  readonly redisSteps = new Histogram({
-    name: 'otp_login_redis_step_duration_seconds',
-    help: 'Round trips to Redis by step (a script or a command) and outcome: answered or failed',
-    labelNames: ['step', 'outcome'] as const,
+  readonly redisCommands = new Histogram({
+    name: 'otp_login_redis_command_duration_seconds',
+    help: 'Round trips to Redis by command (a script or a plain command) and outcome: answered or failed',
+    labelNames: ['command', 'outcome'] as const,
     buckets: REDIS_SECONDS,
     registers: [this.registry],
   });

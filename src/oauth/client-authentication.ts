@@ -1,8 +1,9 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import type { FastifyRequest } from 'fastify';
 import { Config } from '../config/config';
-import { OAuthError } from '../errors/oauth-error';
+import { constantTimeEqual } from '../crypto/mac';
+import { OAuthError } from '../http/oauth-error';
 
 type Form = Record<string, unknown>;
 
@@ -40,7 +41,7 @@ export class ClientAuthentication {
   private matches(id: string, secret: string): boolean {
     let found = false;
     for (const client of this.config.introspectionClients) {
-      const same = timingSafeEqual(digest(`${client.id}:${client.secret}`), digest(`${id}:${secret}`));
+      const same = constantTimeEqual(digest(`${client.id}:${client.secret}`), digest(`${id}:${secret}`));
       found = same || found;
     }
     return found;

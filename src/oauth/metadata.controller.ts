@@ -1,7 +1,7 @@
 import { Controller, Get, Header } from '@nestjs/common';
 import { ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import { Config } from '../config/config';
-import { ApiProblems } from '../errors/api-problems';
+import { ApiProblems } from '../http/api-problems';
 
 @ApiTags('OAuth 2.0')
 @Controller('.well-known')

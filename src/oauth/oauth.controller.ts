@@ -10,8 +10,8 @@ import {
 } from '@nestjs/swagger';
 import type { FastifyRequest } from 'fastify';
 import { Config } from '../config/config';
-import { RETRY_AFTER } from '../errors/api-problems';
-import { OAuthError } from '../errors/oauth-error';
+import { RETRY_AFTER } from '../http/api-problems';
+import { OAuthError } from '../http/oauth-error';
 import { TokensService } from '../tokens/tokens.service';
 import { ClientAuthentication } from './client-authentication';
 import { INTROSPECTION, OAUTH_ERROR, TOKEN, TOKEN_ANSWER, TOKEN_FORM } from './oauth-schemas';

@@ -11,7 +11,7 @@ import {
 } from '@nestjs/swagger';
 import { Matches, ValidateIf } from 'class-validator';
 import type { FastifyReply } from 'fastify';
-import { ApiProblems } from '../errors/api-problems';
+import { ApiProblems } from '../http/api-problems';
 import { Revocations } from '../sessions/revocations';
 import { ClientGuard } from './client.guard';
 
@@ -32,7 +32,7 @@ class RevokedSession {
   revokedAt!: string;
 }
 
-class RevocationsAnswer {
+class RevocationsResponse {
   @ApiProperty({ type: [RevokedSession] })
   revoked!: RevokedSession[];
 
@@ -56,7 +56,7 @@ export class RevocationsController {
       'For clients of INTROSPECTION_CLIENTS. Ask every few seconds, with If-None-Match. An id is here before its ' +
       'session ends, and may come twice.',
   })
-  @ApiOkResponse({ type: RevocationsAnswer, description: 'The oldest first' })
+  @ApiOkResponse({ type: RevocationsResponse, description: 'The oldest first' })
   @ApiResponse({ status: 304, description: 'Nothing new since the ETag' })
   @ApiProblems(
     'validation_failed',
@@ -69,7 +69,7 @@ export class RevocationsController {
     @Query() { since }: RevocationsQuery,
     @Headers('if-none-match') known: string | undefined,
     @Res({ passthrough: true }) reply: FastifyReply,
-  ): Promise<RevocationsAnswer | undefined> {
+  ): Promise<RevocationsResponse | undefined> {
     const { now, revocations } = await this.revocations.since(Number(since ?? 0));
     const revoked = revocations.map(({ sessionId, revokedAt }) => ({
       sid: sessionId,

@@ -4,12 +4,13 @@ import { ApiError } from '../errors/api-error';
 import { Ledger } from '../ledger/ledger';
 import type { Sms } from '../ledger/sms';
 import type { PhoneNumber } from '../phone-number/phone-number';
-import type { Repeated } from './claims';
-import { ProviderError, type OtpProvider, type Sent } from './otp-provider';
-import { PendingChallenges } from './pending-challenges';
+import { Challenges } from '../challenges/challenges';
+import type { Repeated } from '../challenges/idempotency-lock';
+import type { Sent } from '../challenges/challenge';
+import { ProviderError, type OtpProvider } from '../providers/otp-provider';
 
 /** Who has a send in hand, and its code; another one when it was handed over. */
-export interface Turn {
+export interface SendAttempt {
   provider: OtpProvider;
   nonce: string;
   lifeSeconds: number;
@@ -36,7 +37,7 @@ const LEAST_MS = 500;
 export class Failover {
   constructor(
     private readonly config: Config,
-    private readonly pending: PendingChallenges,
+    private readonly challenges: Challenges,
     private readonly ledger: Ledger,
   ) {}
 
@@ -44,27 +45,31 @@ export class Failover {
    * Asks one provider after the other, as long as certainly nothing was sent, the fault is the provider's, and there is time:
    * one deadline for all, for the person waits once. `turn` says who has it. Throws the last one's {@link ProviderError}.
    */
-  async send(turn: Turn, send: Send): Promise<Sent> {
+  async send(attempt: SendAttempt, send: Send): Promise<Sent> {
     const until = performance.now() + this.config.upstreamDeadlineMs;
     const late = (): boolean => until - performance.now() < LEAST_MS;
     for (;;) {
-      const { provider, nonce, lifeSeconds } = turn;
+      const { provider, nonce, lifeSeconds } = attempt;
       try {
         return await provider.send({ ...send, nonce, lifeSeconds, until });
       } catch (error) {
-        const next = error instanceof ProviderError && error.elsewhere ? turn.others.shift() : undefined;
+        const next = error instanceof ProviderError && error.elsewhere ? attempt.others.shift() : undefined;
         if (next === undefined || late()) throw error;
-        await this.handOver(turn, next, send);
+        await this.reassign(attempt, next, send);
         // Redis took its time for it.
         if (late()) throw error;
       }
     }
   }
 
-  private async handOver(turn: Turn, next: OtpProvider, { requestId, record, sms }: Send): Promise<void> {
+  private async reassign(
+    attempt: SendAttempt,
+    next: OtpProvider,
+    { requestId, record, sms }: Send,
+  ): Promise<void> {
     try {
-      const handed = await this.pending.handOver(requestId, next, record);
-      Object.assign(turn, { provider: next, ...handed });
+      const handed = await this.challenges.reassign(requestId, next, record);
+      Object.assign(attempt, { provider: next, ...handed });
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       // Nothing was sent by the one, and nothing will be by the other.

@@ -1,30 +1,30 @@
-import { createHmac } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { Audit } from '../audit/audit';
 import { Config } from '../config/config';
-import { deriveKey } from '../config/derived-keys';
+import { deriveKey } from '../crypto/derived-keys';
+import { hmac128 } from '../crypto/mac';
 import { ApiError } from '../errors/api-error';
-import { Guard } from '../guard/guard';
+import { AbuseControl } from '../abuse/abuse-control';
 import { Ledger } from '../ledger/ledger';
 import { readSms } from '../ledger/sms';
 import { Metrics } from '../metrics/metrics';
+import { PhoneIdentities } from '../phone-number/phone-identity';
 import { isTestNumber, type PhoneNumber } from '../phone-number/phone-number';
-import { networkOf } from '../throttling/client-address';
-import { Attempts, type Attempt } from './attempts';
-import { pseudonymIn } from './challenge-records';
-import { Challenges } from './challenges';
-import { newOwner, type Repeat } from './claims';
+import { networkOf } from '../net/addresses';
+import { Attempts, type Attempt } from '../challenges/attempts';
+import { pseudonymIn } from '../challenges/challenge-records';
+import { Challenges } from '../challenges/challenges';
+import { newOwner, type VerifyIdempotency } from '../challenges/idempotency-lock';
 import { Deliveries } from './deliveries';
-import { DeviceTokens } from './device-tokens';
-import { Numbers } from './numbers';
-import { ProviderError } from './otp-provider';
-import type { OtpRequest, OtpState } from './otp-request';
+import { DeviceTokens } from '../devices/device-tokens';
+import { ProviderError } from '../providers/otp-provider';
+import type { OtpRequest, OtpState } from '../challenges/challenge';
 import { counted, startOutcomes } from './outcomes';
-import { Providers } from './providers';
-import { Sends, type Asker } from './sends';
-import { tidy } from './tidy';
+import { Providers } from '../providers/providers';
+import { Sends, type ClientContext } from './sends';
+import { bestEffort } from './tidy';
 
-export type { Asker } from './sends';
+export type { ClientContext } from './sends';
 
 /**
  * A phone number whose code came back: what a session is opened for. Only {@link OtpService.verify} can make one: the
@@ -56,8 +56,8 @@ export class OtpService {
     private readonly sends: Sends,
     private readonly challenges: Challenges,
     private readonly attempts: Attempts,
-    private readonly guard: Guard,
-    private readonly numbers: Numbers,
+    private readonly abuse: AbuseControl,
+    private readonly phones: PhoneIdentities,
     private readonly devices: DeviceTokens,
     private readonly deliveries: Deliveries,
     private readonly ledger: Ledger,
@@ -75,25 +75,25 @@ export class OtpService {
    * and sends nothing, or resumes what failed with the same code under the same key of upstream.
    * Throws {@link ApiError}; `challenge_required` carries a proof of work to be solved.
    */
-  async request(phone: PhoneNumber, asker: Asker): Promise<OtpRequest> {
+  async request(phone: PhoneNumber, context: ClientContext): Promise<OtpRequest> {
     // Of the form of a test number, but none of ours: it can be nobody's.
     if (isTestNumber(phone) && this.config.testCode(phone) === undefined) {
       const message = 'phoneNumber is no test number of this service';
       throw new ApiError('validation_failed', { errors: [{ field: 'phoneNumber', message }] });
     }
-    const { idempotencyKey } = asker;
+    const { idempotencyKey } = context;
     const record =
       idempotencyKey === undefined
         ? undefined
         : { record: this.keyed(`send:${idempotencyKey}`), owner: newOwner() };
-    const sent = this.sends.send(phone, asker, record);
+    const sent = this.sends.send(phone, context, record);
     return counted(this.metrics.sends, sent, ({ delivery }) => delivery);
   }
 
   /** How a request stands; for the page that waits for its code. Throws `otp_expired` for an id that is not ours. */
   async status(requestId: string): Promise<OtpRequest & { state: OtpState }> {
-    const { look, ...status } = await this.challenges.status(requestId);
-    if (look) this.deliveries.look(requestId, look);
+    const { lookup, ...status } = await this.challenges.status(requestId);
+    if (lookup) this.deliveries.refresh(requestId, lookup);
     return status;
   }
 
@@ -105,8 +105,13 @@ export class OtpService {
    * Throws {@link ApiError} `otp_incorrect`, `otp_expired`, `otp_attempts_exhausted`, `phone_locked`,
    * `idempotency_key_reused`, `idempotency_in_progress`, or a fault.
    */
-  async verify(requestId: string, code: string, asker: Asker, variant = ''): Promise<VerifiedPhone> {
-    const { idempotencyKey } = asker;
+  async verify(
+    requestId: string,
+    code: string,
+    context: ClientContext,
+    variant = '',
+  ): Promise<VerifiedPhone> {
+    const { idempotencyKey } = context;
     const repeat =
       idempotencyKey === undefined
         ? undefined
@@ -116,7 +121,7 @@ export class OtpService {
             fingerprint: this.keyed(`body:${requestId}:${code}:${variant}`),
             owner: newOwner(),
           };
-    const checked = this.checkCode(requestId, code, asker, repeat);
+    const checked = this.verifyOnce(requestId, code, context, repeat);
     return counted(this.metrics.verifications, checked, () => 'verified');
   }
 
@@ -126,70 +131,73 @@ export class OtpService {
    */
   deviceToken({ phoneNumber }: VerifiedPhone, sessionId: string, authenticatedAt: Date): string {
     const device = { id: sessionId, issuedAt: authenticatedAt.getTime() };
-    return this.devices.issue(this.numbers.pseudonymOf(phoneNumber), device);
+    return this.devices.issue(this.phones.pseudonymOf(phoneNumber), device);
   }
 
-  private async checkCode(
+  private async verifyOnce(
     requestId: string,
     code: string,
-    asker: Asker,
-    repeat?: Repeat,
+    context: ClientContext,
+    repeat?: VerifyIdempotency,
   ): Promise<VerifiedPhone> {
-    const device = this.devices.read(asker.deviceToken, pseudonymIn(requestId));
+    const device = this.devices.read(context.deviceToken, pseudonymIn(requestId));
     // Taken before we looked, so that a crash in between cannot give it back.
     const attempt = await this.attempts.take(requestId, repeat, device);
     if (attempt.wasRight) return new VerifiedPhone(attempt.phone, requestId);
     try {
-      const verified = await this.look(requestId, attempt, code);
+      const verified = await this.checkCode(requestId, attempt, code);
       if (!verified) {
-        this.tellFailed(attempt, asker);
-        this.recordCode(attempt, asker, false);
+        this.auditFailure(attempt, context);
+        this.recordCode(attempt, context, false);
         throw new ApiError('otp_incorrect', { attemptsLeft: attempt.attemptsLeft });
       }
       if (!(await this.attempts.consume(requestId, attempt, repeat))) throw new ApiError('otp_expired');
-      this.recordCode(attempt, asker, true);
+      this.recordCode(attempt, context, true);
       return new VerifiedPhone(attempt.phone, requestId);
     } catch (error) {
-      if (repeat && error instanceof ApiError) await this.attempts.settle(requestId, repeat, error);
+      if (repeat && error instanceof ApiError) await this.attempts.storeOutcome(requestId, repeat, error);
       throw error;
     }
   }
 
-  private tellFailed({ phone: number, attemptsLeft, allowance, locksMs }: Attempt, { address }: Asker): void {
-    const who = { phone: this.numbers.pseudonymOf(number), network: networkOf(address) };
-    this.audit.tell({ audit: 'code.failed', ...who, attemptsLeft });
-    const seconds = Math.ceil(locksMs / 1_000);
-    if (seconds > 0) this.audit.tell({ audit: 'number.locked', ...who, allowance, seconds });
+  private auditFailure(
+    { phone: number, attemptsLeft, allowance, lockMs }: Attempt,
+    { address }: ClientContext,
+  ): void {
+    const who = { phone: this.phones.pseudonymOf(number), network: networkOf(address) };
+    this.audit.record({ audit: 'code.failed', ...who, attemptsLeft });
+    const seconds = Math.ceil(lockMs / 1_000);
+    if (seconds > 0) this.audit.record({ audit: 'number.locked', ...who, allowance, seconds });
   }
 
   /** A right code counts where its SMS was asked for; and right or wrong where it was tried. */
-  private recordCode(attempt: Attempt, { address }: Asker, right: boolean): void {
-    const { phone, sms: text, quietMs } = attempt;
+  private recordCode(attempt: Attempt, { address }: ClientContext, right: boolean): void {
+    const { phone, sms: text, sinceLastFailureMs } = attempt;
     if (isTestNumber(phone)) return;
-    const tried = this.guard.scopesOf(phone, networkOf(address));
+    const tried = this.abuse.scopesOf(phone, networkOf(address));
     const sms = readSms(text);
-    if (!right) this.ledger.record({ what: 'wrong', quiet: quietMs, tried });
+    if (!right) this.ledger.record({ what: 'wrong', quiet: sinceLastFailureMs, tried });
     else if (sms) {
       const provider = this.providers.of(attempt)?.name;
       if (provider !== undefined) this.metrics.smsVerified.inc({ provider });
-      const scopes = this.guard.scopesOf(phone, sms.network);
+      const scopes = this.abuse.scopesOf(phone, sms.network);
       this.ledger.record({ what: 'verified', sms: sms.entry, at: sms.at, scopes, tried });
     }
   }
 
   /** Keyed: a bare hash of a body with a six-digit code in it is guessed in a second from a dump. */
   private keyed(text: string): string {
-    return createHmac('sha256', this.repeatKey).update(text).digest('base64url').slice(0, 22);
+    return hmac128(this.repeatKey, text);
   }
 
-  private async look(requestId: string, attempt: Attempt, code: string): Promise<boolean> {
+  private async checkCode(requestId: string, attempt: Attempt, code: string): Promise<boolean> {
     const provider = this.providers.of(attempt);
     if (provider === undefined) throw new ApiError('otp_expired');
     try {
       return await provider.verify(attempt, code);
     } catch (error) {
       if (!(error instanceof ProviderError)) throw error;
-      if (error.accepted === 'no') await tidy(this.attempts.giveBack(requestId, attempt));
+      if (error.accepted === 'no') await bestEffort(this.attempts.giveBack(requestId, attempt));
       throw error.refusal;
     }
   }

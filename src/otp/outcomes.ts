@@ -1,7 +1,7 @@
 import type { Counter } from 'prom-client';
 import { ApiError, type ErrorCode } from '../errors/api-error';
 import { type Metrics, startAtZero } from '../metrics/metrics';
-import type { Delivery } from './otp-provider';
+import type { Delivery } from '../challenges/challenge';
 
 /** How both can end that ask the store and a provider. */
 const BOTH: readonly ErrorCode[] = [

@@ -1,31 +1,30 @@
-import { createHmac } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { Config } from '../config/config';
-import { deriveKey } from '../config/derived-keys';
+import { deriveKey } from '../crypto/derived-keys';
+import { hmac128 } from '../crypto/mac';
 import { ApiError } from '../errors/api-error';
-import { Guard } from '../guard/guard';
-import { ProofOfWork } from '../guard/proof-of-work';
+import { AbuseControl } from '../abuse/abuse-control';
+import { ProofOfWork } from '../abuse/proof-of-work';
 import { Ledger } from '../ledger/ledger';
 import { readSms, writeSms } from '../ledger/sms';
 import { aboutNumber } from '../logging/request-context';
 import { Metrics } from '../metrics/metrics';
+import { PhoneIdentities } from '../phone-number/phone-identity';
 import { isTestNumber, type PhoneNumber } from '../phone-number/phone-number';
-import { Admission } from '../throttling/admission';
-import type { Admitted, Repeat } from '../throttling/applicant';
-import { networkOf, originOf } from '../throttling/client-address';
-import { Challenges, type PendingChallenge } from './challenges';
-import type { Repeated } from './claims';
-import { DeviceTokens } from './device-tokens';
-import { Failover, type Turn } from './failover';
-import { Numbers } from './numbers';
-import { ProviderError, type Sent } from './otp-provider';
-import type { OtpRequest } from './otp-request';
-import { PendingChallenges } from './pending-challenges';
-import { Providers } from './providers';
-import { tidy } from './tidy';
+import { AdmissionControl, type Admission, type SendRetry } from '../throttling/admission';
+import { networkOf, originOf } from '../net/addresses';
+import { Challenges, type PendingChallenge } from '../challenges/challenges';
+import type { Repeated } from '../challenges/idempotency-lock';
+import { DeviceTokens } from '../devices/device-tokens';
+import { Failover, type SendAttempt } from './failover';
+import type { Sent } from '../challenges/challenge';
+import { ProviderError } from '../providers/otp-provider';
+import type { OtpRequest } from '../challenges/challenge';
+import { Providers } from '../providers/providers';
+import { bestEffort } from './tidy';
 
-/** Who asks, as far as limits and the guard want to know. */
-export interface Asker {
+/** Who asks, as far as limits and the abuse control want to know. */
+export interface ClientContext {
   /** The client's address. */
   address: string;
   /** A token that an earlier login with this number left on the device. One that is not good is none. */
@@ -43,12 +42,11 @@ export class Sends {
   constructor(
     config: Config,
     private readonly challenges: Challenges,
-    private readonly pending: PendingChallenges,
-    private readonly admission: Admission,
-    private readonly guard: Guard,
+    private readonly admissionControl: AdmissionControl,
+    private readonly abuse: AbuseControl,
     private readonly proofOfWork: ProofOfWork,
     private readonly devices: DeviceTokens,
-    private readonly numbers: Numbers,
+    private readonly phones: PhoneIdentities,
     private readonly ledger: Ledger,
     private readonly providers: Providers,
     private readonly failover: Failover,
@@ -61,24 +59,24 @@ export class Sends {
    * Sends a code through the first provider that takes it. `record` says where the answer is kept for repeats under an
    * Idempotency-Key. Throws {@link ApiError}.
    */
-  async send(phone: PhoneNumber, asker: Asker, record?: Repeated): Promise<OtpRequest> {
-    const known = this.numbers.pseudonymOf(phone);
-    aboutNumber(known);
-    const device = this.devices.read(asker.deviceToken, known);
+  async send(phone: PhoneNumber, context: ClientContext, record?: Repeated): Promise<OtpRequest> {
+    const identity = this.phones.of(phone);
+    aboutNumber(identity.pseudonym);
+    const device = this.devices.read(context.deviceToken, identity.pseudonym);
     const [first, ...others] = this.providers.inOrder(phone);
-    const begun = await this.challenges.begin(phone, first, record, device);
+    const begun = await this.challenges.create(identity, first, record, device);
     if ('delivery' in begun) return begun;
-    const { requestId, pseudonym, nonce, lifeSeconds, bound, renewed } = begun;
+    const { requestId, pseudonym, nonce, lifeSeconds, maybeSent, codeReplaced } = begun;
     // Who may have sent it before is asked again, and nobody else.
-    const turn: Turn = { provider: first, nonce, lifeSeconds, others: bound ? [] : others };
-    let admitted: Admitted | undefined;
+    const turn: SendAttempt = { provider: first, nonce, lifeSeconds, others: maybeSent ? [] : others };
+    let admission: Admission | undefined;
     try {
-      if (bound) turn.provider = this.providers.of({ ...begun, phone }) ?? gone();
+      if (maybeSent) turn.provider = this.providers.of({ ...begun, phone }) ?? gone();
       // Where upstream ignores keys, what may have been sent is not sent again: it would be a second SMS.
-      const sendsAgain = !bound || turn.provider.knowsRepeats;
-      const repeat = record && { of: requestId, turn: begun.turn, sendsAgain };
-      admitted = await this.admit(phone, begun, asker, turn.provider.name, repeat);
-      const tells = admitted?.again === true && !sendsAgain;
+      const mayResend = !maybeSent || turn.provider.supportsIdempotencyKeys;
+      const repeat = record && { of: requestId, fencingToken: begun.fencingToken, mayResend };
+      admission = await this.admit(phone, begun, context, turn.provider.name, repeat);
+      const tells = admission?.again === true && !mayResend;
       const sent: Sent = tells
         ? { delivery: 'unknown' }
         : await this.failover.send(turn, {
@@ -86,23 +84,31 @@ export class Sends {
             requestId,
             idempotencyKey: this.keyOf(requestId),
             record,
-            sms: admitted?.sms,
+            sms: admission?.sms,
           });
-      if (admitted && !(admitted.again && bound)) this.metrics.smsSent.inc({ provider: turn.provider.name });
-      const sms = admitted ? writeSms({ ...admitted.sms, message: sent.messageId ?? '' }) : '';
+      if (admission && !(admission.again && maybeSent))
+        this.metrics.smsSent.inc({ provider: turn.provider.name });
+      const sms = admission ? writeSms({ ...admission.sms, message: sent.messageId ?? '' }) : '';
       this.record(sent, sms);
-      const resendAfterMs = await this.resendAfter(pseudonym, sent, admitted);
-      return await this.challenges.finish(requestId, sent, resendAfterMs, record, sms, !(tells && renewed));
+      const resendAfterMs = await this.resendAfter(pseudonym, sent, admission);
+      return await this.challenges.activate(
+        requestId,
+        sent,
+        resendAfterMs,
+        record,
+        sms,
+        !(tells && codeReplaced),
+      );
     } catch (error) {
       const failure = error instanceof ProviderError ? error : undefined;
-      const sentBefore = bound && admitted?.again === true;
-      const unsent = admitted === undefined || (failure?.accepted === 'no' && !sentBefore);
-      if (admitted && !sentBefore && failure?.accepted === 'unknown')
+      const sentBefore = maybeSent && admission?.again === true;
+      const unsent = admission === undefined || (failure?.accepted === 'no' && !sentBefore);
+      if (admission && !sentBefore && failure?.accepted === 'unknown')
         this.metrics.smsSent.inc({ provider: turn.provider.name });
-      if (unsent && admitted) await tidy(this.admission.refund(admitted));
+      if (unsent && admission) await bestEffort(this.admissionControl.refund(admission));
       // A pending challenge verifies nothing. Under a key it waits for the repeat, else it is removed or expires.
-      if (record) await this.pending.release(requestId, record, unsent && !bound);
-      else if (admitted === undefined) await tidy(this.pending.abandon(requestId));
+      if (record) await this.challenges.release(requestId, record, unsent && !maybeSent);
+      else if (admission === undefined) await bestEffort(this.challenges.abandon(requestId));
       throw failure?.refusal ?? error;
     }
   }
@@ -111,25 +117,25 @@ export class Sends {
   private async admit(
     phone: PhoneNumber,
     { pseudonym, byDevice, returning }: PendingChallenge,
-    { address, solution }: Asker,
+    { address, solution }: ClientContext,
     provider: string,
-    repeat: Repeat | undefined,
-  ): Promise<Admitted | undefined> {
+    repeat: SendRetry | undefined,
+  ): Promise<Admission | undefined> {
     if (isTestNumber(phone)) return undefined;
     const origin = originOf(address);
     const network = networkOf(address);
-    const applicant = {
+    const admissionRequest = {
       pseudonym,
       byDevice,
       returning,
       network,
-      scopes: this.guard.scopesOf(phone, network),
+      scopes: this.abuse.scopesOf(phone, network),
       provider,
       repeat,
       solution: solution === undefined ? undefined : await this.proofOfWork.check(solution, phone, origin),
     };
     try {
-      return await this.admission.admit(applicant);
+      return await this.admissionControl.admit(admissionRequest);
     } catch (error) {
       if (!(error instanceof ApiError) || error.code !== 'challenge_required') throw error;
       throw new ApiError(error.code, { proofOfWork: await this.proofOfWork.challenge(phone, origin) });
@@ -140,11 +146,11 @@ export class Sends {
   private async resendAfter(
     pseudonym: string,
     { delivery }: Sent,
-    admitted: Admitted | undefined,
+    admission: Admission | undefined,
   ): Promise<number> {
-    const { resendAfterMs = 0, sms } = admitted ?? {};
+    const { resendAfterMs = 0, sms } = admission ?? {};
     if (delivery !== 'failed' || sms === undefined) return resendAfterMs;
-    return (await this.admission.forgive(pseudonym, sms)) ?? resendAfterMs;
+    return (await this.admissionControl.uncountFailedSms(pseudonym, sms)) ?? resendAfterMs;
   }
 
   /** What is known of its fate already. */
@@ -156,7 +162,7 @@ export class Sends {
 
   /** Derived, so that a repeat of this send finds the same key, and upstream never learns the request id. */
   private keyOf(requestId: string): string {
-    return createHmac('sha256', this.idempotencyKey).update(requestId).digest('hex').slice(0, 32);
+    return hmac128(this.idempotencyKey, requestId);
   }
 }
 

@@ -1,4 +1,3 @@
-import { createHmac } from 'node:crypto';
 import { parsePhoneNumberFromString } from 'libphonenumber-js/max';
 
 declare const phoneNumber: unique symbol;
@@ -39,12 +38,4 @@ export function seriesOf(number: PhoneNumber): string {
 /** The number as it may be shown to an operator: `+91******3210`. */
 export function maskPhoneNumber(number: PhoneNumber): string {
   return `${number.slice(0, 3)}******${number.slice(-4)}`;
-}
-
-/**
- * A stable name for the number that does not tell the number: 22 base64url characters (128 bits of HMAC-SHA256).
- * A bare hash would not do: there are only four thousand million numbers to try.
- */
-export function phonePseudonym(number: PhoneNumber, key: Buffer): string {
-  return createHmac('sha256', key).update(number).digest().subarray(0, 16).toString('base64url');
 }

@@ -8,7 +8,7 @@ interface Address {
 
 const SLOTS = 16_384;
 /** How often the map of slots is read anew: a failover that no command ran into is seen, too. */
-const LOOK_EVERY_MS = 3_000;
+const REFRESH_EVERY_MS = 3_000;
 /** While some of the slots are out of reach. */
 const SEARCH_EVERY_MS = 500;
 
@@ -88,7 +88,7 @@ export async function settled(client: Cluster): Promise<void> {
 }
 
 /** Reads the map of slots anew; where nobody that we know answers, starts over from the addresses of the configuration. */
-export function look(client: Cluster): void {
+export function refreshSlots(client: Cluster): void {
   if (client.status !== 'ready' || client.nodes().length === 0) return;
   client.refreshSlotsCache((error) => {
     if (error && client.status === 'ready') client.disconnect(true);
@@ -108,8 +108,8 @@ function keepLooking(client: Cluster): void {
     clearTimeout(timer);
     timer = setTimeout(() => {
       due = Infinity;
-      look(client);
-      within(isComplete(client) ? LOOK_EVERY_MS : SEARCH_EVERY_MS);
+      refreshSlots(client);
+      within(isComplete(client) ? REFRESH_EVERY_MS : SEARCH_EVERY_MS);
     }, at - Date.now()).unref();
   };
   client.on('ready', () => {

@@ -5,7 +5,7 @@ import { Metrics } from '../metrics/metrics';
 import { redisClient, type RedisClient } from './connection';
 import { changeCredentials } from './credentials';
 import { startEmbeddedStore, type EmbeddedStore } from './embedded';
-import { Store, type OnStep } from './store';
+import { Store, type OnCommand } from './store';
 
 /** Whoever changes a password changes it at Redis within minutes. */
 const TRY_AGAIN_MS = 5_000;
@@ -37,10 +37,10 @@ const COMMAND_TIMEOUT_MS = Symbol('command timeout');
         commandTimeoutMs: number | undefined,
       ): Store => {
         const client = redisClient(config.redisUrl ?? embedded?.url ?? '');
-        const onStep: OnStep = ({ step, outcome, seconds }) => {
-          metrics.redisSteps.observe({ step, outcome }, seconds);
+        const onCommand: OnCommand = ({ command, outcome, seconds }) => {
+          metrics.redisCommands.observe({ command, outcome }, seconds);
         };
-        const store = new Store(client, logger, onStep, commandTimeoutMs);
+        const store = new Store(client, logger, onCommand, commandTimeoutMs);
         metrics.onScrape(() => {
           metrics.redisAvailable.set(store.available ? 1 : 0);
         });

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
 import { stopSocketTimer } from './reconnecting';
-import { Script, type Step } from './script';
+import { Script, type ScriptCall } from './script';
 
 const MARK = Script.load(__dirname, 'mark');
 
@@ -24,7 +24,7 @@ export type Outcome = 'held' | 'alone' | 'silent' | 'not held' | 'moved' | 'away
 /** A connection to one primary on which WAIT is asked: once for all steps that came meanwhile. */
 export class ReplicaLine {
   readonly #redis: Redis;
-  #waiting: { step: Step; resolve: (outcome: Outcome) => void }[] = [];
+  #waiting: { command: ScriptCall; resolve: (outcome: Outcome) => void }[] = [];
   #busy = false;
   #idle: NodeJS.Timeout | undefined;
   #closed = false;
@@ -51,9 +51,9 @@ export class ReplicaLine {
     });
   }
 
-  confirm(step: Step): Promise<Outcome> {
+  confirm(command: ScriptCall): Promise<Outcome> {
     return new Promise((resolve) => {
-      this.#waiting.push({ step, resolve });
+      this.#waiting.push({ command, resolve });
       void this.#work();
     });
   }
@@ -74,7 +74,7 @@ export class ReplicaLine {
     clearTimeout(this.#idle);
     while (this.#waiting.length > 0) {
       const round = this.#waiting.splice(0);
-      const outcomes = await this.#round(round.map(({ step }) => step)).catch((): Outcome[] => []);
+      const outcomes = await this.#round(round.map(({ command }) => command)).catch((): Outcome[] => []);
       round.forEach(({ resolve }, i) => {
         resolve(outcomes[i] ?? 'away');
       });
@@ -87,9 +87,9 @@ export class ReplicaLine {
       }, IDLE_MS).unref();
   }
 
-  async #round(steps: readonly Step[]): Promise<Outcome[]> {
+  async #round(commands: readonly ScriptCall[]): Promise<Outcome[]> {
     if (this.#redis.status === 'wait') await this.#redis.connect();
-    const taken = steps.map((step) => this.#take(step));
+    const taken = commands.map((command) => this.#take(command));
     // In the order of the connection, so it is asked after them: whether there is anybody to wait for. ROLE, because there
     // is managed Redis whose INFO tells nothing of replicas; INFO, because ROLE does not tell of their silence.
     const [moved, role, info] = await Promise.all([
@@ -111,7 +111,7 @@ export class ReplicaLine {
   }
 
   /** Whether its slot has moved: then nothing was run. */
-  async #take({ script, keys, args }: Step): Promise<boolean> {
+  async #take({ script, keys, args }: ScriptCall): Promise<boolean> {
     const [tag = ''] = /.*?\{.*?\}/.exec(keys[0] ?? '') ?? [];
     try {
       await Promise.all([

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Cluster, Command } from 'ioredis';
 import type { Logger } from '../logging/logger';
-import { addressOf, look } from './cluster';
+import { addressOf, refreshSlots } from './cluster';
 import type { RedisClient } from './connection';
 import { type Outcome, ReplicaLine } from './replica-line';
-import type { Step } from './script';
+import type { ScriptCall } from './script';
 
 /** Two rounds of the line fit in. */
 const CONFIRM_WITHIN_MS = 750;
@@ -35,7 +35,7 @@ export class Replication {
    * True also where there is no replica to wait for, or none that was heard of late: one that hangs is dropped by Redis only
    * after a minute, and nobody could log out for so long.
    */
-  async confirm(step: Step): Promise<boolean> {
+  async confirm(command: ScriptCall): Promise<boolean> {
     let line: ReplicaLine | undefined;
     let timer: NodeJS.Timeout | undefined;
     let late = false;
@@ -47,11 +47,11 @@ export class Replication {
     });
     const ask = async (): Promise<Outcome> => {
       for (;;) {
-        line = this.#lineOf(step.keys[0] ?? '');
-        const outcome = (await line?.confirm(step)) ?? 'away';
+        line = this.#lineOf(command.keys[0] ?? '');
+        const outcome = (await line?.confirm(command)) ?? 'away';
         if (outcome !== 'moved' || !(this.client instanceof Cluster) || late) return outcome;
         // Its slot has moved, or is just moving: nothing was run.
-        look(this.client);
+        refreshSlots(this.client);
         await sleep(MOVING_MS);
       }
     };
@@ -61,7 +61,10 @@ export class Replication {
     if (outcome === 'late') line?.close();
     this.#tell(line?.address ?? '', outcome);
     if (outcome === 'held' || outcome === 'alone' || outcome === 'silent') return true;
-    this.logger.warn('No replica is known to have what was written', { step: step.script.name, outcome });
+    this.logger.warn('No replica is known to have what was written', {
+      command: command.script.name,
+      outcome,
+    });
     return false;
   }
 

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** A script with what it is run on. */
-export interface Step {
+export interface ScriptCall {
   script: Script;
   keys: string[];
   args: (string | number)[];
@@ -36,4 +36,9 @@ export class Script {
   static functions(folder: string): string {
     return readFileSync(join(folder, 'functions.lua'), 'utf8');
   }
+}
+
+/** The limits as the scripts read them: how many, then count and milliseconds of each. */
+export function limitArguments(limits: readonly { count: number; seconds: number }[]): number[] {
+  return [limits.length, ...limits.flatMap(({ count, seconds }) => [count, seconds * 1_000])];
 }

@@ -5,7 +5,7 @@ import { isComplete, settled } from './cluster';
 import type { RedisClient } from './connection';
 import { primariesOf, type Primary } from './primaries';
 import { Replication } from './replication';
-import type { Script, Step } from './script';
+import type { Script, ScriptCall } from './script';
 
 /** The one prefix of every key. */
 export const KEY_PREFIX = 'otp-login:';
@@ -21,15 +21,15 @@ export const RETRY_AFTER_SECONDS = 2;
 /** A node that is away fails several times a second. */
 const NODE_WARNING_EVERY_MS = 5_000;
 
-/** One step over Redis, as told to `onStep`. Its name is a script's or a command's: a closed set. */
-export interface StoreStep {
-  step: string;
+/** One command to Redis, as it is given to `onStep`. Its name is a script's or a command's: a closed set. */
+export interface RedisCommand {
+  command: string;
   outcome: 'answered' | 'failed';
   seconds: number;
 }
 
-/** Told of every step, for metrics; must not throw. */
-export type OnStep = (step: StoreStep) => void;
+/** Called for every command, for metrics; must not throw. */
+export type OnCommand = (command: RedisCommand) => void;
 
 /** Redis as the rest of the house sees it: an answer, or an {@link ApiError} `store_unavailable`. Never anything else. */
 export class Store {
@@ -40,7 +40,7 @@ export class Store {
   constructor(
     private readonly client: RedisClient,
     private readonly logger: Logger,
-    private readonly onStep: OnStep = () => undefined,
+    private readonly onCommand: OnCommand = () => undefined,
     private readonly commandTimeoutMs = COMMAND_TIMEOUT_MS,
   ) {
     this.#replication = new Replication(client, logger);
@@ -118,8 +118,8 @@ export class Store {
    * Whether a replica has what these steps wrote, so that a failover cannot undo it; true also where there is none, or
    * none that was heard of late. See {@link Replication}.
    */
-  async replicated(...steps: Step[]): Promise<boolean> {
-    const answers = await Promise.all(steps.map((step) => this.#replication.confirm(step)));
+  async replicated(...commands: ScriptCall[]): Promise<boolean> {
+    const answers = await Promise.all(commands.map((command) => this.#replication.confirm(command)));
     return answers.every(Boolean);
   }
 
@@ -131,7 +131,7 @@ export class Store {
 
   async #answer<Answer>(name: string, send: (givenUp: () => boolean) => Promise<Answer>): Promise<Answer> {
     const started = performance.now();
-    let outcome: StoreStep['outcome'] = 'failed';
+    let outcome: RedisCommand['outcome'] = 'failed';
     let timer: NodeJS.Timeout | undefined;
     let givenUp = false;
     const late = new Promise<never>((_, reject) => {
@@ -152,11 +152,11 @@ export class Store {
       outcome = 'answered';
       return answer;
     } catch (cause) {
-      this.logger.error('A step over Redis failed', { step: name, error: cause });
+      this.logger.error('Redis command failed', { command: name, error: cause });
       throw new ApiError('store_unavailable', { cause, retryAfterSeconds: RETRY_AFTER_SECONDS });
     } finally {
       clearTimeout(timer);
-      this.onStep({ step: name, outcome, seconds: (performance.now() - started) / 1_000 });
+      this.onCommand({ command: name, outcome, seconds: (performance.now() - started) / 1_000 });
     }
   }
 }

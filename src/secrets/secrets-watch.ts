@@ -1,5 +1,5 @@
 import { Injectable, type OnModuleDestroy, type OnModuleInit } from '@nestjs/common';
-import { type Look, SecretFiles } from '../config/secret-files';
+import { type PollResult, SecretFiles } from '../config/secret-files';
 import { Logger } from '../logging/logger';
 import { Metrics } from '../metrics/metrics';
 
@@ -7,7 +7,7 @@ import { Metrics } from '../metrics/metrics';
  * How soon a changed secret counts: after two looks. Looked at, not watched: Kubernetes swaps a symlink two folders up that
  * watchers lose sight of, and network file systems tell nobody.
  */
-const LOOK_EVERY_MS = 2_000;
+const POLL_EVERY_MS = 2_000;
 
 /** Looks at the files of secrets again and again, and tells what came of it: in the log once, in the metrics always. */
 @Injectable()
@@ -26,8 +26,8 @@ export class SecretsWatch implements OnModuleInit, OnModuleDestroy {
     this.metrics.secretsRead.set({ source: 'files' }, Date.now() / 1_000);
     this.metrics.secretsRefused.set({ source: 'files' }, 0);
     this.timer = setInterval(() => {
-      this.look();
-    }, LOOK_EVERY_MS).unref();
+      this.poll();
+    }, POLL_EVERY_MS).unref();
   }
 
   onModuleDestroy(): void {
@@ -35,9 +35,9 @@ export class SecretsWatch implements OnModuleInit, OnModuleDestroy {
   }
 
   /** Reads the files again. A timer does it every two seconds. */
-  look(): void {
+  poll(): void {
     try {
-      this.tell(this.files.look());
+      this.apply(this.files.poll());
     } catch (error) {
       // A fault of ours in a timer would end the process.
       this.refused('The files of secrets could not be looked at: what was in use stays', String(error), {
@@ -46,25 +46,25 @@ export class SecretsWatch implements OnModuleInit, OnModuleDestroy {
     }
   }
 
-  private tell(look: Look): void {
-    if (look.state === 'changing') return;
-    if (look.state === 'refused') {
-      this.refused('Changed secrets are refused: what was in use stays', look.faults.join('\n'), {
-        faults: look.faults,
+  private apply(result: PollResult): void {
+    if (result.state === 'changing') return;
+    if (result.state === 'refused') {
+      this.refused('Changed secrets are refused: what was in use stays', result.faults.join('\n'), {
+        faults: result.faults,
       });
       return;
     }
     this.metrics.secretsRefused.set({ source: 'files' }, 0);
     const mended = this.told !== '';
     this.told = '';
-    if (look.state === 'same') {
+    if (result.state === 'same') {
       // Else the refusal would be the last line of a log where somebody took the change back.
       if (mended) this.logger.info('Secrets are good again: the files say what is in use');
       return;
     }
     this.metrics.secretsRead.set({ source: 'files' }, Date.now() / 1_000);
-    this.logger.info('Secrets have changed', { names: look.names });
-    for (const warning of look.warnings) this.logger.warn(warning);
+    this.logger.info('Secrets have changed', { names: result.names });
+    for (const warning of result.warnings) this.logger.warn(warning);
   }
 
   private refused(message: string, what: string, fields: Record<string, unknown>): void {

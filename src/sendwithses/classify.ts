@@ -1,9 +1,9 @@
-import { type Answer, isFields, isSuccess } from '../upstream/answers';
-import type { Verdict } from '../upstream/upstream.error';
+import { type UpstreamResponse, isFields, isSuccess } from '../upstream/responses';
+import type { Outcome } from '../upstream/upstream.error';
 import { type Condition, meets } from './predicate';
 
 /** Says what the answer to a send means. What is no clear refusal may have sent the SMS. */
-export function classifySend({ status, body }: Answer, sentIf: readonly Condition[]): Verdict {
+export function classifySend({ status, body }: UpstreamResponse, sentIf: readonly Condition[]): Outcome {
   if (isSuccess(status)) {
     if (!isFields(body)) return 'failed';
     return meets(body, sentIf) ? 'accepted' : 'unconfirmed';
@@ -16,7 +16,10 @@ export function classifySend({ status, body }: Answer, sentIf: readonly Conditio
 }
 
 /** Says what the answer to a verification means. A session hangs on this one. */
-export function classifyVerify({ status, body }: Answer, verifiedIf: readonly Condition[]): Verdict {
+export function classifyVerify(
+  { status, body }: UpstreamResponse,
+  verifiedIf: readonly Condition[],
+): Outcome {
   if (isSuccess(status)) {
     if (!isFields(body)) return 'failed';
     return meets(body, verifiedIf) ? 'verified' : 'not_verified';
@@ -27,7 +30,7 @@ export function classifyVerify({ status, body }: Answer, verifiedIf: readonly Co
   return refusal(status) ?? (status >= 500 ? 'failed' : 'contract_mismatch');
 }
 
-function refusal(status: number): Verdict | undefined {
+function refusal(status: number): Outcome | undefined {
   switch (status) {
     case 401:
     case 403:

@@ -53,7 +53,7 @@ export class SendWithSesClient {
         },
         secrets: [mobile],
         until,
-        meaning: (answer) => classifySend(answer, sentIf),
+        classify: (answer) => classifySend(answer, sentIf),
       },
       CERTAINLY_NOT_DONE,
     );
@@ -61,16 +61,16 @@ export class SendWithSesClient {
 
   /** Whether this is the number's live code. */
   async verify(mobile: string, code: string): Promise<boolean> {
-    const { verdict } = await this.upstream.call(
+    const { outcome } = await this.upstream.call(
       {
         operation: 'verify',
         path: '/verify-otp',
         body: { mobile, otp: code },
         secrets: [mobile, code],
-        meaning: (answer) => classifyVerify(answer, this.options.verifiedIf),
+        classify: (answer) => classifyVerify(answer, this.options.verifiedIf),
       },
       CERTAINLY_NOT_DONE,
     );
-    return verdict === 'verified';
+    return outcome === 'verified';
   }
 }

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { Config } from '../config/config';
-import { Script, type Step } from '../redis/script';
+import { Script, type ScriptCall } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
 
 const REVOKE = Script.load(__dirname, 'revoke');
@@ -35,7 +35,7 @@ export class Revocations {
   }
 
   /** The step that publishes them, to be taken once more while a replica is waited for. */
-  publication(sessionIds: readonly string[]): Step {
+  publication(sessionIds: readonly string[]): ScriptCall {
     return { script: REVOKE, keys: [KEY], args: [this.keepMs, ...sessionIds] };
   }
 

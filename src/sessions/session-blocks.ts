@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import type { PhoneNumber } from '../phone-number/phone-number';
-import { Script, type Step } from '../redis/script';
+import { Script, type ScriptCall } from '../redis/script';
 import { Store } from '../redis/store';
 import { SessionEndings } from './session-endings';
 import { blockedKey } from './session-keys';
@@ -21,7 +21,7 @@ export class SessionBlocks {
   async block(phone: PhoneNumber, forMs: number): Promise<void> {
     const subject = this.subjects.of(phone);
     // First: a session that is being opened right now is refused, or there to be ended.
-    const block: Step = { script: BLOCK, keys: [blockedKey(subject)], args: [forMs] };
+    const block: ScriptCall = { script: BLOCK, keys: [blockedKey(subject)], args: [forMs] };
     await this.store.run(block.script, block.keys, block.args);
     // The block itself, too, shall outlive the primary: a new one may never have heard of it.
     await this.endings.confirm(subject, await this.endings.endAll(subject, 'number_blocked'), block);

@@ -1,11 +1,11 @@
 import { Injectable } from '@nestjs/common';
+import { Alerts } from '../alerts/alerts';
 import { Audit } from '../audit/audit';
 import type { Ending } from '../audit/audit-event';
 import { Config } from '../config/config';
 import { ApiError } from '../errors/api-error';
-import { Logger } from '../logging/logger';
-import { Metrics, startAtZero } from '../metrics/metrics';
-import { Script, type Step } from '../redis/script';
+import { Metrics } from '../metrics/metrics';
+import { Script, type ScriptCall } from '../redis/script';
 import { RETRY_AFTER_SECONDS, Store } from '../redis/store';
 import { Revocations } from './revocations';
 import { indexKey, sessionKey } from './session-keys';
@@ -20,25 +20,22 @@ export class SessionEndings {
     private readonly store: Store,
     private readonly revocations: Revocations,
     private readonly metrics: Metrics,
-    private readonly logger: Logger,
+    private readonly alerts: Alerts,
     private readonly audit: Audit,
-  ) {
-    startAtZero(metrics.alerts, 'alert', ['token_reused']);
-  }
+  ) {}
 
   /** Ends these sessions of this user. The ids must be found ones: what is published is believed by others. */
-  async endThese(subject: string, ids: readonly string[], because: Ending): Promise<void> {
+  async endThese(subject: string, ids: readonly string[], reason: Ending): Promise<void> {
     if (ids.length === 0) return;
     await this.revocations.publish(ids);
-    await this.run(subject, 'these', ids, { because, found: ids });
+    await this.run(subject, 'these', ids, { reason, found: ids });
   }
 
   /** Ends a session of which a refresh token was used again: one of its two holders is a thief. */
   async endReused(subject: string, id: string): Promise<void> {
     // First: a process that dies in the middle must not hide it.
-    this.audit.tell({ audit: 'token.reused', subject, session: id });
-    this.metrics.alerts.inc({ alert: 'token_reused' });
-    this.logger.alert('token_reused', 'A refresh token was used again: its session has ended', {
+    this.audit.record({ audit: 'token.reused', subject, session: id });
+    this.alerts.raise('token_reused', 'A refresh token was used again: its session has ended', {
       subject,
       session: id,
     });
@@ -48,14 +45,14 @@ export class SessionEndings {
   }
 
   /** Ends every session of this user, but for the one that is kept. Returns those that it ended. */
-  async endAll(subject: string, because: Ending, kept?: string): Promise<string[]> {
+  async endAll(subject: string, reason: Ending, kept?: string): Promise<string[]> {
     const ids = await this.store.command('list sessions', (client) =>
       client.zrange(indexKey(subject), 0, -1),
     );
     const published = ids.filter((id) => id !== kept);
     await this.revocations.publish(published);
     const keep = kept === undefined ? [] : [kept];
-    const ended = await this.run(subject, 'all but', keep, { because, found: published });
+    const ended = await this.run(subject, 'all but', keep, { reason, found: published });
     // One that was opened after the look has ended all the same, and is told of late rather than never.
     const late = ended.filter((id) => !published.includes(id));
     await this.revocations.publish(late);
@@ -66,7 +63,7 @@ export class SessionEndings {
    * Whether a failover from here on cannot bring these sessions back: a replica knows of their end, or there is none. Asked
    * also where a repeat found nothing left to end, for what was ended before it. The same of `more` steps.
    */
-  async areGone(subject: string, ids: readonly string[], ...more: Step[]): Promise<boolean> {
+  async areGone(subject: string, ids: readonly string[], ...more: ScriptCall[]): Promise<boolean> {
     const gone = await this.store.replicated(
       this.ending(subject, 'these', ids),
       this.revocations.publication(ids),
@@ -77,7 +74,7 @@ export class SessionEndings {
   }
 
   /** As {@link areGone}. They have ended, but who is told so must be able to rely on it: throws `store_unavailable`. */
-  async confirm(subject: string, ids: readonly string[], ...more: Step[]): Promise<void> {
+  async confirm(subject: string, ids: readonly string[], ...more: ScriptCall[]): Promise<void> {
     if (await this.areGone(subject, ids, ...more)) return;
     throw new ApiError('store_unavailable', { retryAfterSeconds: RETRY_AFTER_SECONDS });
   }
@@ -87,10 +84,10 @@ export class SessionEndings {
     subject: string,
     mode: 'these' | 'all but',
     ids: readonly string[],
-    { because, found }: { because: Ending; found: readonly string[] },
+    { reason, found }: { reason: Ending; found: readonly string[] },
   ): Promise<string[]> {
     const tell = (session: string, outcome: 'ended' | 'unknown'): void => {
-      this.audit.tell({ audit: 'session.ended', subject, session, because, outcome });
+      this.audit.record({ audit: 'session.ended', subject, session, reason, outcome });
     };
     const { script, keys, args } = this.ending(subject, mode, ids);
     try {
@@ -103,7 +100,7 @@ export class SessionEndings {
     }
   }
 
-  private ending(subject: string, mode: 'these' | 'all but', ids: readonly string[]): Step {
+  private ending(subject: string, mode: 'these' | 'all but', ids: readonly string[]): ScriptCall {
     const tellMs = this.config.accessTokenTtlSeconds * 1_000;
     return { script: END, keys: [indexKey(subject)], args: [sessionKey(subject, ''), tellMs, mode, ...ids] };
   }

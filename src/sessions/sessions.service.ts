@@ -1,17 +1,19 @@
 import { Injectable } from '@nestjs/common';
 import { Audit } from '../audit/audit';
 import { Config } from '../config/config';
-import { deriveKey, Keyring, phonePseudonymKey } from '../config/derived-keys';
+import { deriveKey, Keyring } from '../crypto/derived-keys';
+import { hmac128 } from '../crypto/mac';
 import { ApiError } from '../errors/api-error';
 import { aboutNumber } from '../logging/request-context';
 import type { VerifiedPhone } from '../otp/otp.service';
 import { openPhoneNumber, sealedUnder, sealPhoneNumber } from '../phone-number/phone-cipher';
-import { isTestNumber, phonePseudonym, type PhoneNumber } from '../phone-number/phone-number';
+import { PhoneIdentities } from '../phone-number/phone-identity';
+import { isTestNumber, type PhoneNumber } from '../phone-number/phone-number';
 import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
 import { SessionEndings } from './session-endings';
 import { blockedKey, indexKey, sessionKey } from './session-keys';
-import { hmac128, Subjects } from './subjects';
+import { Subjects } from './subjects';
 
 const OPEN = Script.load(__dirname, 'open');
 const REFRESH = Script.load(__dirname, 'refresh');
@@ -70,7 +72,6 @@ export interface ListedSession extends Client {
 export class SessionsService {
   private readonly sessionIdKey: Buffer;
   private readonly phoneKeys: Keyring;
-  private readonly pseudonymKey: Buffer;
 
   constructor(
     private readonly config: Config,
@@ -78,10 +79,10 @@ export class SessionsService {
     private readonly subjects: Subjects,
     private readonly endings: SessionEndings,
     private readonly audit: Audit,
+    private readonly phones: PhoneIdentities,
   ) {
     this.sessionIdKey = deriveKey(config.subjectSecret, 'session id');
     this.phoneKeys = new Keyring(config, 'phone encryption');
-    this.pseudonymKey = phonePseudonymKey(config.subjectSecret);
   }
 
   /**
@@ -112,7 +113,7 @@ export class SessionsService {
     );
     const outcome = sealed === fresh ? 'opened' : 'repeated';
     const test = session.test ? { test: true as const } : {};
-    this.audit.tell({ audit: 'login', subject, session: id, device, network: address, outcome, ...test });
+    this.audit.record({ audit: 'login', subject, session: id, device, network: address, outcome, ...test });
     await this.endings.endThese(subject, tooMany, 'too_many');
     return session;
   }
@@ -208,7 +209,7 @@ export class SessionsService {
     const phoneNumber = openPhoneNumber(sealed, sessionKey(subject, id), this.phoneKeys);
     // Who the user is follows from the number, never from the record: a record copied to another user's key is nobody.
     if (phoneNumber === undefined || this.subjects.of(phoneNumber) !== subject) return undefined;
-    aboutNumber(phonePseudonym(phoneNumber, this.pseudonymKey));
+    aboutNumber(this.phones.pseudonymOf(phoneNumber));
     // A test number ends with all that it opened.
     if (isTestNumber(phoneNumber) && this.config.testCode(phoneNumber) === undefined) return undefined;
     return new Session(id, subject, phoneNumber, new Date(authenticated), counter, sealedUnder(sealed), ttl);

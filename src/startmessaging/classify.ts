@@ -1,6 +1,6 @@
-import { type Answer, isFields, isSuccess, readMessages } from '../upstream/answers';
-import type { Verdict } from '../upstream/upstream.error';
-import { hasData, readErrorCode, readSentOtp, readVerified, saysFailure, takesBack } from './answers';
+import { type UpstreamResponse, isFields, isSuccess, readMessages } from '../upstream/responses';
+import type { Outcome } from '../upstream/upstream.error';
+import { hasData, readErrorCode, readSentOtp, readVerified, saysFailure, takesBack } from './responses';
 
 /** `sendCode`: we made the code. `sendOtp`, `verifyOtp`: StartMessaging makes and checks it. */
 export type Operation = 'sendCode' | 'sendOtp' | 'verifyOtp';
@@ -11,7 +11,7 @@ export type Operation = 'sendCode' | 'sendOtp' | 'verifyOtp';
  * The vendor's pages, its source and its tutorials contradict each other, so `error.code` counts before the
  * status, except for the statuses that mean one thing whatever code comes with them.
  */
-export function classify(operation: Operation, answer: Answer): Verdict {
+export function classify(operation: Operation, answer: UpstreamResponse): Outcome {
   return (
     byStatusAlone(operation, answer) ??
     byCode(operation, answer) ??
@@ -19,7 +19,7 @@ export function classify(operation: Operation, answer: Answer): Verdict {
   );
 }
 
-function byStatusAlone(operation: Operation, { status, body }: Answer): Verdict | undefined {
+function byStatusAlone(operation: Operation, { status, body }: UpstreamResponse): Outcome | undefined {
   if (status >= 300 && status < 400) return 'contract_mismatch';
   switch (status) {
     case 404:
@@ -36,7 +36,7 @@ function byStatusAlone(operation: Operation, { status, body }: Answer): Verdict 
   }
 }
 
-function byCode(operation: Operation, { status, body }: Answer): Verdict | undefined {
+function byCode(operation: Operation, { status, body }: UpstreamResponse): Outcome | undefined {
   // An acceptance and a refusal in one: what it says of a refused send or a wrong code is not certain.
   if (isSuccess(status) && hasData(body)) return undefined;
   switch (readErrorCode(body)) {
@@ -60,7 +60,7 @@ function byCode(operation: Operation, { status, body }: Answer): Verdict | undef
 }
 
 // A session hangs on this one: true only where the status, the envelope and the data all say so.
-function bySuccess(operation: Operation, body: unknown): Verdict {
+function bySuccess(operation: Operation, body: unknown): Outcome {
   if (operation === 'verifyOtp') {
     const verified = readVerified(body);
     if (verified === false) return 'not_verified';
@@ -71,7 +71,7 @@ function bySuccess(operation: Operation, body: unknown): Verdict {
   return operation === 'sendOtp' && readSentOtp(body).id === undefined ? 'failed' : 'accepted';
 }
 
-function byStatus(operation: Operation, { status, body }: Answer): Verdict {
+function byStatus(operation: Operation, { status, body }: UpstreamResponse): Outcome {
   switch (status) {
     case 400:
       // A proxy's page says nothing of a number or a code, and a person must not be told that it did. Nor does a list.
@@ -95,7 +95,7 @@ function byStatus(operation: Operation, { status, body }: Answer): Verdict {
 
 // A refusal that names a part of our request is about us, and must not be told to a person as "bad number" or
 // "wrong code". One that misses `variables` where we never send any comes from the other contract.
-function byMessages(operation: Operation, body: unknown): Verdict {
+function byMessages(operation: Operation, body: unknown): Outcome {
   const messages = readMessages(body);
   const names = (field: RegExp) => messages.some((message) => field.test(message));
   if (names(/\bvariables\b/i)) return operation === 'sendCode' ? 'request_malformed' : 'contract_mismatch';
@@ -108,7 +108,7 @@ function namesOtherContract(body: unknown): boolean {
   return readMessages(body).some((message) => /\bvariables\b|\btemplate_?id\b/i.test(message));
 }
 
-function routeOrRequestMissing(operation: Operation, body: unknown): Verdict {
+function routeOrRequestMissing(operation: Operation, body: unknown): Outcome {
   if (operation !== 'verifyOtp') return 'contract_mismatch';
   return saysRouteMissing('POST', body) ? 'contract_mismatch' : 'request_expired';
 }

@@ -1,6 +1,6 @@
-import { type Answer, fields, isFields, isSuccess, shortText } from '../upstream/answers';
+import { type UpstreamResponse, fields, isFields, isSuccess, shortText } from '../upstream/responses';
 import type { UpstreamReason } from '../upstream/upstream.error';
-import { hasData, readErrorCode, saysFailure } from './answers';
+import { hasData, readErrorCode, saysFailure } from './responses';
 import { saysRouteMissing } from './classify';
 
 /** What StartMessaging says of one SMS. Every field may be missing, and `status` is an open set. */
@@ -38,7 +38,7 @@ function tenThousandths(rupees: unknown): number | undefined {
  */
 export function classifyLookUp(
   id: string | undefined,
-  { status, body }: Answer,
+  { status, body }: UpstreamResponse,
 ): 'accepted' | UpstreamReason {
   if (status >= 300 && status < 400) return 'contract_mismatch';
   if (status === 429) return 'throttled';

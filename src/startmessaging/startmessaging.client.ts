@@ -1,13 +1,13 @@
 import type { HttpService } from '@nestjs/axios';
 import { Upstream, type Call, type UpstreamOptions } from '../upstream/upstream';
-import { UpstreamError, type UpstreamReason, type Verdict } from '../upstream/upstream.error';
-import type { Answer } from '../upstream/answers';
-import { namesRepeat, readSentOtp, type SentOtp } from './answers';
+import { UpstreamError, type UpstreamReason, type Outcome } from '../upstream/upstream.error';
+import type { UpstreamResponse } from '../upstream/responses';
+import { namesRepeat, readSentOtp, type SentOtp } from './responses';
 import { classify } from './classify';
 import { classifyLookUp, type MessageState, readMessageState } from './message-state';
 import { readBalance, type Wallet } from './wallet';
 
-export type { SentOtp } from './answers';
+export type { SentOtp } from './responses';
 export type { MessageState } from './message-state';
 
 export interface StartMessagingOptions extends UpstreamOptions {
@@ -94,10 +94,10 @@ export class StartMessagingClient {
       path: '/otp/verify',
       body,
       secrets: [request.code],
-      meaning: (answer) => classify('verifyOtp', answer),
+      classify: (answer) => classify('verifyOtp', answer),
     };
-    const { verdict } = await this.upstream.call(call, NO_GOOD_ANSWER);
-    return { verified: verdict === 'verified' };
+    const { outcome } = await this.upstream.call(call, NO_GOOD_ANSWER);
+    return { verified: outcome === 'verified' };
   }
 
   /**
@@ -118,8 +118,8 @@ export class StartMessagingClient {
   }
 
   private async lookUp(operation: 'message' | 'wallet', path: string, id?: string): Promise<unknown> {
-    const meaning = (answer: Answer): Verdict => classifyLookUp(id, answer);
-    const { answer } = await this.upstream.look({ operation, path, secrets: [], meaning });
+    const classify = (answer: UpstreamResponse): Outcome => classifyLookUp(id, answer);
+    const { answer } = await this.upstream.callOnce({ operation, path, secrets: [], classify });
     return answer.body;
   }
 
@@ -137,7 +137,8 @@ export class StartMessagingClient {
       secrets,
       until,
       // Its names are kept, so one that repeats the number or the code is none to go on with.
-      meaning: (answer, never) => (namesRepeat(answer.body, never) ? 'failed' : classify(operation, answer)),
+      classify: (answer, redactions) =>
+        namesRepeat(answer.body, redactions) ? 'failed' : classify(operation, answer),
     };
     const { answer, correlationId } = await this.upstream.call(call, retried);
     return { ...readSentOtp(answer.body), ...(correlationId && { correlationId }) };

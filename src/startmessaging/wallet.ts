@@ -1,4 +1,4 @@
-import { fields, shortText } from '../upstream/answers';
+import { fields, shortText } from '../upstream/responses';
 
 /** What StartMessaging says of the wallet. Either may be missing. */
 export interface Wallet {

@@ -9,7 +9,7 @@ import {
 import type { FastifyRequest } from 'fastify';
 import { ApiError } from '../errors/api-error';
 import { Metrics, startAtZero } from '../metrics/metrics';
-import { ClientAddress } from './client-address';
+import { ClientAddress } from '../http/client-address';
 import { RedisThrottlerStorage } from './redis-throttler-storage';
 
 /** The named sets of limits per client address: LIMIT_IP, and LIMIT_VERIFY_IP for verifications and, by themselves, looks. */

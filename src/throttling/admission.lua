@@ -1,19 +1,19 @@
 -- Admits one SMS or refuses it: every limit and budget is checked before any is counted, so a refusal costs nothing.
 -- What is admitted is in the ledger and charged in the same step.
 -- KEYS the number's list of timestamps, that of its devices, the whole service's, the budget's minutes (hash), its quarter
---      hours (hash), the ledger, the guard, that somebody logged in within 30 days, under an Idempotency-Key
+--      hours (hash), the ledger, the abuse control, that somebody logged in within 30 days, under an Idempotency-Key
 --      the send (hash: turn, charged, price, place, allowance, minute, quarter, entry, at, network, scopes), and the solution of a
 --      proof of work if there is one; all in {admission}
 -- ARGV price in paise, budget per hour, budget per day (-1: none), percent of them that is not for this number while
---      there are others that logged in before, 'device' | 'returning' | 'new', the guard's highest step for conversion and
---      for wrong codes, pseudonym, provider, how long a used solution is remembered (ms), the scopes of the guard as a JSON
+--      there are others that logged in before, 'device' | 'returning' | 'new', the abuse control's highest level for conversion and
+--      for wrong codes, pseudonym, provider, how long a used solution is remembered (ms), the scopes of the abuse control as a JSON
 --      array, the address range that asks, which of the key's requests this is or '' without a key, '1' when upstream is asked also
 --      when it may have been before, for how long the send is known again (ms), the number's limits, those of its devices,
 --      the service's
 -- Returns {'admitted', decisions, ms until this number may ask again, minute, quarter hour, ledger entry, timestamp,
 --      'phone' | 'device': the list that it was counted in, its address range, its scopes, 1 when all this was before},
 --      what a refund and the outcome need; or {'phone' | 'service' | 'budget' | 'denied' | 'challenge', decisions, ms until
---      it opens again}; or {'late'}: a later request of the key has the send in hand. Decisions of the guard that were taken
+--      it opens again}; or {'late'}: a later request of the key has the send in hand. Decisions of the abuse control that were taken
 --      just now: a JSON array.
 -- One script, because between a check and a count on two replicas the last place would be given twice.
 local price, per_hour, per_day, reserve = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -26,7 +26,7 @@ local at
 number.limits, number.keep, number.longest, at = read_limits(16)
 device.limits, device.keep, device.longest, at = read_limits(at)
 local service_limits, service_keep, service_longest = read_limits(at)
-local ledger, guard = KEYS[6], KEYS[7]
+local ledger, abuse = KEYS[6], KEYS[7]
 local send = ARGV[13] ~= '' and KEYS[9]
 local solution = KEYS[send and 10 or 9]
 -- Where nobody is known yet there is nobody to keep a reserve for.
@@ -110,12 +110,12 @@ local function budget_wait(key, budget, width, buckets)
 end
 
 -- Judged whatever the limits say: operators are told of an attack also while the budget is used up.
-local step, held_until, raised, decisions = 0, 0, {}, {}
+local level, held_until, raised, decisions = 0, 0, {}, {}
 for _, scope in ipairs(scopes) do
-  local its_step, its_until, decision = guard_judge(guard, scope, now, modes)
+  local its_level, its_until, decision = abuse_judge(abuse, scope, now, modes)
   if decision then decisions[#decisions + 1] = decision end
-  if its_step >= 2 then raised[#raised + 1] = scope end
-  if its_step > step then step, held_until = its_step, its_until end
+  if its_level >= 2 then raised[#raised + 1] = scope end
+  if its_level > level then level, held_until = its_level, its_until end
 end
 local decided = #decisions > 0 and cjson.encode(decisions) or '[]'
 
@@ -132,16 +132,16 @@ if wait > 0 then return { 'budget', decided, wait } end
 
 -- Whoever logged in before is not denied, and who holds a device's token is not even challenged: else an attack would lock
 -- the regulars out, which may be all that it wants.
-if standing == 'returning' then step = math.min(step, 2) end
-if standing == 'device' then step = 0 end
+if standing == 'returning' then level = math.min(level, 2) end
+if standing == 'device' then level = 0 end
 -- A solution that was used is none.
 local solved = solution and redis.call('EXISTS', solution) == 0
-if step == 3 or (step == 2 and not solved) then
+if level == 3 or (level == 2 and not solved) then
   -- Of those that were not asked for one it would say nothing that they did not solve it.
-  if step == 2 then
-    for _, scope in ipairs(raised) do guard_count(guard, scope, 'c', now) end
+  if level == 2 then
+    for _, scope in ipairs(raised) do abuse_count(abuse, scope, 'c', now) end
   end
-  return { step == 3 and 'denied' or 'challenge', decided, math.max(1, held_until - now) }
+  return { level == 3 and 'denied' or 'challenge', decided, math.max(1, held_until - now) }
 end
 
 local counted = tonumber(take_place(allowance))
@@ -153,9 +153,9 @@ redis.call('HINCRBY', KEYS[5], quarter, price)
 redis.call('PEXPIRE', KEYS[5], 97 * 900000)
 if solved then
   redis.call('SET', solution, '1', 'PX', ARGV[10])
-  for _, scope in ipairs(raised) do guard_count(guard, scope, 'p', now) end
+  for _, scope in ipairs(raised) do abuse_count(abuse, scope, 'p', now) end
 end
-for _, scope in ipairs(scopes) do guard_count(guard, scope, 's', counted) end
+for _, scope in ipairs(scopes) do abuse_count(abuse, scope, 's', counted) end
 local entry = ledger_append(ledger, now, 'event', 'sent', 'phone', ARGV[8], 'provider', ARGV[9], 'cost', text(price * 100))
 usage_add(ledger, counted, 'sent', 1)
 usage_add(ledger, counted, 'cost', price * 100)

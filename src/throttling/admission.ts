@@ -1,20 +1,18 @@
 import { Injectable } from '@nestjs/common';
+import { Alerts } from '../alerts/alerts';
 import { Config, type Limit } from '../config/config';
 import { ApiError } from '../errors/api-error';
-import { Guard, GUARD_FUNCTIONS, GUARD_KEY } from '../guard/guard';
-import { WORK_LIFE_SECONDS } from '../guard/proof-of-work';
+import { AbuseControl, ABUSE_FUNCTIONS, ABUSE_KEY } from '../abuse/abuse-control';
+import { WORK_LIFE_SECONDS } from '../abuse/proof-of-work';
 import { LEDGER_FUNCTIONS, LEDGER_KEY, REGULARS_KEY } from '../ledger/ledger';
 import type { Sms } from '../ledger/sms';
-import { Logger } from '../logging/logger';
 import { Metrics, startAtZero } from '../metrics/metrics';
-import { Script } from '../redis/script';
+import { limitArguments, Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
-import type { Admitted, Applicant, Repeat } from './applicant';
-import { limitArguments } from './redis-throttler-storage';
 
-const ADMISSION = Script.load(__dirname, 'admission', LEDGER_FUNCTIONS, GUARD_FUNCTIONS);
-const REFUND = Script.load(__dirname, 'refund', LEDGER_FUNCTIONS, GUARD_FUNCTIONS);
-const FORGIVE = Script.load(__dirname, 'forgive');
+const ADMISSION = Script.load(__dirname, 'admission', LEDGER_FUNCTIONS, ABUSE_FUNCTIONS);
+const REFUND = Script.load(__dirname, 'refund', LEDGER_FUNCTIONS, ABUSE_FUNCTIONS);
+const UNCOUNT_FAILED_SMS = Script.load(__dirname, 'uncount-failed-sms');
 
 // One slot for all: upstream takes 20 sends a second, so one slot carries any deployment, and one script can decide.
 const SLOT = `${KEY_PREFIX}{admission}:`;
@@ -25,7 +23,7 @@ const DAY_SECONDS = 86_400;
 /** How many sends the holders of a number's device tokens have left when strangers used up the number's own. */
 const DEVICE_SENDS: readonly Limit[] = [{ count: 5, seconds: DAY_SECONDS }];
 /** How many SMS that the carrier failed a number is forgiven. */
-const FORGIVEN: readonly Limit[] = [{ count: 5, seconds: DAY_SECONDS }];
+const UNCOUNT_FAILED_SMSN: readonly Limit[] = [{ count: 5, seconds: DAY_SECONDS }];
 
 /** For how long a send under an Idempotency-Key is known again: no key lives longer. */
 const KNOWN_AGAIN_MS = 660_000;
@@ -38,30 +36,73 @@ type Answer =
   | ['late', string]
   | [(typeof LIMITS)[number], string, number];
 
-const sendOf = ({ of }: Repeat): string => `${SLOT}send:${of}`;
+const sendOf = ({ of }: SendRetry): string => `${SLOT}send:${of}`;
 
-/** Decides whether one more SMS may be sent: per phone number, for the whole service, within the budget; in one step. */
+/** A send that is known again by the key that it came under. */
+export interface SendRetry {
+  /** The send. */
+  of: string;
+  /** Which of the requests under the key this is: where a later one was here, this one is refused. */
+  fencingToken: number;
+  /** Upstream is asked also when it may have been before; otherwise nothing is sent then. */
+  mayResend: boolean;
+}
+
+/** Who asks for an SMS. */
+export interface AdmissionRequest {
+  pseudonym: string;
+  /** Holds a token of an earlier login with this number. */
+  byDevice: boolean;
+  /** The number logged in within 30 days. */
+  returning: boolean;
+  /** Where the abuse control counts it. */
+  scopes: readonly string[];
+  /** The address range that asks. */
+  network: string;
+  /** Who is to send it. */
+  provider: string;
+  /** Set under an Idempotency-Key: this send may have been admitted before. */
+  repeat?: SendRetry | undefined;
+  /** The name of a solved proof of work. */
+  solution?: string | undefined;
+}
+
+/** The right to send one SMS: it was counted by every limit, charged to the budget, and is in the ledger. */
+export interface Admission {
+  pseudonym: string;
+  /** Milliseconds until this phone number may ask for the next SMS. */
+  resendAfterMs: number;
+  sms: Sms;
+  /** Where the abuse control counted it. */
+  scopes: readonly string[];
+  /** The budget's buckets that were charged, for {@link AdmissionControl.refund}. */
+  charged: [minute: string, quarter: string];
+  /** It was admitted before, and not given back: neither counted nor charged again. */
+  again: boolean;
+  repeat: SendRetry | undefined;
+}
+
+/** Decides whether one more SMS may be sent: per phone number, for the whole service, within the budget; in one script. */
 @Injectable()
-export class Admission {
+export class AdmissionControl {
   private readonly alertedAt = new Map<string, number>();
 
   constructor(
     private readonly config: Config,
     private readonly store: Store,
-    private readonly guard: Guard,
+    private readonly abuse: AbuseControl,
     private readonly metrics: Metrics,
-    private readonly logger: Logger,
+    private readonly alerts: Alerts,
   ) {
     startAtZero(metrics.limitsHit, 'limit', LIMITS);
-    startAtZero(metrics.alerts, 'alert', ['budget_exhausted']);
   }
 
   /**
    * Counts and charges one SMS, once over all repeats, or throws `rate_limited`, `overloaded`, `sms_unavailable`; or
-   * `challenge_required`, still without the challenge, where the guard wants a proof of work first.
+   * `challenge_required`, still without the challenge, where the abuse control wants a proof of work first.
    */
-  async admit(applicant: Applicant): Promise<Admitted> {
-    const { pseudonym, byDevice, returning, scopes, network, provider, repeat, solution } = applicant;
+  async admit(admissionRequest: AdmissionRequest): Promise<Admission> {
+    const { pseudonym, byDevice, returning, scopes, network, provider, repeat, solution } = admissionRequest;
     const { smsPricePaise, budgetPaisePerHour, budgetPaisePerDay, budgetReservePercent, limitGlobal } =
       this.config;
     const answer = (await this.store.run(
@@ -72,7 +113,7 @@ export class Admission {
         `${SLOT}service`,
         ...BUDGET,
         LEDGER_KEY,
-        GUARD_KEY,
+        ABUSE_KEY,
         REGULARS_KEY,
         ...(repeat === undefined ? [] : [sendOf(repeat)]),
         ...(solution === undefined ? [] : [`${SLOT}solved:${solution}`]),
@@ -84,22 +125,22 @@ export class Admission {
         // The last of a budget is for those who were here before: an attack by new numbers cannot use it up.
         returning ? 0 : budgetReservePercent,
         byDevice ? 'device' : returning ? 'returning' : 'new',
-        ...this.guard.modes,
+        ...this.abuse.modes,
         pseudonym,
         provider,
         // Twice as long: a replica whose clock is behind takes it for alive a little longer.
         2 * WORK_LIFE_SECONDS * 1_000,
         JSON.stringify(scopes),
         network,
-        repeat?.turn ?? '',
-        repeat?.sendsAgain ? 1 : 0,
+        repeat?.fencingToken ?? '',
+        repeat?.mayResend ? 1 : 0,
         KNOWN_AGAIN_MS,
         ...limitArguments(this.config.limitPhone),
         ...limitArguments(DEVICE_SENDS),
         ...limitArguments(limitGlobal),
       ],
     )) as Answer;
-    this.guard.tell(JSON.parse(answer[1]) as string[][]);
+    this.abuse.log(JSON.parse(answer[1]) as string[][]);
     if (answer[0] === 'admitted') {
       const [, , resendAfterMs, minute, quarter, entry, at, allowance, from, counted, again] = answer;
       return {
@@ -127,13 +168,13 @@ export class Admission {
   }
 
   /** Gives the price back, for an SMS that upstream certainly did not accept. The number's own limits keep counting it. */
-  async refund({ pseudonym, charged, sms, scopes, repeat }: Admitted): Promise<void> {
+  async refund({ pseudonym, charged, sms, scopes, repeat }: Admission): Promise<void> {
     await this.store.run(
       REFUND,
       [
         ...BUDGET,
         LEDGER_KEY,
-        GUARD_KEY,
+        ABUSE_KEY,
         this.listOf(pseudonym, 'device'),
         ...(repeat === undefined ? [] : [sendOf(repeat)]),
       ],
@@ -144,7 +185,7 @@ export class Admission {
         sms.at,
         JSON.stringify(scopes),
         sms.allowance,
-        repeat?.turn ?? '',
+        repeat?.fencingToken ?? '',
       ],
     );
   }
@@ -153,12 +194,12 @@ export class Admission {
    * Stops counting an SMS that the carrier failed against the person's resends. Returns the milliseconds until the number
    * may ask again, or undefined when it stays counted.
    */
-  async forgive(pseudonym: string, { allowance, at }: Sms): Promise<number | undefined> {
+  async uncountFailedSms(pseudonym: string, { allowance, at }: Sms): Promise<number | undefined> {
     const limits = allowance === 'device' ? DEVICE_SENDS : this.config.limitPhone;
     const wait = (await this.store.run(
-      FORGIVE,
+      UNCOUNT_FAILED_SMS,
       [this.listOf(pseudonym, allowance), `${SLOT}forgiven:${pseudonym}`],
-      [at, ...limitArguments(limits), ...limitArguments(FORGIVEN)],
+      [at, ...limitArguments(limits), ...limitArguments(UNCOUNT_FAILED_SMSN)],
     )) as number;
     return wait < 0 ? undefined : wait;
   }
@@ -173,7 +214,6 @@ export class Admission {
       returning || this.config.budgetReservePercent === 0 ? 'all numbers' : 'numbers that are new here';
     if (Date.now() - (this.alertedAt.get(whose) ?? -Infinity) < 60_000) return;
     this.alertedAt.set(whose, Date.now());
-    this.metrics.alerts.inc({ alert: 'budget_exhausted' });
-    this.logger.alert('budget_exhausted', `The SMS budget is used up for ${whose}, until it has room again`);
+    this.alerts.raise('budget_exhausted', `The SMS budget is used up for ${whose}, until it has room again`);
   }
 }

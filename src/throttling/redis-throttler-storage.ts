@@ -1,18 +1,13 @@
-import { createHmac } from 'node:crypto';
 import type { ThrottlerStorage } from '@nestjs/throttler';
 import { Config, type Limit } from '../config/config';
-import { deriveKey } from '../config/derived-keys';
-import { Script } from '../redis/script';
+import { deriveKey } from '../crypto/derived-keys';
+import { hmac128 } from '../crypto/mac';
+import { limitArguments, Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
-import { addressScopes } from './client-address';
+import { addressScopes } from '../net/addresses';
 
 const INCREMENT = Script.load(__dirname, 'increment');
 const ADDRESS = Script.load(__dirname, 'address');
-
-/** The limits as the scripts read them: how many, then count and milliseconds of each. */
-export function limitArguments(limits: readonly Limit[]): number[] {
-  return [limits.length, ...limits.flatMap(({ count, seconds }) => [count, seconds * 1_000])];
-}
 
 /** Sliding windows on Redis, all windows of a route in one step. Addresses are kept as pseudonyms only. */
 export class RedisThrottlerStorage implements ThrottlerStorage {
@@ -49,7 +44,7 @@ export class RedisThrottlerStorage implements ThrottlerStorage {
     blockDuration: number,
     throttlerName: string,
   ): ReturnType<ThrottlerStorage['increment']> {
-    // The key is the guard's hash, and no address.
+    // The key is the hash of the guard, and no address.
     const id = this.pseudonym(key);
     const [totalHits, expiresMs, waitMs] = (await this.store.run(
       INCREMENT,
@@ -65,6 +60,6 @@ export class RedisThrottlerStorage implements ThrottlerStorage {
   }
 
   private pseudonym(text: string): string {
-    return createHmac('sha256', this.key).update(text).digest('base64url').slice(0, 16);
+    return hmac128(this.key, text);
   }
 }

@@ -1,8 +1,8 @@
 -- Gives the price of an SMS back to the budget, when upstream certainly did not accept it, takes it from the ledger's
--- totals, and from what the guard waits for: its code cannot come back, and nobody is to blame for that.
--- KEYS the budget's minutes, its quarter hours, the ledger, the guard, the devices' list of timestamps, and under an
+-- totals, and from what the abuse control waits for: its code cannot come back, and nobody is to blame for that.
+-- KEYS the budget's minutes, its quarter hours, the ledger, the abuse control, the devices' list of timestamps, and under an
 --      Idempotency-Key the send (see admission.lua); all in {admission}
--- ARGV price in paise, the minute and the quarter hour that were charged, ledger entry, timestamp, the scopes of the guard
+-- ARGV price in paise, the minute and the quarter hour that were charged, ledger entry, timestamp, the scopes of the abuse control
 --      as a JSON array, 'phone' | 'device': the list that it was counted in, which of the key's requests this is
 -- Returns 1, or 0 when a repeat has it in hand by now, or it was given back.
 -- One script, because a bucket that expired between a check and the decrement would come back without a time to live.
@@ -26,7 +26,7 @@ if ARGV[7] == 'device' then
   redis.call('LREM', KEYS[5], -1, place)
   if send then redis.call('HDEL', send, 'allowance') end
 end
-for _, scope in ipairs(cjson.decode(ARGV[6])) do guard_count(KEYS[4], scope, 's', tonumber(ARGV[5]), nil, -1) end
+for _, scope in ipairs(cjson.decode(ARGV[6])) do abuse_count(KEYS[4], scope, 's', tonumber(ARGV[5]), nil, -1) end
 ledger_append(KEYS[3], now_ms(), 'event', 'refunded', 'sms', ARGV[4])
 usage_add(KEYS[3], tonumber(ARGV[5]), 'refunded', 1)
 usage_add(KEYS[3], tonumber(ARGV[5]), 'cost', -100 * price)

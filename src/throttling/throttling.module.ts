@@ -1,12 +1,12 @@
 import { Module } from '@nestjs/common';
 import { ThrottlerModule, type ThrottlerOptions } from '@nestjs/throttler';
 import { Config, type Limit } from '../config/config';
-import { GuardModule } from '../guard/guard.module';
+import { AbuseModule } from '../abuse/abuse.module';
 import { Store } from '../redis/store';
 import { AddressThrottlerGuard, type AddressLimit } from './address-throttler.guard';
-import { Admission } from './admission';
+import { AdmissionControl } from './admission';
 import { BudgetGauges } from './budget-gauges';
-import { ClientAddress } from './client-address';
+import { ClientAddress } from '../http/client-address';
 import { RedisThrottlerStorage } from './redis-throttler-storage';
 
 function named(name: AddressLimit, limits: readonly Limit[]): ThrottlerOptions[] {
@@ -20,7 +20,7 @@ function named(name: AddressLimit, limits: readonly Limit[]): ThrottlerOptions[]
 /** Every limit: by client address in front of a route, by phone number, service and budget in front of an SMS. */
 @Module({
   imports: [
-    GuardModule,
+    AbuseModule,
     ThrottlerModule.forRootAsync({
       inject: [Config, Store],
       useFactory: (config: Config, store: Store) => ({
@@ -33,7 +33,7 @@ function named(name: AddressLimit, limits: readonly Limit[]): ThrottlerOptions[]
       }),
     }),
   ],
-  providers: [AddressThrottlerGuard, ClientAddress, Admission, BudgetGauges],
-  exports: [ThrottlerModule, AddressThrottlerGuard, ClientAddress, Admission],
+  providers: [AddressThrottlerGuard, ClientAddress, AdmissionControl, BudgetGauges],
+  exports: [ThrottlerModule, AddressThrottlerGuard, ClientAddress, AdmissionControl],
 })
 export class ThrottlingModule {}

@@ -1,8 +1,7 @@
 import { Controller, Get, Header } from '@nestjs/common';
 import { ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
-import type { JWK } from 'jose';
-import { ApiProblems } from '../errors/api-problems';
-import { JWKS_CACHE_SECONDS, SigningKeys } from './signing-keys';
+import { ApiProblems } from '../http/api-problems';
+import { JWKS_CACHE_SECONDS, SigningKeys, type PublicJwk } from './signing-keys';
 
 @ApiTags('Verify tokens')
 @Controller('.well-known')
@@ -27,7 +26,7 @@ export class JwksController {
     },
   })
   @ApiProblems('payload_too_large', 'internal_error')
-  async read(): Promise<{ keys: JWK[] }> {
+  read(): { keys: PublicJwk[] } {
     return this.keys.jwks();
   }
 }

@@ -3,7 +3,7 @@ import { Injectable, type OnModuleDestroy, type OnModuleInit } from '@nestjs/com
 import { Audit } from '../audit/audit';
 import { SigningKeys, type SigningKey } from './signing-keys';
 
-const LOOK_EVERY_MS = 2_000;
+const POLL_EVERY_MS = 2_000;
 
 /**
  * Tells the audit which signing keys this replica publishes, which of them signs, and which have gone, each when it is
@@ -22,28 +22,28 @@ export class KeyAudit implements OnModuleInit, OnModuleDestroy {
   ) {}
 
   onModuleInit(): void {
-    this.look();
+    this.poll();
     // A key also begins to sign by itself, when its time comes.
     this.timer = setInterval(() => {
-      this.look();
-    }, LOOK_EVERY_MS).unref();
+      this.poll();
+    }, POLL_EVERY_MS).unref();
   }
 
   onModuleDestroy(): void {
     clearInterval(this.timer);
   }
 
-  /** Tells what has changed since the last look. A timer does it every two seconds. */
-  look(): void {
+  /** Tells what has changed since the last poll. A timer does it every two seconds. */
+  poll(): void {
     const now = new Map(this.keys.published.map((key) => [thumbprintOf(key), key]));
     const signs = this.keys.current();
     const signing = thumbprintOf(signs);
     for (const [thumbprint, { kid }] of now)
-      if (!this.published.has(thumbprint)) this.audit.tell({ audit: 'key.published', kid, thumbprint });
+      if (!this.published.has(thumbprint)) this.audit.record({ audit: 'key.published', kid, thumbprint });
     if (signing !== this.signing)
-      this.audit.tell({ audit: 'key.signing', kid: signs.kid, thumbprint: signing });
+      this.audit.record({ audit: 'key.signing', kid: signs.kid, thumbprint: signing });
     for (const [thumbprint, { kid }] of this.published)
-      if (!now.has(thumbprint)) this.audit.tell({ audit: 'key.removed', kid, thumbprint });
+      if (!now.has(thumbprint)) this.audit.record({ audit: 'key.removed', kid, thumbprint });
     this.published = now;
     this.signing = signing;
   }

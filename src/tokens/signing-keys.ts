@@ -9,10 +9,12 @@ import {
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Injectable, type OnModuleDestroy } from '@nestjs/common';
-import { exportJWK, type JWK } from 'jose';
 import { Config } from '../config/config';
 import { Logger } from '../logging/logger';
 import { Metrics } from '../metrics/metrics';
+
+/** RFC 7517, with the members of RFC 7518 section 6.2.1. */
+export type PublicJwk = Record<'kty' | 'crv' | 'x' | 'y' | 'kid' | 'use' | 'alg', string>;
 
 export interface SigningKey {
   /** The file's name without `.pem`, as `kid` in tokens and in the JWKS. */
@@ -29,7 +31,7 @@ const FILE_NAME = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)Z-[\w.-]+\.pem$/;
 export const JWKS_CACHE_SECONDS = 300;
 
 /** How soon a new or removed key counts. Looked at, not watched: Kubernetes swaps a symlink that watchers lose sight of. */
-const LOOK_EVERY_MS = 2_000;
+const POLL_EVERY_MS = 2_000;
 
 /**
  * The P-256 keys that sign access tokens. The newest whose time has come signs, so replicas agree without talking; all
@@ -61,8 +63,8 @@ export class SigningKeys implements OnModuleDestroy {
     this.seen = fingerprint(files);
     this.tellInUse();
     this.timer = setInterval(() => {
-      this.look();
-    }, LOOK_EVERY_MS).unref();
+      this.poll();
+    }, POLL_EVERY_MS).unref();
   }
 
   onModuleDestroy(): void {
@@ -70,7 +72,7 @@ export class SigningKeys implements OnModuleDestroy {
   }
 
   /** Reads the folder again, and takes over what it holds if that is a good set. A timer does it every two seconds. */
-  look(): void {
+  poll(): void {
     if (this.folder === undefined) return;
     try {
       const files = readFolder(this.folder);
@@ -112,12 +114,13 @@ export class SigningKeys implements OnModuleDestroy {
   }
 
   /** RFC 7517 section 5: public members only. */
-  async jwks(): Promise<{ keys: JWK[] }> {
-    const keys = this.keys.map(async ({ kid, publicKey }) => {
-      const { kty, crv, x, y } = await exportJWK(publicKey);
-      return { kty, crv, x, y, kid, use: 'sig', alg: 'ES256' } as JWK;
+  jwks(): { keys: PublicJwk[] } {
+    const keys = this.keys.map(({ kid, publicKey }) => {
+      // Of a P-256 key Node.js gives all four.
+      const { kty = '', crv = '', x = '', y = '' } = publicKey.export({ format: 'jwk' });
+      return { kty, crv, x, y, kid, use: 'sig', alg: 'ES256' };
     });
-    return { keys: await Promise.all(keys) };
+    return { keys };
   }
 }
 

@@ -2,7 +2,7 @@ import type { Agent, ClientRequest } from 'node:http';
 import type { Readable } from 'node:stream';
 import type { HttpService } from '@nestjs/axios';
 import { firstValueFrom } from 'rxjs';
-import { type Answer, isSuccess } from './answers';
+import { type UpstreamResponse, isSuccess } from './responses';
 import { neverConnected, wasFlooded } from './connection';
 import { readJson } from './read-json';
 
@@ -10,7 +10,7 @@ const LARGEST_ANSWER = 65_536;
 const LARGEST_REQUEST = 8_192;
 
 /** A call without an answer that we could read. `unreachable`: the request certainly never left. */
-export interface NoAnswer {
+export interface NoResponse {
   failure: 'unreachable' | 'failed' | 'timed_out';
   status?: number;
 }
@@ -29,17 +29,17 @@ export interface HttpRequest {
  * @param timeoutMs bounds the whole call, the last byte of the answer included. axios's own `timeout` is for
  *   idle sockets: an answer that trickles in outlives it.
  */
-export async function callOnce(
+export async function callHttp(
   http: HttpService,
   agent: Agent,
   { method, url, headers, body }: HttpRequest,
   timeoutMs: number,
-): Promise<Answer | NoAnswer> {
+): Promise<UpstreamResponse | NoResponse> {
   const timeout = new AbortController();
   const timer = setTimeout(() => {
     timeout.abort();
   }, timeoutMs);
-  const failureOf = (error: unknown): NoAnswer['failure'] => {
+  const failureOf = (error: unknown): NoResponse['failure'] => {
     if (neverConnected((error as { request?: unknown } | null)?.request)) return 'unreachable';
     return timeout.signal.aborted ? 'timed_out' : 'failed';
   };

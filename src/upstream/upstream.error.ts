@@ -20,10 +20,10 @@ export type UpstreamReason =
   | 'timed_out';
 
 /** What a call came to. A wrong code is an answer, everything else beside a success is a failure. */
-export type Verdict = 'accepted' | 'verified' | 'not_verified' | UpstreamReason;
+export type Outcome = 'accepted' | 'verified' | 'not_verified' | UpstreamReason;
 
-export function isFailure(verdict: Verdict): verdict is UpstreamReason {
-  return verdict !== 'accepted' && verdict !== 'verified' && verdict !== 'not_verified';
+export function isFailure(outcome: Outcome): outcome is UpstreamReason {
+  return outcome !== 'accepted' && outcome !== 'verified' && outcome !== 'not_verified';
 }
 
 // What is not listed may have been acted on: the answer was lost, or speaks of an earlier call.

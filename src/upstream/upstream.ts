@@ -1,18 +1,18 @@
 import type { Agent } from 'node:http';
 import type { HttpService } from '@nestjs/axios';
-import { type Answer, readCorrelationId, readMessages } from './answers';
+import { type UpstreamResponse, readCorrelationId, readMessages } from './responses';
 import { Breaker } from './breaker';
 import { createAgent } from './connection';
-import { callOnce, type NoAnswer } from './http-call';
+import { callHttp, type NoResponse } from './http-call';
 import { redact } from './redact';
 import { type RetryLimits, withRetries } from './retries';
 import { readRetryAfter } from './retry-after';
-import { isFailure, UpstreamError, type UpstreamReason, type Verdict } from './upstream.error';
+import { isFailure, UpstreamError, type UpstreamReason, type Outcome } from './upstream.error';
 
 /** One HTTP call, as told to `onCall`. */
 export interface UpstreamCall {
   operation: 'send' | 'verify' | 'message' | 'wallet';
-  outcome: Verdict;
+  outcome: Outcome;
   seconds: number;
   correlationId?: string;
 }
@@ -36,13 +36,13 @@ export interface Call {
   secrets: readonly string[];
   /** When all calls and pauses must be over, by `performance.now()`. */
   until?: number | undefined;
-  meaning: (answer: Answer, never: readonly string[]) => Verdict;
+  classify: (answer: UpstreamResponse, redactions: readonly string[]) => Outcome;
 }
 
 /** What a call that succeeded came to. */
-export interface Told {
-  verdict: Verdict;
-  answer: Answer;
+export interface UpstreamResult {
+  outcome: Outcome;
+  answer: UpstreamResponse;
   correlationId: string | undefined;
 }
 
@@ -73,10 +73,10 @@ export class Upstream {
    * Makes a call, and repeats it after the failures that are in `retried`. It counts once for the breaker, by how it ended:
    * each repeat as a failure of its own would open that after a handful of people.
    */
-  async call(call: Call, retried: ReadonlySet<UpstreamReason>): Promise<Told> {
+  async call(call: Call, retried: ReadonlySet<UpstreamReason>): Promise<UpstreamResult> {
     const result = await this.breaker.run(async () => {
       let last: Ended | undefined;
-      const attempt = async (timeoutMs: number): Promise<Told> => {
+      const attempt = async (timeoutMs: number): Promise<UpstreamResult> => {
         // Others found it down meanwhile; and of a probe there is one.
         if (last !== undefined && this.breaker.open) return this.read(undefined);
         last = await this.once(call, timeoutMs);
@@ -91,17 +91,17 @@ export class Upstream {
   }
 
   /** One call that nobody waits for: it does not count for the breaker, and is not made while that is open. */
-  async look(call: Call): Promise<Told> {
+  async callOnce(call: Call): Promise<UpstreamResult> {
     const { timeoutMs, deadlineMs } = this.options;
     const ended = this.breaker.open ? undefined : await this.once(call, Math.min(timeoutMs, deadlineMs));
     return this.read(ended);
   }
 
-  private async once({ operation, path, body, secrets, meaning }: Call, timeoutMs: number) {
+  private async once({ operation, path, body, secrets, classify }: Call, timeoutMs: number) {
     const started = performance.now();
     // Once: it may be replaced while the call is under way, and what the answer must not repeat is what was sent.
     const { header, value } = this.credential;
-    const never = [value, ...secrets.map((secret) => secret.replace(/^\+91/, ''))];
+    const redactions = [value, ...secrets.map((secret) => secret.replace(/^\+91/, ''))];
     const headers = {
       ...(body && { 'Content-Type': 'application/json' }),
       Accept: 'application/json',
@@ -109,39 +109,39 @@ export class Upstream {
       [header]: value,
     };
     const request = { method: body ? 'POST' : 'GET', url: `${this.baseUrl}${path}`, headers, body } as const;
-    const answer = await callOnce(this.http, this.agent, request, timeoutMs);
+    const answer = await callHttp(this.http, this.agent, request, timeoutMs);
     const lost = 'failure' in answer;
-    const outcome = lost ? answer.failure : meaning(answer, never);
-    const correlationId = lost ? undefined : readCorrelationId(answer.body, never);
+    const outcome = lost ? answer.failure : classify(answer, redactions);
+    const correlationId = lost ? undefined : readCorrelationId(answer.body, redactions);
     const seconds = (performance.now() - started) / 1000;
     this.options.onCall?.({ operation, outcome, seconds, ...(correlationId && { correlationId }) });
-    return { answer, outcome, correlationId, never, down: isDown(outcome, answer) };
+    return { answer, outcome, correlationId, redactions, down: isDown(outcome, answer) };
   }
 
-  private read(ended: Ended | undefined): Told {
+  private read(ended: Ended | undefined): UpstreamResult {
     if (ended === undefined) throw new UpstreamError(this.provider, 'breaker_open');
-    const { answer, outcome, correlationId, never } = ended;
+    const { answer, outcome, correlationId, redactions } = ended;
     if ('failure' in answer) {
       throw new UpstreamError(this.provider, answer.failure, { status: answer.status });
     }
-    if (!isFailure(outcome)) return { verdict: outcome, answer, correlationId };
+    if (!isFailure(outcome)) return { outcome: outcome, answer, correlationId };
     const [message] = readMessages(answer.body);
     throw new UpstreamError(this.provider, outcome, {
       status: answer.status,
       retryAfterSeconds: retryAfterSeconds(outcome, answer),
       correlationId,
-      upstreamMessage: message === undefined ? undefined : redact(message, never),
+      upstreamMessage: message === undefined ? undefined : redact(message, redactions),
     });
   }
 }
 
 // A refusal, whatever it is, shows that the provider works: strangers could open the breaker by bad numbers otherwise.
-function isDown(outcome: Verdict, answer: Answer | NoAnswer): boolean {
+function isDown(outcome: Outcome, answer: UpstreamResponse | NoResponse): boolean {
   if (outcome === 'unreachable' || outcome === 'failed' || outcome === 'timed_out') return true;
   return (answer.status ?? 0) >= 500;
 }
 
-function retryAfterSeconds(reason: UpstreamReason, answer: Answer): number | undefined {
+function retryAfterSeconds(reason: UpstreamReason, answer: UpstreamResponse): number | undefined {
   if (reason === 'throttled') return readRetryAfter(answer.retryAfter) ?? THROTTLE_SECONDS;
   if (reason === 'number_limited') return readRetryAfter(answer.retryAfter) ?? NUMBER_LIMIT_SECONDS;
   return undefined;

@@ -223,10 +223,10 @@ describe('the commands', () => {
     expect(block(BLOCKS.tests)).toBe('npm test\n');
   });
 
-  test('the calls for operators show the usage and the guard, and block a number', async () => {
-    const [usage, guard, blocking] = linesOf(block(BLOCKS.admin)) as [string, string, string];
+  test('the calls for operators show the usage and the abuse control, and block a number', async () => {
+    const [usage, abuse, blocking] = linesOf(block(BLOCKS.admin)) as [string, string, string];
     expect(JSON.parse(await run(usage, { TOKEN: token }))).toHaveProperty('days');
-    expect(JSON.parse(await run(guard, { TOKEN: token }))).toHaveProperty('modes');
+    expect(JSON.parse(await run(abuse, { TOKEN: token }))).toHaveProperty('modes');
     await run(blocking, { TOKEN: token });
     const refused = await call('POST', `${world.url}/auth/send-otp`, { phoneNumber: '+919876543210' });
     expect(refused.body.code).toBe('phone_number_rejected');

@@ -109,8 +109,8 @@ it('/admin/usage takes an SMS that is refunded after midnight from the day on wh
   }
 });
 
-it('/admin/guard gives the reason why a scope was raised, and tells when it was lowered again', async () => {
-  const guard = async (): Promise<Answer['body']> => (await asAdmin('GET', `${world.url}/admin/guard`)).body;
+it('/admin/abuse gives the reason why a scope was raised, and tells when it was lowered again', async () => {
+  const abuse = async (): Promise<Answer['body']> => (await asAdmin('GET', `${world.url}/admin/abuse`)).body;
   // Fifty-five numbers have wrong codes, and none has a right one.
   const wrong = async (): Promise<void> => {
     const phoneNumber = freshNumber();
@@ -123,7 +123,7 @@ it('/admin/guard gives the reason why a scope was raised, and tells when it was 
   await clock.set(at);
   await sendOtp(world.url, freshNumber());
 
-  const told = await guard();
+  const told = await abuse();
   const until15 = new Date(at + 15 * MINUTE_MS).toISOString();
   // The tests call from this machine, and their numbers are of one series.
   const scopes = ['network:127.0.0.0/24', 'series:981000', 'service'];
@@ -146,9 +146,9 @@ it('/admin/guard gives the reason why a scope was raised, and tells when it was 
   }
 
   await clock.set(at + 40 * MINUTE_MS);
-  expect((await guard()).raised).toEqual([]);
+  expect((await abuse()).raised).toEqual([]);
   expect((await login(world)).status).toBe(200);
-  const [newest] = (await guard()).decisions as Record<string, unknown>[];
+  const [newest] = (await abuse()).decisions as Record<string, unknown>[];
   expect(newest).toMatchObject({
     from: 'observe',
     to: 'none',

@@ -25,7 +25,7 @@ const TOKENS: Variables = {
 };
 const ROUTES = [
   ['GET', '/admin/usage'],
-  ['GET', '/admin/guard'],
+  ['GET', '/admin/abuse'],
   ['GET', '/admin/address'],
   ['POST', '/admin/numbers/block'],
   ['POST', '/admin/numbers/unblock'],
@@ -78,7 +78,7 @@ describe('without ADMIN_TOKENS', () => {
 
   it.each<[string, string, string, unknown, Record<string, string>]>([
     ['a wrong method at /admin', 'DELETE', '/admin/usage', undefined, {}],
-    ['a wrong method with a body at /admin', 'POST', '/admin/guard', {}, {}],
+    ['a wrong method with a body at /admin', 'POST', '/admin/abuse', {}, {}],
     ['a GET of a route for POST at /admin', 'GET', '/admin/numbers/block', undefined, {}],
     [
       'half a body at /admin',
@@ -174,7 +174,7 @@ describe('the token of an operator', () => {
       }
       // RFC 7235 section 2.1: the scheme's case does not matter.
       const headers = { authorization: `bearer ${token}` };
-      expect((await call('GET', `${world.url}/admin/guard`, undefined, headers)).status).toBe(200);
+      expect((await call('GET', `${world.url}/admin/abuse`, undefined, headers)).status).toBe(200);
     },
   );
 });
@@ -199,7 +199,7 @@ describe('the audit', () => {
         return `${audit} ${admin ?? `${method} ${route}`} ${outcome}`;
       });
       expect(lines).toEqual([
-        ...['usage', 'guard', 'address', 'block', 'unblock'].flatMap((action, i) => [
+        ...['usage', 'abuse', 'address', 'block', 'unblock'].flatMap((action, i) => [
           'admin.called night.shift undefined',
           ...(action.endsWith('block') ? [`admin.${action} night.shift begun`] : []),
           `admin.${action} night.shift done`,
@@ -461,13 +461,13 @@ describe('GET /admin/usage', () => {
   });
 });
 
-describe('GET /admin/guard', () => {
+describe('GET /admin/abuse', () => {
   const FIGURES = { sent: 0, verified: 0, wrong: 0, right: 0, challenged: 0, passed: 0 };
 
-  it('GET /admin/guard answers the figures of the whole service, and no raised step', async () => {
+  it('GET /admin/abuse answers the figures of the whole service, and no raised step', async () => {
     const quiet = await startWorld({ variables: WITH_ADMIN });
     try {
-      const guard = (): Promise<Answer> => asAdmin('GET', `${quiet.url}/admin/guard`);
+      const abuse = (): Promise<Answer> => asAdmin('GET', `${quiet.url}/admin/abuse`);
       const nothing = {
         now: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/) as string,
         modes: { conversion: 'observe', wrongCodes: 'enforce' },
@@ -478,7 +478,7 @@ describe('GET /admin/guard', () => {
         ],
         decisions: [],
       };
-      expect((await guard()).body).toEqual(nothing);
+      expect((await abuse()).body).toEqual(nothing);
 
       await login(quiet);
       const phoneNumber = freshNumber();
@@ -488,7 +488,7 @@ describe('GET /admin/guard', () => {
       for (let i = 0; i < 3; i++) await verifyOtp(quiet.url, body.requestId, code);
       await flushLedger(quiet);
       const figures = { ...FIGURES, wrong: 1, right: 1 };
-      expect((await guard()).body).toEqual({
+      expect((await abuse()).body).toEqual({
         ...nothing,
         service: [
           { minutes: 15, figures },
@@ -500,9 +500,9 @@ describe('GET /admin/guard', () => {
     }
   });
 
-  it('GET /admin/guard answers the configured modes', async () => {
-    const { url } = await another({ ...TOKENS, GUARD_CONVERSION: 'enforce', GUARD_WRONG_CODES: 'off' });
-    const { body } = await asAdmin('GET', `${url}/admin/guard`);
+  it('GET /admin/abuse answers the configured modes', async () => {
+    const { url } = await another({ ...TOKENS, ABUSE_CONVERSION: 'enforce', ABUSE_WRONG_CODES: 'off' });
+    const { body } = await asAdmin('GET', `${url}/admin/abuse`);
     expect(body.modes).toEqual({ conversion: 'enforce', wrongCodes: 'off' });
   });
 });

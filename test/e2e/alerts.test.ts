@@ -9,8 +9,8 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type * as webhook from '../../src/alerts/webhook';
 import type { Fault } from '../../src/emulator/fault';
-import type * as logger from '../../src/logging/logger';
-import { alertKey, guardScopeKey, KEYS } from '../support/keys';
+import type { Alert } from '../../src/alerts/alert-types';
+import { alertKey, abuseScopeKey, KEYS } from '../support/keys';
 import { metricOf } from '../support/metrics';
 import type { RedisServer } from '../support/redis-server';
 import { serviceModule } from '../support/service';
@@ -131,10 +131,10 @@ async function begin(variables: Variables = {}, count = 1): Promise<World> {
 }
 
 /** Raises this alert at one instance, so many times. */
-function raise(of: World, instance = 0, times = 1, alert: logger.Alert = 'token_reused'): void {
-  const { Logger } = serviceModule<typeof logger>('logging/logger');
-  const its = of.instances[instance]!.app.get(Logger);
-  for (let i = 0; i < times; i++) its.alert(alert, 'As in this test');
+function raise(of: World, instance = 0, times = 1, alert: Alert = 'token_reused'): void {
+  const { Alerts } = serviceModule<typeof import('../../src/alerts/alerts')>('alerts/alerts');
+  const its = of.instances[instance]!.app.get(Alerts);
+  for (let i = 0; i < times; i++) its.raise(alert, 'As in this test');
 }
 const webhookOf = (of: World, instance = 0): webhook.Webhook =>
   of.instances[instance]!.app.get(serviceModule<typeof webhook>('alerts/webhook').Webhook);
@@ -199,8 +199,8 @@ describe('an alert', () => {
       },
     ],
     [
-      'alert.guard',
-      'guard_wrong_codes',
+      'alert.abuse',
+      'abuse_wrong_codes',
       {},
       async (its) => {
         const guess = async (): Promise<void> => {
@@ -211,11 +211,11 @@ describe('an alert', () => {
         // Fifty numbers must have seen a wrong code.
         for (let i = 0; i < 6; i++) await Promise.all(Array.from({ length: 10 }, guess));
         await until(async () => {
-          // As if the five seconds were over in which the guard judges once.
-          await redisCommand(its, 'HDEL', guardScopeKey('service'), 'judged');
+          // As if the five seconds were over in which the abuse control judges once.
+          await redisCommand(its, 'HDEL', abuseScopeKey('service'), 'judged');
           await sendOtp(its.url, freshNumber());
           return receiver.received.length > 0;
-        }, 'the judgement of the guard');
+        }, 'the judgement of the abuse control');
       },
     ],
     [

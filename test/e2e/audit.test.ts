@@ -227,7 +227,7 @@ it('the audit of a reused refresh token has the session that ends for it', async
   expect((await refresh(body.refreshToken)).body.code).toBe('session_revoked');
   expect(await told(/^(token|session)\./)).toEqual([
     { audit: 'token.reused', subject, session },
-    { audit: 'session.ended', subject, session, because: 'token_reused', outcome: 'ended' },
+    { audit: 'session.ended', subject, session, reason: 'token_reused', outcome: 'ended' },
   ]);
 });
 
@@ -257,9 +257,9 @@ describe('the end of a session', () => {
 
     expect(new Set(subjects).size).toBe(1);
     expect(
-      (await told(/^session\./)).map(({ subject, session, because, outcome }) => {
+      (await told(/^session\./)).map(({ subject, session, reason, outcome }) => {
         expect([subject, outcome]).toEqual([subjects[0], 'ended']);
-        return [because, ids.indexOf(session!)];
+        return [reason, ids.indexOf(session!)];
       }),
     ).toEqual([
       ['logout', 0],
@@ -279,16 +279,16 @@ describe('the end of a session', () => {
     await redisCommand(world, 'ACL', 'SETUSER', 'default', '-hexists');
     expect((await logout({ body } as Answer)).status).toBe(503);
     await redisCommand(world, 'ACL', 'SETUSER', 'default', '+hexists');
-    expect(await told(/^session\./)).toMatchObject([{ because: 'logout', outcome: 'unknown' }]);
+    expect(await told(/^session\./)).toMatchObject([{ reason: 'logout', outcome: 'unknown' }]);
   });
 });
 
 it('the audit has each call of an operator, and refused calls only once a minute in the stream', async () => {
-  await asAdmin('GET', `${world.url}/admin/guard`);
+  await asAdmin('GET', `${world.url}/admin/abuse`);
   const guarded = await told(/^admin\./);
   expect(guarded).toEqual([
-    { audit: 'admin.called', admin: 'ops', method: 'GET', route: '/admin/guard' },
-    { audit: 'admin.guard', admin: 'ops', outcome: 'done' },
+    { audit: 'admin.called', admin: 'ops', method: 'GET', route: '/admin/abuse' },
+    { audit: 'admin.abuse', admin: 'ops', outcome: 'done' },
   ]);
   for (let i = 0; i < 20; i++) await call('GET', `${world.url}/admin/usage`);
   await login(world);
@@ -320,8 +320,8 @@ describe('a signing key', () => {
     const { SigningKeys } = serviceModule<typeof signingKeys>('tokens/signing-keys');
     const { KeyAudit } = serviceModule<typeof keyAudit>('tokens/key-audit');
     for (const { app } of world.instances) {
-      app.get(SigningKeys).look();
-      app.get(KeyAudit).look();
+      app.get(SigningKeys).poll();
+      app.get(KeyAudit).poll();
     }
     await until(async () => (await streamedAbout(/^key\./)).length >= count, `${count} changes of keys`);
     return (await streamedAbout(/^key\./)).map(({ audit, kid }) => `${audit} ${kid}`);
@@ -419,7 +419,7 @@ function tell(count: number, from = 0): void {
   const { Audit } = serviceModule<typeof auditModule>('audit/audit');
   const audit = world.instances[0]!.app.get(Audit);
   for (let i = from; i < from + count; i++)
-    audit.tell({ audit: 'token.reused', subject: 's', session: String(i) });
+    audit.record({ audit: 'token.reused', subject: 's', session: String(i) });
 }
 const sessions = async (): Promise<number[]> =>
   (await streamedAbout(/^token\.reused$/)).map(({ session }) => Number(session));
@@ -512,7 +512,7 @@ describe('the stream', () => {
     redis.pause();
     tell(30);
     // The first write was given up: Redis has it still before it, and the next one behind it.
-    const failed = 'otp_login_redis_step_duration_seconds_count{step="record",outcome="failed"}';
+    const failed = 'otp_login_redis_command_duration_seconds_count{command="record",outcome="failed"}';
     await until(async () => (await metricOf(world.url, failed)) > 0, 'a write that is given up');
     redis.resume();
     await until(async () => (await sessions()).length >= 30, 'thirty events in the stream');

@@ -56,9 +56,8 @@ const send = (phoneNumber: string, url = world.url): Promise<Answer> => sendOtp(
 const messagesTo = (phoneNumber: string): number =>
   world.upstream.messages.filter((message) => message.phoneNumber === phoneNumber).length;
 /** How often an instance has failed to give a place up. */
-const failedSteps = ({ logs }: Instance, step: 'release' | 'settle'): number =>
-  logs.filter((line) => line.includes('A step over Redis failed') && line.includes(`"step":"${step}"`))
-    .length;
+const failedSteps = ({ logs }: Instance, step: 'release' | 'store-outcome'): number =>
+  logs.filter((line) => line.includes('Redis command failed') && line.includes(`"command":"${step}"`)).length;
 
 /** Asks until the answer is no 409. */
 async function soon(ask: () => Promise<Answer>): Promise<Answer> {
@@ -121,7 +120,7 @@ it('a verification holds its Idempotency-Key for the deadline of upstream and fi
 
 // `lose`: the step did not run. `cut` and `late`: it ran, and its answer did not arrive.
 describe.each(['late', 'cut', 'lose'] as const)('an answer of Redis that is lost (%s)', (fate) => {
-  it.each(['begin', 'admission'] as const)(
+  it.each(['create', 'admission'] as const)(
     'a send under the same Idempotency-Key soon succeeds with one SMS after the answer of Redis to %s was lost',
     async (step) => {
       const phoneNumber = freshNumber();
@@ -155,7 +154,7 @@ describe.each(['late', 'cut', 'lose'] as const)('an answer of Redis that is lost
   it('the response to a wrong code is kept for repeats although the answer of Redis to settle was lost', async () => {
     const one = await sent();
     const wrong = wrongCode(one.code);
-    const trap = proxy.trap('settle', fate);
+    const trap = proxy.trap('store-outcome', fate);
     const first = await verifyOtp(unlucky.url, one.requestId, wrong, under('v'));
     expect([told(first), first.body.attemptsLeft]).toEqual(['400 otp_incorrect', 2]);
     trap.letGo();
@@ -168,7 +167,7 @@ describe.each(['late', 'cut', 'lose'] as const)('an answer of Redis that is lost
 it('an Idempotency-Key that is taken only after its send got a 503 is free again soon, and one SMS goes out', async () => {
   await replaceUnlucky();
   const phoneNumber = freshNumber();
-  const held = proxy.trap('begin', 'hold');
+  const held = proxy.trap('create', 'hold');
   const tries = failedSteps(unlucky, 'release');
   expect(told(await send(phoneNumber, unlucky.url))).toBe('503 store_unavailable');
   await held.caught();
@@ -182,7 +181,7 @@ it('an Idempotency-Key that is taken only after its send got a 503 is free again
 it('a send keeps the Idempotency-Key although the failed request that had the key before gives it up late', async () => {
   await replaceUnlucky();
   const phoneNumber = freshNumber();
-  const begin = proxy.trap('begin', 'cut');
+  const begin = proxy.trap('create', 'cut');
   // It runs, and is tried again because its answer does not arrive.
   const first = proxy.trap('release', 'late');
   const tries = failedSteps(unlucky, 'release');
@@ -216,8 +215,8 @@ it('a verification keeps the Idempotency-Key although the failed request that ha
   const one = await sent();
   const verify = (url = world.url): Promise<Answer> => verifyOtp(url, one.requestId, one.code, under('v'));
   const take = proxy.trap('take-attempt', 'cut');
-  const first = proxy.trap('settle', 'late');
-  const tries = failedSteps(unlucky, 'settle');
+  const first = proxy.trap('store-outcome', 'late');
+  const tries = failedSteps(unlucky, 'store-outcome');
   const failed = verify(unlucky.url);
   await take.caught();
   expect(told(await failed)).toBe('503 store_unavailable');
@@ -225,10 +224,10 @@ it('a verification keeps the Idempotency-Key although the failed request that ha
 
   const before = world.upstream.calls.length;
   const held = holdUpstream(world, 'verify');
-  const second = proxy.trap('settle', 'late');
+  const second = proxy.trap('store-outcome', 'late');
   const underWay = verify();
   await held.arrived();
-  await until(() => failedSteps(unlucky, 'settle') > tries, 'the end of the first try');
+  await until(() => failedSteps(unlucky, 'store-outcome') > tries, 'the end of the first try');
   first.letGo();
   await second.caught();
   expect(told(await verify())).toBe('409 idempotency_in_progress');
@@ -244,12 +243,13 @@ it('a verification keeps the Idempotency-Key although the failed request that ha
 });
 
 it('an instance keeps no more than a thousand places to give up later', async () => {
-  const { Claims } = serviceModule<typeof import('../../src/otp/claims')>('otp/claims');
+  const { IdempotencyLock } =
+    serviceModule<typeof import('../../src/challenges/idempotency-lock')>('otp/claims');
   const instance = await anotherInstance(world);
-  const claims = instance.app.get(Claims);
+  const claims = instance.app.get(IdempotencyLock);
   let tried = 0;
   const lost = (): Promise<unknown> =>
-    claims.orGiveUp(Promise.reject(new Error('lost')), () => Promise.resolve((tried += 1)));
+    claims.orRelease(Promise.reject(new Error('lost')), () => Promise.resolve((tried += 1)));
   const told = await Promise.allSettled(Array.from({ length: 1_500 }, lost));
   expect(new Set(told.map(({ status }) => status))).toEqual(new Set(['rejected']));
   await until(() => tried >= 1_000, 'a thousand tries');
@@ -263,7 +263,7 @@ it('an instance keeps no more than a thousand places to give up later', async ()
 it('an instance that has ended gives no Idempotency-Key up any more', async () => {
   const [ended, control] = [await behindProxy(world, PATIENT), await behindProxy(world, PATIENT)];
   for (const each of [ended, control]) {
-    each.proxy.trap('begin', 'hold');
+    each.proxy.trap('create', 'hold');
     expect(told(await send(freshNumber(), each.instance.url))).toBe('503 store_unavailable');
     if (each === ended) await ended.instance.close();
   }

@@ -440,7 +440,8 @@ describe('an SMS that the carrier failed', () => {
         }
         heard = Date.now();
         for (const answer of held) answer('failed');
-        const DELIVER = 'otp_login_redis_step_duration_seconds_count{step="deliver",outcome="answered"}';
+        const DELIVER =
+          'otp_login_redis_command_duration_seconds_count{command="record-delivery",outcome="answered"}';
         for (const { url } of instances)
           await until(async () => (await metricOf(url, DELIVER)) === 1, 'the end of the look-up');
       });
@@ -550,7 +551,7 @@ describe('the ledger', () => {
     await verifyOtp(instance.url, requestId, textedCode(world.upstream, phoneNumber));
     await write.caught();
     await until(
-      () => instance.logs.some((line) => line.includes('"step":"record"') && line.includes('failed')),
+      () => instance.logs.some((line) => line.includes('"command":"record"') && line.includes('failed')),
       'the write that is given up',
     );
     write.letGo();

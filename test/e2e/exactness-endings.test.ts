@@ -171,7 +171,7 @@ describe('an unblock', () => {
   it('device tokens that a block ended stay ended after the unblock, also the token of a session that was ending all others meanwhile', async () => {
     const phoneNumber = freshNumber();
     const [, , last] = await logins(phoneNumber, 3);
-    const trap = proxy.trap('end-devices', 'hold');
+    const trap = proxy.trap('revoke-devices', 'hold');
     const ending = endAll(third.url, last!, '?others=true');
     await trap.caught();
     expect((await block(world.url, phoneNumber)).status).toBe(204);
@@ -227,7 +227,7 @@ describe('a log-out everywhere', () => {
   it('no device token passes the used-up limit of its number when a log-out that keeps its own session is overtaken by one that keeps none', async () => {
     const phoneNumber = freshNumber();
     const [, thief, owner] = (await logins(phoneNumber, 3)) as [Answer, Answer, Answer];
-    const trap = proxy.trap('end-devices', 'hold');
+    const trap = proxy.trap('revoke-devices', 'hold');
     const keeping = endAll(third.url, thief, '?others=true');
     await trap.caught();
     expect((await endAll(world.url, owner)).status).toBe(204);

@@ -14,7 +14,7 @@ import {
   under,
   withoutWrites,
 } from '../support/crowd';
-import { behindProxy, type RedisProxy, type Step } from '../support/redis-proxy';
+import { behindProxy, type RedisProxy, type ScriptCall } from '../support/redis-proxy';
 import { serviceModule } from '../support/service';
 import {
   anotherInstance,
@@ -117,7 +117,7 @@ async function soonGivenUp(phoneNumber: string): Promise<Answer> {
 
 /** Asks the third instance and lets this happen to a step of it. */
 async function lose(
-  step: Step,
+  step: ScriptCall,
   fate: 'late' | 'cut' | 'lose',
   ask: (url: string) => Promise<Answer>,
 ): Promise<Answer> {
@@ -178,7 +178,7 @@ describe.each([
       expect(messagesTo(phoneNumber)).toBe(1);
     });
 
-    it.each(['begin', 'admission', 'finish'] as const)(
+    it.each(['create', 'admission', 'activate'] as const)(
       'a send is one SMS, charged once, also when the service loses the answer of Redis to %s',
       async (step) => {
         const phoneNumber = freshNumber();
@@ -188,7 +188,7 @@ describe.each([
         expect(failed.headers.get('retry-after')).toMatch(/^[1-9]\d*$/);
         const soon = await send(phoneNumber);
         // What was sent is found at once.
-        if (step === 'finish') expect(soon.status).toBe(200);
+        if (step === 'activate') expect(soon.status).toBe(200);
         const again = await soonGivenUp(phoneNumber);
         for (const { status, body } of await sendAtOnce(6, phoneNumber))
           expect([status, body]).toEqual([200, again.body]);
@@ -202,7 +202,7 @@ describe.each([
     it('a send whose last step never reaches Redis is one SMS all the same, and its code works', async () => {
       const phoneNumber = freshNumber();
       const before = await bill(world);
-      const failed = await lose('finish', 'lose', (url) => send(phoneNumber, url));
+      const failed = await lose('activate', 'lose', (url) => send(phoneNumber, url));
       expect(told(failed)).toBe('503 store_unavailable');
       const again = await soonGivenUp(phoneNumber);
       // `caller` cannot ask upstream what became of the first; `provider` gets it again by its key.
@@ -331,7 +331,7 @@ describe.each([
 
   it('a send without an Idempotency-Key that loses its last answer is a 503, and the next send replaces its code', async () => {
     const phoneNumber = freshNumber();
-    const failed = await lose('finish', 'cut', (url) => sendOtp(url, phoneNumber));
+    const failed = await lose('activate', 'cut', (url) => sendOtp(url, phoneNumber));
     expect([told(failed), failed.body.requestId]).toEqual(['503 store_unavailable', undefined]);
     const lost = textedCode(world.upstream, phoneNumber);
     const next = await sendOtp(world.url, phoneNumber);

@@ -180,7 +180,6 @@ describe.each([
 describe('a budget where upstream is asked once for an SMS', () => {
   threeInstances({
     BUDGET_PAISE_PER_DAY: BUDGET,
-    UPSTREAM_MAX_ATTEMPTS: '1',
     STARTMESSAGING_CONTRACT: 'provider',
   });
 

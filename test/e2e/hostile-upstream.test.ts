@@ -55,7 +55,6 @@ const service = (contract: 'caller' | 'provider', timeoutMs = 45_000): Promise<I
     STARTMESSAGING_CONTRACT: contract,
     UPSTREAM_TIMEOUT_MS: String(timeoutMs),
     UPSTREAM_DEADLINE_MS: '45000',
-    UPSTREAM_MAX_ATTEMPTS: '1',
   });
 
 const hasToken = (answer: Answer): boolean => JSON.stringify(answer.body).includes('oken":');

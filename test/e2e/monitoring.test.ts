@@ -76,7 +76,7 @@ const BOUNDS: Record<string, (value: string) => boolean> = {
   numbers: words('new returning'),
   source: words('files signing_keys redis'),
   signal: words('conversion wrong_codes unsolved quiet'),
-  // Of the guard, and of Redis: the names of our scripts and commands.
+  // Of the abuse control, and of Redis: the names of our scripts and commands.
   step: (value) => /^[a-z][a-z -]{1,20}$/.test(value),
   state: words('signing next retired'),
   alert: (value) => loggedAlerts().includes(value),
@@ -187,7 +187,7 @@ describe('the metrics', () => {
   });
 
   test('the metrics count the round trips to Redis by step and outcome', () => {
-    const steps = 'otp_login_redis_step_duration_seconds_count';
+    const steps = 'otp_login_redis_command_duration_seconds_count';
     expect(sample(families, steps, { step: 'consume', outcome: 'answered' })).toBe(2);
     expect(sample(families, steps, { step: 'find session', outcome: 'answered' })).toBe(1);
     expect(sample(families, steps, { step: 'address', outcome: 'failed' })).toBe(1);

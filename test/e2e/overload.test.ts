@@ -41,7 +41,6 @@ describe('more requests than a process can hold', () => {
         // They hang until the test lets them go.
         UPSTREAM_TIMEOUT_MS: '45000',
         UPSTREAM_DEADLINE_MS: '45000',
-        UPSTREAM_MAX_ATTEMPTS: '1',
         CORS_ORIGINS: ORIGIN,
         INTROSPECTION_CLIENTS: 'orders:0123456789-introspection',
       },

@@ -120,7 +120,6 @@ function forProduction(): Variables {
     UPSTREAM_TIMEOUT_MS: '10000',
     UPSTREAM_CONNECT_TIMEOUT_MS: '3000',
     UPSTREAM_RETRY_DELAY_MS: '1000',
-    UPSTREAM_MAX_ATTEMPTS: '3',
     UPSTREAM_DEADLINE_MS: '20000',
     SHUTDOWN_DELAY_SECONDS: '0',
     SECRET: `${SECRET},${SECRET.replace('test', 'older')}`,

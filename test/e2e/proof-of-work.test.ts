@@ -1,8 +1,8 @@
 import { solveChallenge, type Challenge, type Solution } from 'altcha-lib';
 import { deriveKey } from 'altcha-lib/algorithms/pbkdf2';
-import type * as proofOfWorkModule from '../../src/guard/proof-of-work';
+import type * as proofOfWorkModule from '../../src/abuse/proof-of-work';
 import type { PhoneNumber } from '../../src/phone-number/phone-number';
-import { admittedSendsKey, guardScopeKey } from '../support/keys';
+import { admittedSendsKey, abuseScopeKey } from '../support/keys';
 import { serviceModule } from '../support/service';
 import {
   call,
@@ -18,7 +18,7 @@ import {
   type World,
 } from '../support/world';
 
-const { ProofOfWork, WORK_LIFE_SECONDS } = serviceModule<typeof proofOfWorkModule>('guard/proof-of-work');
+const { ProofOfWork, WORK_LIFE_SECONDS } = serviceModule<typeof proofOfWorkModule>('abuse/proof-of-work');
 /** No challenge has its solution before: see the first test. */
 const FEWEST_TRIES = 2_000;
 const KEY = { 'idempotency-key': 'the-same-send' };
@@ -37,11 +37,11 @@ beforeEach(async () => {
   world.upstream.reset();
 });
 
-type Step = 'challenge' | 'deny';
+type ScriptCall = 'challenge' | 'deny';
 
-/** Has the guard hold a step for the whole service for ten minutes, or for a number series. Returns when it ends. */
-async function hold(step: Step, scope = 'service', on = world): Promise<number> {
-  const key = guardScopeKey(scope);
+/** Has the abuse control hold a step for the whole service for ten minutes, or for a number series. Returns when it ends. */
+async function hold(step: ScriptCall, scope = 'service', on = world): Promise<number> {
+  const key = abuseScopeKey(scope);
   const now = Date.now();
   const until = now + 600_000;
   const fields = { step: step === 'deny' ? 3 : 2, until, judged: Math.floor(now / 60_000) };
@@ -399,7 +399,7 @@ it('a challenged send costs nothing, counts for no limit of the number, and leav
   const keys = async (): Promise<string[]> => {
     const all = (await redisCommand(world, 'KEYS', 'otp-login:*')) as string[];
     return all.filter(
-      (key) => !key.includes(':address:') && !key.includes('guard') && !key.endsWith(':codes'),
+      (key) => !key.includes(':address:') && !key.includes('abuse') && !key.endsWith(':codes'),
     );
   };
   expectChallenge(await send(freshNumber()));
@@ -463,12 +463,12 @@ describe('with limits', () => {
 });
 
 it('a low share of verified codes makes the service demand proof of work', async () => {
-  const watched = await startWorld({ variables: { GUARD_CONVERSION: 'enforce' } });
+  const watched = await startWorld({ variables: { ABUSE_CONVERSION: 'enforce' } });
   try {
     for (let i = 0; i < 40; i += 1) expect((await sendOtp(watched.url, freshNumber())).status).toBe(200);
     // Two minutes pass: its codes are no longer on their way.
     const redis = (name: string, ...args: string[]): Promise<unknown> => redisCommand(watched, name, ...args);
-    const keys = (await redis('KEYS', guardScopeKey('*'))) as string[];
+    const keys = (await redis('KEYS', abuseScopeKey('*'))) as string[];
     expect(keys).toHaveLength(3);
     for (const key of keys) {
       const flat = (await redis('HGETALL', key)) as Record<string, string> | string[];
@@ -483,11 +483,11 @@ it('a low share of verified codes makes the service demand proof of work', async
     }
     expectChallenge(await sendOtp(watched.url, freshNumber()));
     await until(
-      () => watched.instances[0]!.logs.join('').includes('"alert":"guard_conversion"'),
+      () => watched.instances[0]!.logs.join('').includes('"alert":"abuse_conversion"'),
       'the alert',
     );
     expect((await call('GET', `${watched.url}/metrics`)).body).toMatch(
-      /otp_login_guard_decisions_total\{signal="conversion",step="challenge"\} 3/,
+      /otp_login_abuse_decisions_total\{signal="conversion",level="challenge"\} 3/,
     );
   } finally {
     await watched.close();

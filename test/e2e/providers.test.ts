@@ -376,7 +376,7 @@ describe.each(['caller', 'provider'] as const)('two providers under the %s contr
         fail('startmessaging', WALLET_EMPTY, { times: 1 });
         const phoneNumber = freshNumber();
         const usage = await charged(async () => {
-          const held = proxy.trap('hand-over', 'late');
+          const held = proxy.trap('reassign', 'late');
           const first = sendOtp(doomed, phoneNumber, under('k'));
           await held.caught();
           proxy.sever();
@@ -399,7 +399,7 @@ describe.each(['caller', 'provider'] as const)('two providers under the %s contr
         fail('startmessaging', WALLET_EMPTY, { times: 2 });
         expect(told(await sendOtp(slow, freshNumber()))).toBe('200 accepted');
         const phoneNumber = freshNumber();
-        const held = proxy.trap('hand-over', 'hold');
+        const held = proxy.trap('reassign', 'hold');
         const first = sendOtp(slow, phoneNumber, under('k'));
         await held.caught();
         await aMinuteLater(world);
@@ -416,7 +416,7 @@ describe.each(['caller', 'provider'] as const)('two providers under the %s contr
         fail('startmessaging', WALLET_EMPTY, { times: 2 });
         expect(told(await sendOtp(stalled, freshNumber()))).toBe('200 accepted');
         const phoneNumber = freshNumber();
-        const held = proxy.trap('hand-over', 'hold');
+        const held = proxy.trap('reassign', 'hold');
         expect(told(await sendOtp(stalled, phoneNumber, under('k')))).toBe('503 store_unavailable');
         await aMinuteLater(world);
         // The other instance goes on with the same challenge where the provider knows repeats. The step that was held comes
@@ -445,7 +445,7 @@ describe.each(['caller', 'provider'] as const)('two providers under the %s contr
       const { url } = await another(swapped);
       await behindProxy(swapped, async (doomed, proxy) => {
         const phoneNumber = freshNumber();
-        const held = proxy.trap('finish', 'hold');
+        const held = proxy.trap('activate', 'hold');
         const first = sendOtp(doomed, phoneNumber, under('k'));
         await held.caught();
         proxy.sever();

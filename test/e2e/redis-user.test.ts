@@ -54,7 +54,7 @@ async function useEverything(redisUrl: string): Promise<void> {
       ['GET', '/auth/sessions', person, undefined, 200],
       ['DELETE', '/auth/sessions', person, undefined, 204],
       ['GET', '/admin/usage', operator, undefined, 200],
-      ['GET', '/admin/guard', operator, undefined, 200],
+      ['GET', '/admin/abuse', operator, undefined, 200],
       ['POST', '/admin/numbers/block', operator, { phoneNumber }, 204],
       ['POST', '/admin/numbers/unblock', operator, { phoneNumber }, 204],
     ] as const) {

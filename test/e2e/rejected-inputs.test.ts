@@ -283,7 +283,7 @@ describe.each(['caller', 'provider'] as const)('every key under the %s contract'
       world.instances.push(instance);
       return instance.url;
     };
-    const hasty = await startAnother({ UPSTREAM_TIMEOUT_MS: '200', UPSTREAM_MAX_ATTEMPTS: '1' });
+    const hasty = await startAnother({ UPSTREAM_TIMEOUT_MS: '200' });
     const mend = (): Promise<Answer> => call('DELETE', `${upstream.url}/_emulator/faults`);
     const faults = [
       'wallet-empty',

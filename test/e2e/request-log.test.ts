@@ -110,7 +110,7 @@ describe('every request has one line', () => {
     expect(lines().find(({ audit }) => audit === 'admin.block')).toMatchObject({ phone });
     const [other] = await linesOf(1, () => sendOtp(world.url, freshNumber()));
     expect(other!.phone).not.toBe(phone);
-    const [nobody] = await linesOf(1, () => asAdmin('GET', `${world.url}/admin/guard`));
+    const [nobody] = await linesOf(1, () => asAdmin('GET', `${world.url}/admin/abuse`));
     expect(nobody).not.toHaveProperty('phone');
   });
 });

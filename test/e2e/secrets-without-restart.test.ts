@@ -5,7 +5,6 @@ import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { Redis } from 'ioredis';
 import type * as config from '../../src/config/config';
-import type * as logging from '../../src/logging/logger';
 import type * as connection from '../../src/redis/connection';
 import type * as credentials from '../../src/redis/credentials';
 import type * as watching from '../../src/secrets/secrets-watch';
@@ -120,12 +119,12 @@ async function startPod(): Promise<Pod> {
 }
 
 /** An instance looks at the files every two seconds, and this makes it look now: two looks must find the same. */
-function look({ instance: { app } }: Pod, times = 2): void {
+function poll({ instance: { app } }: Pod, times = 2): void {
   const { SecretsWatch } = serviceModule<typeof watching>('secrets/secrets-watch');
   const { SigningKeys } = serviceModule<typeof signing>('tokens/signing-keys');
   for (let i = 0; i < times; i++) {
-    app.get(SecretsWatch).look();
-    app.get(SigningKeys).look();
+    app.get(SecretsWatch).poll();
+    app.get(SigningKeys).poll();
   }
 }
 
@@ -182,7 +181,7 @@ it('no request fails while every secret and the signing keys are rotated over tw
   async function patch(entries: Record<string, string>): Promise<void> {
     for (const pod of pods) {
       pod.secrets.patch(entries);
-      look(pod);
+      poll(pod);
       await load.goOn();
     }
   }
@@ -196,7 +195,7 @@ it('no request fails while every secret and the signing keys are rotated over tw
     const pem = newSigningKey();
     for (const pod of pods) {
       pod.keys.patch({ [`${secondKey}.pem`]: pem });
-      look(pod);
+      poll(pod);
     }
 
     // 1. What others check takes both: StartMessaging two keys, Redis two users; and our lists take the new beside the old.
@@ -235,7 +234,7 @@ it('no request fails while every secret and the signing keys are rotated over tw
     await patch({ SECRET: NEW_SECRET });
     for (const pod of pods) {
       pod.keys.put({ [`${secondKey}.pem`]: pem });
-      look(pod);
+      poll(pod);
       expect(linesOf(pod.instance, 'Signing keys have changed')).toHaveLength(2);
       await load.goOn();
     }
@@ -277,8 +276,8 @@ it('no request fails while every secret and the signing keys are rotated over tw
   // The webhook's receiver knows the new secret alone.
   const arrived = once(receiver, 'request') as Promise<[IncomingMessage, ServerResponse]>;
   one.app
-    .get(serviceModule<typeof logging>('logging/logger').Logger)
-    .alert('token_reused', 'A refresh token was used again');
+    .get(serviceModule<typeof import('../../src/alerts/alerts')>('alerts/alerts').Alerts)
+    .raise('token_reused', 'A refresh token was used again');
   const [alert, answer] = await arrived;
   const body = await text(alert);
   answer.writeHead(204).end();
@@ -313,7 +312,7 @@ it('broken secrets are told of once and not used, and logins go on', async () =>
   const canary = 'hunter2';
   secrets.patch({ SECRET: canary, STARTMESSAGING_API_KEY: NEW_API_KEY });
   keys.patch({ '20250201T0000Z-second.pem': canary });
-  look(pod, 4);
+  poll(pod, 4);
   await expectRefused(1, 1);
   const errors = instance.logs.filter((line) => line.includes('"level":"error"'));
   expect(errors).toHaveLength(2);
@@ -327,7 +326,7 @@ it('broken secrets are told of once and not used, and logins go on', async () =>
   world.upstream.acceptKeys(NEW_API_KEY);
   secrets.patch({ SECRET: OLD_SECRET });
   keys.patch({ '20250201T0000Z-second.pem': newSigningKey() });
-  look(pod);
+  poll(pod);
   await expectRefused(0, 0);
   expect(linesOf(instance, 'Secrets have changed')).toHaveLength(1);
   expect((await loginAt(instance.url)).status).toBe(200);
@@ -335,10 +334,10 @@ it('broken secrets are told of once and not used, and logins go on', async () =>
   // A change that is taken back is no change, and ends the refusal all the same.
   expect(linesOf(instance, 'Secrets are good again')).toEqual([]);
   secrets.patch({ SECRET: canary });
-  look(pod);
+  poll(pod);
   await expectRefused(1, 0);
   secrets.patch({ SECRET: OLD_SECRET });
-  look(pod, 4);
+  poll(pod, 4);
   await expectRefused(0, 0);
   expect(linesOf(instance, 'Secrets are good again')).toHaveLength(1);
   expect(linesOf(instance, 'Secrets have changed')).toHaveLength(1);

@@ -60,7 +60,7 @@ function use(model: Model, session: Session, given: number): number | string {
 }
 
 /** One call. Sessions go by their place in the order of logins, refresh tokens by their counters. */
-type Step =
+type ScriptCall =
   | { do: 'log in'; user: number }
   | { do: 'refresh'; session: number; counter: number; oauth: boolean; lost: boolean }
   | { do: 'log out'; session: number; token: string; oauth: boolean }
@@ -68,7 +68,7 @@ type Step =
   | { do: 'end all'; session: number; others: boolean };
 
 /** What the model answers to a step, having taken it. Whether the caller may end something is asked of `seen`. */
-function predict(model: Model, step: Step, seen = model): string {
+function predict(model: Model, step: ScriptCall, seen = model): string {
   const { now, sessions } = model;
   const end = (ended: Session[]): void => {
     for (const session of ended) if (lives(model, session)) session.ended = now;
@@ -192,7 +192,7 @@ class Life {
   }
 
   /** Takes steps at once, over both instances: their answers must be those of some order, one after the other. */
-  async take(...steps: Step[]): Promise<void> {
+  async take(...steps: ScriptCall[]): Promise<void> {
     await this.pass(0);
     const answers = await Promise.all(steps.map((step) => this.send(step)));
     this.story.push(steps.map((step, i) => `${JSON.stringify(step)} -> ${answers[i]!}`).join('\n  at once '));
@@ -224,7 +224,7 @@ class Life {
   }
 
   /** A rotation whose answer arrives, and which a failover of the store then loses. */
-  async loseRotation(step: Step & { do: 'refresh' }): Promise<void> {
+  async loseRotation(step: ScriptCall & { do: 'refresh' }): Promise<void> {
     const { subject, id } = this.issued[step.session]!;
     const key = keysOfUser(subject).session(id);
     const before = structuredClone(this.model.sessions[step.session]!);
@@ -303,7 +303,7 @@ class Life {
   }
 
   /** Calls the next instance, keeps what it gives, and says in short what it answered. */
-  private async send(step: Step): Promise<string> {
+  private async send(step: ScriptCall): Promise<string> {
     const url = this.url();
     if (step.do === 'log in') return this.logIn(step.user, url);
     const issued = this.issued[step.session]!;
@@ -336,7 +336,7 @@ class Life {
     return '200';
   }
 
-  private async refresh(issued: Issued, step: Step & { do: 'refresh' }, url: string): Promise<string> {
+  private async refresh(issued: Issued, step: ScriptCall & { do: 'refresh' }, url: string): Promise<string> {
     const refreshToken = issued.refreshTokens[step.counter]!;
     const answer = step.oauth
       ? await this.form('token', { grant_type: 'refresh_token', refresh_token: refreshToken }, url)
@@ -362,7 +362,7 @@ class Life {
     return world.instances[(this.calls += 1) % 2]!.url;
   }
 
-  private tally(steps: Step[], answers: string[], after: Model): void {
+  private tally(steps: ScriptCall[], answers: string[], after: Model): void {
     for (const [i, step] of steps.entries()) {
       const was = this.model.sessions;
       if (step.do === 'log in' && was.some((one, at) => !one.ended && after.sessions[at]!.ended))
@@ -403,7 +403,7 @@ function agree(said: string, was: string, atOnce: boolean): boolean {
 }
 
 /** Every order of the steps; one is enough when they are all the same. */
-function orders(steps: Step[]): Step[][] {
+function orders(steps: ScriptCall[]): ScriptCall[][] {
   if (new Set(steps.map((step) => JSON.stringify(step))).size === 1) return [steps];
   return steps.flatMap((first, i) =>
     orders(steps.filter((_, at) => at !== i)).map((rest) => [first, ...rest]),
@@ -520,7 +520,7 @@ const TOLD: Act[][] = [
 ];
 
 /** The step that was drawn, of this life. */
-function stepOf(life: Life, drawn: Drawn): Step {
+function stepOf(life: Life, drawn: Drawn): ScriptCall {
   if (drawn.do === 'log in') return drawn;
   const place = (back: number): number => life.issued.length - 1 - (back % life.issued.length);
   const at = place(drawn.session);
@@ -548,7 +548,7 @@ test('the service answers as the model predicts for random lives of sessions wit
           const step = stepOf(life, act[1]);
           await life.take(...Array.from({ length: act[2] }, () => ({ ...step })));
         } else if (act[0] === 'both') await life.take(stepOf(life, act[1]), stepOf(life, act[2]));
-        else await life.loseRotation(stepOf(life, act[1]) as Step & { do: 'refresh' });
+        else await life.loseRotation(stepOf(life, act[1]) as ScriptCall & { do: 'refresh' });
       }
       await life.checkAll();
     }),

@@ -78,7 +78,7 @@ const linesOf = (text: string): string[][] =>
 /** Instances look at the folder every two seconds; this makes them look now. */
 function lookNow(instances: readonly Instance[] = world?.instances ?? []): void {
   const { SigningKeys } = serviceModule<typeof signing>('tokens/signing-keys');
-  for (const { app } of instances) app.get(SigningKeys).look();
+  for (const { app } of instances) app.get(SigningKeys).poll();
 }
 
 async function published(url: string): Promise<string[]> {

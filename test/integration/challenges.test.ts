@@ -3,15 +3,14 @@ import { simulatedStores, type SimulatedStores } from '../support/simulated-stor
 import { createHash } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import type { Environment } from '../../src/config/config';
-import type { Attempt } from '../../src/otp/attempts';
-import { newOwner } from '../../src/otp/claims';
-import type { PendingChallenge } from '../../src/otp/challenges';
-import type { Sent } from '../../src/otp/otp-provider';
-import type { OtpRequest } from '../../src/otp/otp-request';
+import type { Attempt } from '../../src/challenges/attempts';
+import { newOwner } from '../../src/challenges/idempotency-lock';
+import type { PendingChallenge } from '../../src/challenges/challenges';
+import type { OtpRequest, Sent } from '../../src/challenges/challenge';
 import { keysOf } from '../support/keys';
 import { type OtpSteps, otpSteps } from '../support/otp-steps';
 import { outcomes, refusal, refusalCode } from '../support/outcomes';
-import { phoneNumber } from '../support/phone-number';
+import { identityOf, phoneNumber } from '../support/phone-number';
 import { valuesIn } from '../support/redis-contents';
 import { MADE_HERE, MADE_UPSTREAM } from '../support/senders';
 import { settings } from '../support/settings';
@@ -58,8 +57,8 @@ const ACCEPTED: Sent = { delivery: 'accepted' };
 
 /** Begins and finishes, as a send does whose SMS is accepted at once. */
 async function open(on: OtpSteps, number = PERSON, sender = MADE_HERE, sent = ACCEPTED): Promise<Opened> {
-  const { requestId, nonce } = await on.challenges.begin(number, sender);
-  return { nonce, ...(await on.challenges.finish(requestId, sent, 0)) };
+  const { requestId, nonce } = await on.challenges.create(identityOf(number), sender);
+  return { nonce, ...(await on.challenges.activate(requestId, sent, 0)) };
 }
 
 /** Takes an attempt, compares and uses up, as a verification does. */
@@ -98,8 +97,8 @@ describe('a challenge', () => {
 
   it('a finished send tells the attempts, the time of expiry and the time of the next resend', async () => {
     const service = replica({ OTP_TTL_SECONDS: '300', OTP_MAX_ATTEMPTS: '3' });
-    const { requestId } = await service.challenges.begin(PERSON, MADE_HERE);
-    expect(await service.challenges.finish(requestId, ACCEPTED, 30_000)).toMatchObject({
+    const { requestId } = await service.challenges.create(identityOf(PERSON), MADE_HERE);
+    expect(await service.challenges.activate(requestId, ACCEPTED, 30_000)).toMatchObject({
       attemptsLeft: 3,
       expiresAt: new Date(clock.now + 300_000),
       resendAt: new Date(clock.now + 30_000),
@@ -108,29 +107,29 @@ describe('a challenge', () => {
 
   it('a pending challenge refuses its code as expired and loses no attempt', async () => {
     const service = replica();
-    const pending = await service.challenges.begin(PERSON, MADE_HERE);
+    const pending = await service.challenges.create(identityOf(PERSON), MADE_HERE);
     expect(await refusalCode(verify(service, pending.requestId, rightCode(service, pending)))).toBe(
       'otp_expired',
     );
     expect(await failuresOf(pending.requestId)).toBe(0);
-    expect((await service.challenges.finish(pending.requestId, ACCEPTED, 0)).attemptsLeft).toBe(3);
+    expect((await service.challenges.activate(pending.requestId, ACCEPTED, 0)).attemptsLeft).toBe(3);
     expect(await verify(service, pending.requestId, rightCode(service, pending))).toBe(true);
   });
 
   it('an abandoned challenge is expired, and the earlier code of the number still works', async () => {
     const service = replica();
     const first = await open(service);
-    const second = await service.challenges.begin(PERSON, MADE_HERE);
-    await service.pending.abandon(second.requestId);
+    const second = await service.challenges.create(identityOf(PERSON), MADE_HERE);
+    await service.challenges.abandon(second.requestId);
     expect(await refusalCode(service.tries.take(second.requestId))).toBe('otp_expired');
     expect(await verify(service, first.requestId, rightCode(service, first))).toBe(true);
   });
 
   it('a send answers store_unavailable when Redis lost its challenge while the SMS was under way', async () => {
     const service = replica();
-    const { requestId } = await service.challenges.begin(PERSON, MADE_HERE);
+    const { requestId } = await service.challenges.create(identityOf(PERSON), MADE_HERE);
     await clock.empty();
-    expect(await refusalCode(service.challenges.finish(requestId, ACCEPTED, 0))).toBe('store_unavailable');
+    expect(await refusalCode(service.challenges.activate(requestId, ACCEPTED, 0))).toBe('store_unavailable');
     expect(await clock.keys()).toEqual([]);
   });
 
@@ -188,7 +187,7 @@ describe('a challenge', () => {
   it('a challenge is found only by its own random request id', async () => {
     const service = replica();
     const ids = await Promise.all(
-      Array.from({ length: 50 }, () => service.challenges.begin(PERSON, MADE_HERE)),
+      Array.from({ length: 50 }, () => service.challenges.create(identityOf(PERSON), MADE_HERE)),
     );
     expect(new Set(ids.map(({ requestId }) => requestId.slice(22))).size).toBe(50);
     for (const { requestId } of ids) expect(requestId).toMatch(/^[\w-]{44}$/);
@@ -260,11 +259,11 @@ describe('a resend', () => {
     const service = replica({ OTP_TTL_SECONDS: '300' });
     const first = await open(service);
     await clock.pass(151_000);
-    const second = await service.challenges.begin(PERSON, MADE_HERE);
+    const second = await service.challenges.create(identityOf(PERSON), MADE_HERE);
     expect(second.nonce).not.toBe(first.nonce);
 
     expect((await service.tries.take(first.requestId)).attemptsLeft).toBe(2);
-    await service.challenges.finish(second.requestId, ACCEPTED, 0);
+    await service.challenges.activate(second.requestId, ACCEPTED, 0);
     expect(await refusalCode(verify(service, first.requestId, rightCode(service, first)))).toBe(
       'otp_expired',
     );
@@ -276,8 +275,8 @@ describe('a resend', () => {
     const first = await open(service);
     await clock.pass(151_000);
     for (let strangers = 0; strangers < 5; strangers += 1) {
-      const { requestId } = await service.challenges.begin(PERSON, MADE_HERE);
-      if (strangers % 2 === 0) await service.pending.abandon(requestId);
+      const { requestId } = await service.challenges.create(identityOf(PERSON), MADE_HERE);
+      if (strangers % 2 === 0) await service.challenges.abandon(requestId);
     }
     await clock.pass(140_000);
     expect(await verify(service, first.requestId, rightCode(service, first))).toBe(true);
@@ -288,11 +287,13 @@ describe('a resend', () => {
     // The second round finds a live code, past half of its life.
     for (let round = 0; round < 2; round += 1) {
       const pending = await Promise.all(
-        Array.from({ length: 30 }, (_, i) => all[i % CONNECTIONS]!.challenges.begin(PERSON, MADE_HERE)),
+        Array.from({ length: 30 }, (_, i) =>
+          all[i % CONNECTIONS]!.challenges.create(identityOf(PERSON), MADE_HERE),
+        ),
       );
       expect(new Set(pending.map(({ nonce }) => nonce)).size).toBe(1);
       await Promise.all(
-        pending.map(({ requestId }, i) => all[i % CONNECTIONS]!.challenges.finish(requestId, ACCEPTED, 0)),
+        pending.map(({ requestId }, i) => all[i % CONNECTIONS]!.challenges.activate(requestId, ACCEPTED, 0)),
       );
       for (const { requestId } of pending)
         expect((await all[0]!.tries.take(requestId)).nonce).toBe(pending[0]!.nonce);
@@ -303,23 +304,23 @@ describe('a resend', () => {
   it('a resend stays void when its code was used while the SMS was under way', async () => {
     const service = replica();
     const first = await open(service);
-    const second = await service.challenges.begin(PERSON, MADE_HERE);
+    const second = await service.challenges.create(identityOf(PERSON), MADE_HERE);
     const code = rightCode(service, first);
     expect(await verify(service, first.requestId, code)).toBe(true);
-    await service.challenges.finish(second.requestId, ACCEPTED, 0);
+    await service.challenges.activate(second.requestId, ACCEPTED, 0);
     expect(await refusalCode(verify(service, second.requestId, code))).toBe('otp_expired');
   });
 
   it('a resend stays void when its code was used and then another code was used, too', async () => {
     const service = replica();
     const first = await open(service);
-    const slow = await service.challenges.begin(PERSON, MADE_HERE);
+    const slow = await service.challenges.create(identityOf(PERSON), MADE_HERE);
     const code = rightCode(service, first);
     expect(await verify(service, first.requestId, code)).toBe(true);
     const next = await open(service);
     expect(await verify(service, next.requestId, rightCode(service, next))).toBe(true);
 
-    await service.challenges.finish(slow.requestId, ACCEPTED, 0);
+    await service.challenges.activate(slow.requestId, ACCEPTED, 0);
     expect(await refusalCode(verify(service, slow.requestId, code))).toBe('otp_expired');
   });
 
@@ -327,24 +328,24 @@ describe('a resend', () => {
     const service = replica({ OTP_TTL_SECONDS: '300' });
     const first = await open(service);
     await clock.pass(149_000);
-    const slow = await service.challenges.begin(PERSON, MADE_HERE);
+    const slow = await service.challenges.create(identityOf(PERSON), MADE_HERE);
     expect(slow.nonce).toBe(first.nonce);
     await clock.pass(155_000);
     const newer = await open(service);
     expect(newer.nonce).not.toBe(slow.nonce);
     expect(await verify(service, newer.requestId, rightCode(service, newer))).toBe(true);
 
-    await service.challenges.finish(slow.requestId, ACCEPTED, 0);
+    await service.challenges.activate(slow.requestId, ACCEPTED, 0);
     expect(await refusalCode(verify(service, slow.requestId, rightCode(service, slow)))).toBe('otp_expired');
   });
 
   it('an older code does not become the valid one when its SMS is accepted last', async () => {
     const service = replica();
-    const older = await service.challenges.begin(PERSON, MADE_UPSTREAM);
+    const older = await service.challenges.create(identityOf(PERSON), MADE_UPSTREAM);
     await clock.pass(1);
-    const newer = await service.challenges.begin(PERSON, MADE_UPSTREAM);
-    await service.challenges.finish(newer.requestId, ACCEPTED, 0);
-    await service.challenges.finish(older.requestId, ACCEPTED, 0);
+    const newer = await service.challenges.create(identityOf(PERSON), MADE_UPSTREAM);
+    await service.challenges.activate(newer.requestId, ACCEPTED, 0);
+    await service.challenges.activate(older.requestId, ACCEPTED, 0);
     expect(await refusalCode(service.tries.take(older.requestId))).toBe('otp_expired');
     expect((await service.tries.take(newer.requestId)).attemptsLeft).toBe(2);
   });
@@ -352,10 +353,10 @@ describe('a resend', () => {
   it('a provider that makes codes makes a new one for each send, and the newer one voids the older one when it is accepted', async () => {
     const service = replica();
     const first = await open(service, PERSON, MADE_UPSTREAM);
-    const second = await service.challenges.begin(PERSON, MADE_UPSTREAM);
+    const second = await service.challenges.create(identityOf(PERSON), MADE_UPSTREAM);
     expect(second.nonce).not.toBe(first.nonce);
     expect((await service.tries.take(first.requestId)).attemptsLeft).toBe(2);
-    await service.challenges.finish(second.requestId, { delivery: 'accepted', upstreamId: 'theirs' }, 0);
+    await service.challenges.activate(second.requestId, { delivery: 'accepted', upstreamId: 'theirs' }, 0);
     expect(await refusalCode(service.tries.take(first.requestId))).toBe('otp_expired');
     expect((await service.tries.take(second.requestId)).upstreamId).toBe('theirs');
   });
@@ -386,10 +387,10 @@ describe('the life of a code', () => {
     const service = replica({ OTP_TTL_SECONDS: '600' });
     const first = await open(service);
     await clock.pass(290_000);
-    const pending = await service.challenges.begin(PERSON, MADE_HERE);
+    const pending = await service.challenges.create(identityOf(PERSON), MADE_HERE);
     expect(pending.nonce).toBe(first.nonce);
     expect(pending.lifeSeconds).toBe(310);
-    const second = { ...pending, ...(await service.challenges.finish(pending.requestId, ACCEPTED, 0)) };
+    const second = { ...pending, ...(await service.challenges.activate(pending.requestId, ACCEPTED, 0)) };
     expect(second.expiresAt.getTime()).toBe((await born(second)) + LIFE_MS);
     await clock.pass(310_000);
     expect(await refusalCode(service.tries.take(second.requestId))).toBe('otp_expired');
@@ -398,9 +399,9 @@ describe('the life of a code', () => {
 
   it('the life of a code counts from when the code was made, not from when its SMS was accepted', async () => {
     const service = replica({ OTP_TTL_SECONDS: '600' });
-    const { requestId } = await service.challenges.begin(PERSON, MADE_HERE);
+    const { requestId } = await service.challenges.create(identityOf(PERSON), MADE_HERE);
     await clock.pass(20_000);
-    const opened = await service.challenges.finish(requestId, ACCEPTED, 0);
+    const opened = await service.challenges.activate(requestId, ACCEPTED, 0);
     expect(opened.expiresAt.getTime()).toBe(clock.now + LIFE_MS - 20_000);
   });
 
@@ -459,7 +460,7 @@ describe('failed codes', () => {
     const service = replica({ LIMIT_FAILED_CODES: '3/3600' });
     await fail(service, (await open(service)).requestId, 3);
     const before = await contents();
-    const error = await refusal(service.challenges.begin(PERSON, MADE_HERE));
+    const error = await refusal(service.challenges.create(identityOf(PERSON), MADE_HERE));
     expect([error.code, error.status]).toEqual(['phone_locked', 429]);
     expect(error.retryAfterSeconds).toBe(3_601);
     expect(await contents()).toEqual(before);
@@ -480,7 +481,7 @@ describe('failed codes', () => {
     const service = replica({ LIMIT_FAILED_CODES: '3/3600' });
     await fail(service, (await open(service)).requestId, 3);
     await clock.pass(3_600_000);
-    expect(await refusalCode(service.challenges.begin(PERSON, MADE_HERE))).toBe('phone_locked');
+    expect(await refusalCode(service.challenges.create(identityOf(PERSON), MADE_HERE))).toBe('phone_locked');
     await clock.pass(1);
     expect((await open(service)).attemptsLeft).toBe(3);
   });
@@ -494,9 +495,11 @@ describe('failed codes', () => {
     await clock.pass(1);
     // The hour counts these three; the day counts the two before them as well.
     await fail(service, (await open(service)).requestId, 3);
-    expect(await refusalCode(service.challenges.begin(PERSON, MADE_HERE))).toBe('phone_locked');
+    expect(await refusalCode(service.challenges.create(identityOf(PERSON), MADE_HERE))).toBe('phone_locked');
     await clock.pass(3_700_000);
-    const { code, retryAfterSeconds } = await refusal(service.challenges.begin(PERSON, MADE_HERE));
+    const { code, retryAfterSeconds } = await refusal(
+      service.challenges.create(identityOf(PERSON), MADE_HERE),
+    );
     expect(code).toBe('phone_locked');
     // The day's five: the oldest of them was a millisecond before these three.
     expect(retryAfterSeconds).toBe(86_400 - 3_700);
@@ -652,7 +655,7 @@ describe('the records of a person', () => {
       const live = await open(service, number);
       await fail(service, live.requestId, 1);
       codes.push(rightCode(service, live, number));
-      await service.challenges.begin(number, MADE_UPSTREAM);
+      await service.challenges.create(identityOf(number), MADE_UPSTREAM);
       ids.push(used.requestId);
     }
     for (const code of codes) expect(code).toMatch(/^\d{8}$/);
@@ -686,18 +689,18 @@ describe('the records of a person', () => {
     const service = replica();
     for (const sender of [MADE_HERE, MADE_UPSTREAM]) {
       await clock.empty();
-      const first = await service.challenges.begin(PERSON, sender);
+      const first = await service.challenges.create(identityOf(PERSON), sender);
       await expectEveryKeyToExpire();
-      await service.challenges.finish(first.requestId, ACCEPTED, 0);
+      await service.challenges.activate(first.requestId, ACCEPTED, 0);
       await expectEveryKeyToExpire();
       await service.tries.giveBack(first.requestId, await service.tries.take(first.requestId));
       await expectEveryKeyToExpire();
-      const late = await service.challenges.begin(PERSON, sender);
+      const late = await service.challenges.create(identityOf(PERSON), sender);
       const attempt = await service.tries.take(first.requestId);
       await expectEveryKeyToExpire();
       expect(await service.tries.consume(first.requestId, attempt)).toBe(true);
       await expectEveryKeyToExpire();
-      await service.challenges.finish(late.requestId, ACCEPTED, 0);
+      await service.challenges.activate(late.requestId, ACCEPTED, 0);
       await expectEveryKeyToExpire();
     }
     await clock.empty();
@@ -708,13 +711,13 @@ describe('the records of a person', () => {
 
   it('two challenges never share a nonce or a ciphertext', async () => {
     const service = replica();
-    const one = await service.challenges.begin(PERSON, MADE_HERE);
-    const two = await service.challenges.begin(PERSON, MADE_HERE);
+    const one = await service.challenges.create(identityOf(PERSON), MADE_HERE);
+    const two = await service.challenges.create(identityOf(PERSON), MADE_HERE);
     const sealed = await Promise.all(
       [one, two].map(({ requestId }) => raw.hget(recordOf(requestId), 'phone')),
     );
     expect(sealed[0]).not.toBe(sealed[1]);
-    expect((await service.challenges.begin(OTHER, MADE_HERE)).nonce).not.toBe(one.nonce);
+    expect((await service.challenges.create(identityOf(OTHER), MADE_HERE)).nonce).not.toBe(one.nonce);
   });
 });
 
@@ -746,7 +749,7 @@ describe('rotation of SECRET', () => {
 
   it('a resend sends the valid code again if its secret is known, and a new code if not', async () => {
     const old = await open(before());
-    expect((await moved().challenges.begin(PERSON, MADE_HERE)).nonce).toBe(old.nonce);
+    expect((await moved().challenges.create(identityOf(PERSON), MADE_HERE)).nonce).toBe(old.nonce);
     const fresh = await open(dropped());
     expect(fresh.nonce).not.toBe(old.nonce);
     expect(await verify(dropped(), fresh.requestId, rightCode(dropped(), fresh))).toBe(true);
@@ -781,16 +784,16 @@ describe('a send under an Idempotency-Key', () => {
 
   it('a send that finished while its answer was lost is not released, and its repeat gets the answer', async () => {
     const service = replica();
-    const begun = await service.challenges.begin(PERSON, MADE_HERE, key);
-    const opened = await service.challenges.finish(begun.requestId, ACCEPTED, 0, key);
-    await service.pending.release(begun.requestId, key, true);
-    expect(await service.challenges.begin(PERSON, MADE_HERE, key)).toEqual(opened);
+    const begun = await service.challenges.create(identityOf(PERSON), MADE_HERE, key);
+    const opened = await service.challenges.activate(begun.requestId, ACCEPTED, 0, key);
+    await service.challenges.release(begun.requestId, key, true);
+    expect(await service.challenges.create(identityOf(PERSON), MADE_HERE, key)).toEqual(opened);
   });
 
   it('a repeat whose code was voided meanwhile gets a new code, and voids no other code with it if it may not have been sent', async () => {
     const service = replica({ OTP_TTL_SECONDS: '300' });
-    const begun = (await service.challenges.begin(PERSON, MADE_HERE, key)) as PendingChallenge;
-    await service.pending.release(begun.requestId, key, false);
+    const begun = (await service.challenges.create(identityOf(PERSON), MADE_HERE, key)) as PendingChallenge;
+    await service.challenges.release(begun.requestId, key, false);
     // Its own code is used under another request; the person gets a new one.
     expect(await verify(service, (await open(service)).requestId, rightCode(service, begun))).toBe(true);
     const live = await open(service);
@@ -798,38 +801,49 @@ describe('a send under an Idempotency-Key', () => {
 
     // By then it is too old to be sent again.
     await clock.pass(151_000);
-    const again = await service.challenges.begin(PERSON, MADE_HERE, key);
-    expect(again).toMatchObject({ requestId: begun.requestId, bound: true, renewed: true, turn: 2 });
+    const again = await service.challenges.create(identityOf(PERSON), MADE_HERE, key);
+    expect(again).toMatchObject({
+      requestId: begun.requestId,
+      maybeSent: true,
+      codeReplaced: true,
+      fencingToken: 2,
+    });
     expect('nonce' in again && again.nonce).not.toBe(live.nonce);
-    await service.challenges.finish(begun.requestId, { delivery: 'unknown' }, 0, key, '', false);
+    await service.challenges.activate(begun.requestId, { delivery: 'unknown' }, 0, key, '', false);
     expect((await service.challenges.status(begun.requestId)).state).toBe('expired');
     expect(await verify(service, live.requestId, rightCode(service, live))).toBe(true);
   });
 
   it('a send counts as not sent when the answer to its first step was lost', async () => {
     const service = replica();
-    const begun = await service.challenges.begin(PERSON, MADE_HERE, key);
-    await service.claims.giveUp(service.claims.releasing(begun.requestId, key));
-    expect(await service.challenges.begin(PERSON, MADE_HERE, key)).toMatchObject({ bound: false });
+    const begun = await service.challenges.create(identityOf(PERSON), MADE_HERE, key);
+    await service.claims.release(service.claims.releasing(begun.requestId, key));
+    expect(await service.challenges.create(identityOf(PERSON), MADE_HERE, key)).toMatchObject({
+      maybeSent: false,
+    });
   });
 
   it('a send that died may have been sent, even if its repeat loses an answer as well', async () => {
     const service = replica({ UPSTREAM_DEADLINE_MS: '20000' });
-    const begun = await service.challenges.begin(PERSON, MADE_HERE, key);
+    const begun = await service.challenges.create(identityOf(PERSON), MADE_HERE, key);
     // Its place runs out.
     await clock.pass(25_000);
-    expect(await service.challenges.begin(PERSON, MADE_HERE, key)).toMatchObject({ bound: true });
-    await service.claims.giveUp(service.claims.releasing(begun.requestId, key));
-    expect(await service.challenges.begin(PERSON, MADE_HERE, key)).toMatchObject({ bound: true });
+    expect(await service.challenges.create(identityOf(PERSON), MADE_HERE, key)).toMatchObject({
+      maybeSent: true,
+    });
+    await service.claims.release(service.claims.releasing(begun.requestId, key));
+    expect(await service.challenges.create(identityOf(PERSON), MADE_HERE, key)).toMatchObject({
+      maybeSent: true,
+    });
   });
 
   it('a send that was certainly not sent is resumed with the full life of a code', async () => {
     const service = replica();
-    const begun = await service.challenges.begin(PERSON, MADE_HERE, key);
-    await service.pending.release(begun.requestId, key, true);
+    const begun = await service.challenges.create(identityOf(PERSON), MADE_HERE, key);
+    await service.challenges.release(begun.requestId, key, true);
     await clock.pass(100_000);
-    const resumed = await service.challenges.begin(PERSON, MADE_HERE, key);
-    expect(resumed).toMatchObject({ requestId: begun.requestId, bound: false });
+    const resumed = await service.challenges.create(identityOf(PERSON), MADE_HERE, key);
+    expect(resumed).toMatchObject({ requestId: begun.requestId, maybeSent: false });
     expect('lifeSeconds' in resumed && resumed.lifeSeconds).toBe(300);
   });
 });

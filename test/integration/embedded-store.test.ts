@@ -5,12 +5,12 @@ import { transformFileSync } from '@swc/core';
 import { Logger } from '../../src/logging/logger';
 import { Metrics } from '../../src/metrics/metrics';
 import type { Store } from '../../src/redis/store';
-import type { Admission } from '../../src/throttling/admission';
+import type { AdmissionControl } from '../../src/throttling/admission';
 import { RedisThrottlerStorage } from '../../src/throttling/redis-throttler-storage';
-import { admissionOver, applicant } from '../support/applicant';
+import { admissionOver, admissionRequest } from '../support/applicant';
 import { type OtpSteps, otpSteps } from '../support/otp-steps';
 import { outcomes, refusalCode } from '../support/outcomes';
-import { phoneNumber } from '../support/phone-number';
+import { identityOf, phoneNumber } from '../support/phone-number';
 import { MADE_HERE } from '../support/senders';
 import { settings } from '../support/settings';
 import { connectedStores } from '../support/stores';
@@ -36,13 +36,13 @@ exports.startEmbeddedStore().then(({ url, close }) => {
 describe('the embedded store', () => {
   let stop: () => Promise<void>;
   let store: Store;
-  let admission: Admission;
+  let admission: AdmissionControl;
   let steps: OtpSteps;
   let addresses: RedisThrottlerStorage;
 
   const open = async (): Promise<{ requestId: string; nonce: string }> => {
-    const pending = await steps.challenges.begin(PERSON, MADE_HERE);
-    await steps.challenges.finish(pending.requestId, { delivery: 'accepted' }, 0);
+    const pending = await steps.challenges.create(identityOf(PERSON), MADE_HERE);
+    await steps.challenges.activate(pending.requestId, { delivery: 'accepted' }, 0);
     return pending;
   };
   const askAddress = (address: string, count: number): Promise<number> =>
@@ -75,14 +75,14 @@ describe('the embedded store', () => {
   afterAll(() => stop());
 
   it('the embedded store admits sends within the budget and the limits of a number as Redis does', async () => {
-    const calls = Array.from({ length: 20 }, () => admission.admit(applicant('person')));
+    const calls = Array.from({ length: 20 }, () => admission.admit(admissionRequest('person')));
     const results = await Promise.allSettled(calls);
     const admitted = results.filter((result) => result.status === 'fulfilled');
     expect(await outcomes(calls)).toEqual({ done: 4, sms_unavailable: 16 });
     await admission.refund(admitted[0]!.value);
-    await admission.admit(applicant('person'));
-    expect(await refusalCode(admission.admit(applicant('person')))).toBe('rate_limited');
-    expect(await refusalCode(admission.admit(applicant('another')))).toBe('sms_unavailable');
+    await admission.admit(admissionRequest('person'));
+    expect(await refusalCode(admission.admit(admissionRequest('person')))).toBe('rate_limited');
+    expect(await refusalCode(admission.admit(admissionRequest('another')))).toBe('sms_unavailable');
   });
 
   it('the embedded store counts attempts, locks a number and voids used codes as Redis does', async () => {
@@ -97,13 +97,13 @@ describe('the embedded store', () => {
     const right = await steps.tries.take(second.requestId);
     expect(steps.codes.matches(PERSON, right.nonce, steps.codes.derive(PERSON, first.nonce))).toBe(true);
     expect(await refusalCode(steps.tries.take(second.requestId))).toBe('phone_locked');
-    expect(await refusalCode(steps.challenges.begin(PERSON, MADE_HERE))).toBe('phone_locked');
+    expect(await refusalCode(steps.challenges.create(identityOf(PERSON), MADE_HERE))).toBe('phone_locked');
     expect(await steps.tries.consume(second.requestId, right)).toBe(true);
     expect(await steps.tries.consume(second.requestId, right)).toBe(false);
     expect(await refusalCode(steps.tries.take(second.requestId))).toBe('otp_expired');
-    const next = await steps.challenges.begin(PERSON, MADE_HERE);
+    const next = await steps.challenges.create(identityOf(PERSON), MADE_HERE);
     expect(next.nonce).not.toBe(first.nonce);
-    await steps.pending.abandon(next.requestId);
+    await steps.challenges.abandon(next.requestId);
   });
 
   it('the embedded store limits addresses and IPv6 networks as Redis does', async () => {

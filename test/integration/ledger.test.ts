@@ -8,8 +8,8 @@ import { Logger } from '../../src/logging/logger';
 import { Metrics } from '../../src/metrics/metrics';
 import { redisClient } from '../../src/redis/connection';
 import { Store } from '../../src/redis/store';
-import type { Admission } from '../../src/throttling/admission';
-import { admissionOver, applicant } from '../support/applicant';
+import type { AdmissionControl } from '../../src/throttling/admission';
+import { admissionOver, admissionRequest } from '../support/applicant';
 import { until, withoutHang } from '../support/hang';
 import { KEYS } from '../support/keys';
 import { refusalCode } from '../support/outcomes';
@@ -47,7 +47,7 @@ describe('with Redis', () => {
   let ledger: Ledger;
   let usage: UsageReader;
 
-  const admissionWith = (variables: Environment = {}): Admission =>
+  const admissionWith = (variables: Environment = {}): AdmissionControl =>
     admissionOver(settings(variables), redis.stores[0]!, new Metrics(), redis.logger);
   const events = (): Promise<Record<string, string>[]> => eventsIn(raw);
 
@@ -69,7 +69,7 @@ describe('with Redis', () => {
   describe('an SMS in the ledger', () => {
     it('admission writes an SMS into the ledger with its price in the step that charges for it', async () => {
       const { sms, charged } = await admissionWith({ SMS_PRICE_PAISE: '30' }).admit(
-        applicant('the-pseudonym', { provider: 'somebody' }),
+        admissionRequest('the-pseudonym', { provider: 'somebody' }),
       );
       expect(await events()).toEqual([
         { id: sms.entry, event: 'sent', phone: 'the-pseudonym', provider: 'somebody', cost: '3000' },
@@ -84,9 +84,9 @@ describe('with Redis', () => {
         [{ LIMIT_GLOBAL: '1/60' }, 'overloaded'],
         [{ BUDGET_PAISE_PER_DAY: '25' }, 'sms_unavailable'],
       ];
-      await admissionWith().admit(applicant('somebody'));
+      await admissionWith().admit(admissionRequest('somebody'));
       for (const [variables, code] of refusing)
-        expect(await refusalCode(admissionWith(variables).admit(applicant('somebody')))).toBe(code);
+        expect(await refusalCode(admissionWith(variables).admit(admissionRequest('somebody')))).toBe(code);
       expect(await events()).toHaveLength(1);
       const [day] = await usage.read(dayAfter, dayAfter);
       expect(day).toMatchObject({ sent: 1, cost: 2_500 });
@@ -94,8 +94,8 @@ describe('with Redis', () => {
 
     it('the ledger writes the outcomes of an SMS under the id of the SMS', async () => {
       const admission = admissionWith();
-      const { sms } = await admission.admit(applicant('the-pseudonym'));
-      const refunded = await admission.admit(applicant('another'));
+      const { sms } = await admission.admit(admissionRequest('the-pseudonym'));
+      const refunded = await admission.admit(admissionRequest('another'));
       await admission.refund(refunded);
       const { entry, at } = sms;
       ledger.record({ what: 'verified', sms: entry, at, scopes: ['service'], tried: ['service'] });
@@ -123,13 +123,13 @@ describe('with Redis', () => {
       const oldest = MIDNIGHT - 90 * DAY_MS;
       await raw.xadd(KEYS.ledger, `${oldest - 1}-0`, 'event', 'too old');
       await raw.xadd(KEYS.ledger, `${oldest}-0`, 'event', 'old');
-      await admissionWith().admit(applicant('somebody'));
+      await admissionWith().admit(admissionRequest('somebody'));
       expect((await events()).map(({ event }) => event)).toEqual(['old', 'sent']);
       expect(await clock.ttl(KEYS.ledger)).toBe(90 * DAY_MS);
     });
 
     it('the ledger drops events that are older than ninety days even if only outcomes are written', async () => {
-      await admissionWith().admit(applicant('somebody'));
+      await admissionWith().admit(admissionRequest('somebody'));
       await clock.pass(89 * DAY_MS);
       ledger.record(delivered('1-1'));
       await ledger.flush();
@@ -145,7 +145,7 @@ describe('with Redis', () => {
       const fill =
         "for i = ARGV[2], ARGV[2] + 40999 do redis.call('XADD', KEYS[1], ARGV[1] .. '-' .. i, 'event', 'x') end";
       for (let from = 1; from < 205_000; from += 41_000) await raw.eval(fill, 1, KEYS.ledger, MIDNIGHT, from);
-      const { sms } = await admissionWith().admit(applicant('somebody'));
+      const { sms } = await admissionWith().admit(admissionRequest('somebody'));
       // Redis trims whole nodes of a hundred.
       expect(await raw.xlen(KEYS.ledger)).toBeLessThanOrEqual(200_100);
       expect(await raw.xlen(KEYS.ledger)).toBeGreaterThanOrEqual(200_000);
@@ -153,7 +153,7 @@ describe('with Redis', () => {
     });
 
     it('each key of the ledger has a time to live', async () => {
-      const { sms } = await admissionWith().admit(applicant('somebody'));
+      const { sms } = await admissionWith().admit(admissionRequest('somebody'));
       ledger.record({
         what: 'verified',
         sms: sms.entry,
@@ -178,7 +178,7 @@ describe('with Redis', () => {
       const admit = async (at: number, count: number): Promise<{ entry: string; at: number }[]> => {
         await clock.set(at);
         const all = [];
-        for (let i = 0; i < count; i += 1) all.push((await admission.admit(applicant(`p-${i}`))).sms);
+        for (let i = 0; i < count; i += 1) all.push((await admission.admit(admissionRequest(`p-${i}`))).sms);
         return all;
       };
       const [late] = await admit(MIDNIGHT - 1, 2);
@@ -229,8 +229,8 @@ describe('with Redis', () => {
     it('a refund is subtracted in the hour in which its SMS was charged', async () => {
       const admission = admissionWith();
       await clock.set(MIDNIGHT - 1);
-      const admitted = await admission.admit(applicant('somebody'));
-      await admission.admit(applicant('another'));
+      const admitted = await admission.admit(admissionRequest('somebody'));
+      await admission.admit(admissionRequest('another'));
       await clock.set(MIDNIGHT + 10_000);
       await admission.refund(admitted);
       const [before, after] = await usage.read(dayBefore, dayAfter);
@@ -242,7 +242,7 @@ describe('with Redis', () => {
       const admission = admissionWith();
       await Promise.all(
         Array.from({ length: 200 }, async (_, i) => {
-          const admitted = await admission.admit(applicant(`p-${i}`));
+          const admitted = await admission.admit(admissionRequest(`p-${i}`));
           if (i % 5 === 0) return admission.refund(admitted);
           const { entry, at } = admitted.sms;
           if (i % 2 === 0) ledger.record({ what: 'verified', sms: entry, at, scopes: [], tried: [] });
@@ -359,7 +359,7 @@ describe('while Redis is in trouble', () => {
     for (const sms of numbered(700)) ledger.record(delivered(sms));
     await expect(ledger.flush()).resolves.toBeUndefined();
     await expect(ledger.flush()).resolves.toBeUndefined();
-    expect(logs.join('')).toContain('"step":"record"');
+    expect(logs.join('')).toContain('"command":"record"');
     await redis.restart();
     await clockIsSet();
     // Nobody asks: the ledger tries again by itself.

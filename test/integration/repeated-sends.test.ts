@@ -3,9 +3,9 @@ import { simulatedStores, type SimulatedStores } from '../support/simulated-stor
 import type { Redis } from 'ioredis';
 import { ApiError } from '../../src/errors/api-error';
 import { Metrics } from '../../src/metrics/metrics';
+import type { AdmissionControl } from '../../src/throttling/admission';
 import type { Admission } from '../../src/throttling/admission';
-import type { Admitted } from '../../src/throttling/applicant';
-import { admissionOver, applicant } from '../support/applicant';
+import { admissionOver, admissionRequest } from '../support/applicant';
 import { admittedSendsKey, KEYS } from '../support/keys';
 import { outcome } from '../support/outcomes';
 import { Random } from '../support/random';
@@ -36,14 +36,16 @@ afterAll(() => {
   redis.close();
 });
 
-const admissionWith = (variables: Record<string, string>): Admission =>
+const admissionWith = (variables: Record<string, string>): AdmissionControl =>
   admissionOver(
     settings({ LIMIT_GLOBAL: '1000/1', ...variables }),
     redis.stores[0]!,
     new Metrics(),
     redis.logger,
   );
-const repeat = (of: string, turn: number, sendsAgain = true) => ({ repeat: { of, turn, sendsAgain } });
+const repeat = (of: string, fencingToken: number, mayResend = true) => ({
+  repeat: { of, fencingToken, mayResend },
+});
 const spent = async (): Promise<number> =>
   Object.values(await raw.hgetall(KEYS.minutes)).reduce((sum, paise) => sum + Number(paise), 0);
 const counted = (): Promise<string[]> => raw.lrange(admittedSendsKey('p'), 0, -1);
@@ -51,11 +53,11 @@ const counted = (): Promise<string[]> => raw.lrange(admittedSendsKey('p'), 0, -1
 interface Key {
   name: string;
   since: number;
-  turn: number;
+  fencingToken: number;
   /** When it may have been sent, since it was last given back. */
   tries: number[];
   allowance: string;
-  admitted?: Admitted;
+  admitted?: Admission;
   done: boolean;
 }
 
@@ -78,7 +80,7 @@ describe('repeated sends', () => {
             key = {
               name: `k${keys.length}`,
               since: clock.now,
-              turn: 0,
+              fencingToken: 0,
               tries: [],
               allowance: '',
               done: false,
@@ -86,10 +88,10 @@ describe('repeated sends', () => {
             keys.push(key);
           }
           if (key.done || clock.now - key.since > KEY_LIFE_MS) continue;
-          key.turn += 1;
+          key.fencingToken += 1;
         }
-        const who = { byDevice: random.chance(0.2), ...(key && repeat(key.name, key.turn)) };
-        const admitted = await admission.admit(applicant('p', who)).catch((error: unknown) => {
+        const who = { byDevice: random.chance(0.2), ...(key && repeat(key.name, key.fencingToken)) };
+        const admitted = await admission.admit(admissionRequest('p', who)).catch((error: unknown) => {
           if (!(error instanceof ApiError)) throw error;
           return undefined;
         });
@@ -133,12 +135,14 @@ describe('repeated sends', () => {
 
   it('an earlier request of an Idempotency-Key is refused after a later one, and refunds nothing of it', async () => {
     const admission = admissionWith({ LIMIT_PHONE: '5/600' });
-    const later = await admission.admit(applicant('p', repeat('k', 2)));
-    expect(await outcome(admission.admit(applicant('p', repeat('k', 1))))).toBe('idempotency_in_progress');
+    const later = await admission.admit(admissionRequest('p', repeat('k', 2)));
+    expect(await outcome(admission.admit(admissionRequest('p', repeat('k', 1))))).toBe(
+      'idempotency_in_progress',
+    );
     expect([await counted(), await spent()]).toEqual([[String(later.sms.at)], 25]);
 
     // Nor does the one before give back what the next one has in hand, also when that sends nothing.
-    const next = await admission.admit(applicant('p', repeat('k', 3, false)));
+    const next = await admission.admit(admissionRequest('p', repeat('k', 3, false)));
     expect(next).toMatchObject({ again: true, sms: later.sms });
     await admission.refund(later);
     expect(await spent()).toBe(25);
@@ -149,13 +153,15 @@ describe('repeated sends', () => {
   it('concurrent repeats stay within the limit of the whole service', async () => {
     const admission = admissionWith({ LIMIT_PHONE: '5/600', LIMIT_GLOBAL: '2/5' });
     for (const who of ['a', 'b', 'c', 'd']) {
-      await admission.admit(applicant(who, repeat(who, 1)));
+      await admission.admit(admissionRequest(who, repeat(who, 1)));
       await clock.pass(5_001);
     }
-    const again = ['a', 'b', 'c', 'd'].map((of) => outcome(admission.admit(applicant(of, repeat(of, 2)))));
+    const again = ['a', 'b', 'c', 'd'].map((of) =>
+      outcome(admission.admit(admissionRequest(of, repeat(of, 2)))),
+    );
     expect(await Promise.all(again)).toEqual(['done', 'done', 'overloaded', 'overloaded']);
     // Who sends nothing is not held up.
-    expect(await outcome(admission.admit(applicant('c', repeat('c', 3, false))))).toBe('done');
+    expect(await outcome(admission.admit(admissionRequest('c', repeat('c', 3, false))))).toBe('done');
   });
 
   it('a repeat refunds the price that was charged, even if the price of an SMS changed since', async () => {
@@ -163,9 +169,9 @@ describe('repeated sends', () => {
       admissionWith({ SMS_PRICE_PAISE: '20', LIMIT_PHONE: '5/600' }),
       admissionWith({ SMS_PRICE_PAISE: '50', LIMIT_PHONE: '5/600' }),
     ];
-    await before.admit(applicant('p'));
-    await before.admit(applicant('p', repeat('k', 1)));
-    await after.refund(await after.admit(applicant('p', repeat('k', 2))));
+    await before.admit(admissionRequest('p'));
+    await before.admit(admissionRequest('p', repeat('k', 1)));
+    await after.refund(await after.admit(admissionRequest('p', repeat('k', 2))));
     expect(await spent()).toBe(20);
   });
 });

@@ -1,6 +1,6 @@
 import { Reports } from '../../src/admin/reports';
 import type { Config } from '../../src/config/config';
-import type { Guard } from '../../src/guard/guard';
+import type { AbuseControl } from '../../src/abuse/abuse-control';
 import { Ledger } from '../../src/ledger/ledger';
 import { UsageReader } from '../../src/ledger/usage';
 import { Logger } from '../../src/logging/logger';
@@ -18,7 +18,7 @@ it('the report of the usage does not wait for a write of the ledger that hangs',
     ...(await connectedStores((await redisOfWorker()).url, 1, logger)),
   ] as [Store, Store];
   const ledger = new Ledger(written, logger);
-  const reports = new Reports({} as Config, ledger, new UsageReader(read), {} as Guard);
+  const reports = new Reports({} as Config, ledger, new UsageReader(read), {} as AbuseControl);
   try {
     hanging.pause();
     ledger.record({ what: 'wrong', quiet: 0, tried: [] });

@@ -1,10 +1,12 @@
 // First: the scripts go by a clock that the test moves.
 import { simulatedStores, type SimulatedStores } from '../support/simulated-stores';
 import type { Redis } from 'ioredis';
+import { Alerts } from '../../src/alerts/alerts';
 import { Audit } from '../../src/audit/audit';
 import type { Environment } from '../../src/config/config';
 import { Metrics } from '../../src/metrics/metrics';
 import type { VerifiedPhone } from '../../src/otp/otp.service';
+import { PhoneIdentities } from '../../src/phone-number/phone-identity';
 import type { PhoneNumber } from '../../src/phone-number/phone-number';
 import { Revocations } from '../../src/sessions/revocations';
 import { SessionEndings } from '../../src/sessions/session-endings';
@@ -12,7 +14,7 @@ import { type Session, SessionsService } from '../../src/sessions/sessions.servi
 import { Subjects } from '../../src/sessions/subjects';
 import { keysOfUser } from '../support/keys';
 import { otpSteps } from '../support/otp-steps';
-import { phoneNumber } from '../support/phone-number';
+import { identityOf, phoneNumber } from '../support/phone-number';
 import { valuesIn } from '../support/redis-contents';
 import { MADE_HERE } from '../support/senders';
 import { settings } from '../support/settings';
@@ -43,8 +45,22 @@ function replica(variables: Environment = {}, connection = 0): SessionsService {
   const metrics = new Metrics();
   const audit = new Audit(config, store, redis.logger, metrics);
   const revocations = new Revocations(config, store);
-  const endings = new SessionEndings(config, store, revocations, metrics, redis.logger, audit);
-  return new SessionsService(config, store, new Subjects(config), endings, audit);
+  const endings = new SessionEndings(
+    config,
+    store,
+    revocations,
+    metrics,
+    new Alerts(metrics, redis.logger),
+    audit,
+  );
+  return new SessionsService(
+    config,
+    store,
+    new Subjects(config),
+    endings,
+    audit,
+    new PhoneIdentities(config),
+  );
 }
 
 const open = (sessions: SessionsService, phone: VerifiedPhone): Promise<Session> =>
@@ -62,8 +78,8 @@ const replicas = (variables: Environment = {}): SessionsService[] =>
 /** A number whose code was sent and came back. */
 async function verified(number: PhoneNumber): Promise<VerifiedPhone> {
   const { challenges, tries } = otpSteps(settings(), redis.stores[0]!);
-  const { requestId } = await challenges.begin(number, MADE_HERE);
-  await challenges.finish(requestId, { delivery: 'accepted' }, 0);
+  const { requestId } = await challenges.create(identityOf(number), MADE_HERE);
+  await challenges.activate(requestId, { delivery: 'accepted' }, 0);
   expect(await tries.consume(requestId, await tries.take(requestId))).toBe(true);
   // The compiler lets nobody but OtpService.verify make one.
   return { phoneNumber: number, challengeId: requestId } as unknown as VerifiedPhone;

@@ -4,16 +4,16 @@ import { Logger } from '../../src/logging/logger';
 import { Metrics } from '../../src/metrics/metrics';
 import { redisClient } from '../../src/redis/connection';
 import { Store } from '../../src/redis/store';
-import type { Admission } from '../../src/throttling/admission';
+import type { AdmissionControl } from '../../src/throttling/admission';
 import { RedisThrottlerStorage } from '../../src/throttling/redis-throttler-storage';
-import { admissionOver, applicant } from '../support/applicant';
+import { admissionOver, admissionRequest } from '../support/applicant';
 import { freePort } from '../support/free-port';
 import { until } from '../support/hang';
 import { holdTimers } from '../support/held-timers';
 import { admittedSendsKey, keysOf, KEYS } from '../support/keys';
 import { type OtpSteps, otpSteps } from '../support/otp-steps';
 import { outcome, outcomes, refusal, refusalCode } from '../support/outcomes';
-import { phoneNumber } from '../support/phone-number';
+import { identityOf, phoneNumber } from '../support/phone-number';
 import { valuesIn } from '../support/redis-contents';
 import { type RedisServer, startRedis } from '../support/redis-server';
 import { MADE_HERE } from '../support/senders';
@@ -29,7 +29,7 @@ const PROMISED_MS = 1_000;
 interface Replica extends OtpSteps {
   store: Store;
   client: Redis;
-  admission: Admission;
+  admission: AdmissionControl;
   addresses: RedisThrottlerStorage;
   logs: string[];
 }
@@ -106,8 +106,8 @@ const askAddress = ({ addresses }: Replica, address = ADDRESS, count = 100): Pro
   addresses.admit('send', address, [{ count, seconds: 3_600 }]);
 
 async function open({ challenges }: Replica): Promise<{ requestId: string; nonce: string }> {
-  const pending = await challenges.begin(PERSON, MADE_HERE);
-  await challenges.finish(pending.requestId, { delivery: 'accepted' }, 0);
+  const pending = await challenges.create(identityOf(PERSON), MADE_HERE);
+  await challenges.activate(pending.requestId, { delivery: 'accepted' }, 0);
   return pending;
 }
 
@@ -132,13 +132,13 @@ describe('a forgotten script', () => {
     const service = await connected();
     for (let times = 1; times <= 3; times += 1) {
       await raw.script('FLUSH');
-      await service.admission.admit(applicant('person'));
+      await service.admission.admit(admissionRequest('person'));
       expect(await raw.llen(admittedSendsKey('person'))).toBe(times);
     }
     await raw.script('FLUSH');
-    const { requestId } = await service.challenges.begin(PERSON, MADE_HERE);
+    const { requestId } = await service.challenges.create(identityOf(PERSON), MADE_HERE);
     await raw.script('FLUSH');
-    await service.challenges.finish(requestId, { delivery: 'accepted' }, 0);
+    await service.challenges.activate(requestId, { delivery: 'accepted' }, 0);
     await raw.script('FLUSH');
     const attempt = await service.tries.take(requestId);
     expect(attempt.attemptsLeft).toBe(2);
@@ -156,7 +156,7 @@ describe('a forgotten script', () => {
       const calls = Array.from({ length: 100 }, (_, i) => {
         const service = services[i % 3]!;
         return {
-          sms: service.admission.admit(applicant('person')),
+          sms: service.admission.admit(admissionRequest('person')),
           wait: askAddress(service, ADDRESS, 7),
           attempt: service.tries.take(requestId),
         };
@@ -188,23 +188,23 @@ describe('a killed Redis', () => {
     const service = await connected();
     const { requestId } = await open(service);
     const attempt = await service.tries.take(requestId);
-    const admitted = await service.admission.admit(applicant('person'));
+    const admitted = await service.admission.admit(admissionRequest('person'));
     await redis.kill();
     // No timer ends here, so none of them is waited for.
     for (let times = 0; times < 3; times += 1) {
       await expectUnavailable([
         askAddress(service),
-        service.admission.admit(applicant('person')),
+        service.admission.admit(admissionRequest('person')),
         service.admission.refund(admitted),
-        service.challenges.begin(PERSON, MADE_HERE),
-        service.challenges.finish(requestId, { delivery: 'accepted' }, 0),
-        service.pending.abandon(requestId),
+        service.challenges.create(identityOf(PERSON), MADE_HERE),
+        service.challenges.activate(requestId, { delivery: 'accepted' }, 0),
+        service.challenges.abandon(requestId),
         service.tries.take(requestId),
         service.tries.consume(requestId, attempt),
         service.tries.giveBack(requestId, attempt),
       ]);
     }
-    expect(linesWith(service, 'A step over Redis failed')).toBe(27);
+    expect(linesWith(service, 'Redis command failed')).toBe(27);
   });
 
   it('the store connects again by itself after several failed tries', async () => {
@@ -229,14 +229,14 @@ describe('a killed Redis', () => {
   it('a step that failed before or during an outage of Redis does not run later', async () => {
     const service = await connected();
     const admit = (name: string): Promise<unknown>[] =>
-      Array.from({ length: 20 }, (_, i) => service.admission.admit(applicant(`${name}-${i}`)));
+      Array.from({ length: 20 }, (_, i) => service.admission.admit(admissionRequest(`${name}-${i}`)));
     const before = await onTheWire(service, () => admit('before'));
     await redis.kill();
     await expectUnavailable(before);
     await expectUnavailable(admit('meanwhile'));
     await redis.restart();
     await ready(service);
-    await service.admission.admit(applicant('after'));
+    await service.admission.admit(admissionRequest('after'));
     await barrier(service);
     expect(await raw.keys(admittedSendsKey('*'))).toEqual([admittedSendsKey('after')]);
   });
@@ -273,13 +273,13 @@ describe('a paused Redis', () => {
   it('steps that Redis carries out after they were given up grant nothing twice', async () => {
     const service = await connected({ BUDGET_PAISE_PER_DAY: '100' });
     const { requestId, nonce } = await open(service);
-    await service.admission.admit(applicant('person'));
+    await service.admission.admit(admissionRequest('person'));
     // Redis knows every script by now: one that it has to be sent first is not, once its caller was answered.
     await refusal(service.tries.take('A'.repeat(44)));
     await askAddress(service, '203.0.113.79', 7);
     redis.pause();
     await timers.giveUp([
-      ...Array.from({ length: 20 }, () => service.admission.admit(applicant('person'))),
+      ...Array.from({ length: 20 }, () => service.admission.admit(admissionRequest('person'))),
       ...Array.from({ length: 20 }, () => service.tries.take(requestId)),
       ...Array.from({ length: 20 }, () => askAddress(service, ADDRESS, 7)),
     ]);
@@ -287,7 +287,7 @@ describe('a paused Redis', () => {
     await ready(service);
 
     // 100 paise pay for four SMS. The given up steps took three of them, and their callers got none.
-    await refusal(service.admission.admit(applicant('person')));
+    await refusal(service.admission.admit(admissionRequest('person')));
     const held = await contents();
     expect(await raw.llen(admittedSendsKey('person'))).toBe(4);
     const charged = Object.values(await raw.hgetall(KEYS.quarters));
@@ -312,16 +312,16 @@ describe('a paused Redis', () => {
   it('the store leaves a silent Redis, queues nothing, and connects again when Redis answers', async () => {
     const service = await connected();
     redis.pause();
-    await timers.giveUp([service.admission.admit(applicant('sent'))]);
+    await timers.giveUp([service.admission.admit(admissionRequest('sent'))]);
     timers.leaveConnections();
     await lost(service);
     // No timer ends here: they do not wait.
     await expectUnavailable(
-      Array.from({ length: 20 }, (_, i) => service.admission.admit(applicant(`queued-${i}`))),
+      Array.from({ length: 20 }, (_, i) => service.admission.admit(admissionRequest(`queued-${i}`))),
     );
     redis.resume();
     await ready(service);
-    await service.admission.admit(applicant('after'));
+    await service.admission.admit(admissionRequest('after'));
     await barrier(service);
     expect(await raw.keys(admittedSendsKey('queued*'))).toEqual([]);
     expect(await raw.llen(admittedSendsKey('after'))).toBe(1);
@@ -333,9 +333,9 @@ describe('a Redis without memory', () => {
   it('each step answers store_unavailable and writes nothing when the memory of Redis is full', async () => {
     const service = await connected();
     const { requestId } = await open(service);
-    const pending = await service.challenges.begin(PERSON, MADE_HERE);
+    const pending = await service.challenges.create(identityOf(PERSON), MADE_HERE);
     const attempt = await service.tries.take(requestId);
-    const admitted = await service.admission.admit(applicant('person'));
+    const admitted = await service.admission.admit(admissionRequest('person'));
     await askAddress(service);
     await raw.config('SET', 'maxmemory', '1');
 
@@ -343,11 +343,11 @@ describe('a Redis without memory', () => {
     const steps: (() => Promise<unknown>)[] = [
       () => askAddress(service),
       () => askAddress(service, '2001:db8::1'),
-      () => service.admission.admit(applicant('person')),
-      () => service.admission.admit(applicant('another')),
+      () => service.admission.admit(admissionRequest('person')),
+      () => service.admission.admit(admissionRequest('another')),
       () => service.admission.refund(admitted),
-      () => service.challenges.begin(PERSON, MADE_HERE),
-      () => service.challenges.finish(pending.requestId, { delivery: 'accepted' }, 0),
+      () => service.challenges.create(identityOf(PERSON), MADE_HERE),
+      () => service.challenges.activate(pending.requestId, { delivery: 'accepted' }, 0),
       () => service.tries.take(requestId),
       () => service.tries.consume(requestId, attempt),
     ];
@@ -357,7 +357,7 @@ describe('a Redis without memory', () => {
     }
 
     await raw.config('SET', 'maxmemory', '0');
-    await service.challenges.finish(pending.requestId, { delivery: 'accepted' }, 0);
+    await service.challenges.activate(pending.requestId, { delivery: 'accepted' }, 0);
     expect(await service.tries.consume(requestId, attempt)).toBe(true);
     expect(await askAddress(service)).toBe(0);
   });
@@ -377,7 +377,7 @@ describe('a Redis without memory', () => {
     const service = await connected();
     await raw.hset(KEYS.quarters, '1', '25');
     await raw.config('SET', 'maxmemory', '1');
-    const admitted = (await outcome(service.admission.admit(applicant('person')))) === 'done';
+    const admitted = (await outcome(service.admission.admit(admissionRequest('person')))) === 'done';
     await raw.config('SET', 'maxmemory', '0');
     expect(await raw.llen(admittedSendsKey('person'))).toBe(admitted ? 1 : 0);
     expect(await raw.llen(KEYS.serviceLimit)).toBe(admitted ? 1 : 0);
@@ -395,8 +395,8 @@ describe('a demoted Redis', () => {
     await raw.replicaof('127.0.0.1', await freePort());
     for (const step of [
       () => askAddress(service),
-      () => service.admission.admit(applicant('person')),
-      () => service.challenges.begin(PERSON, MADE_HERE),
+      () => service.admission.admit(admissionRequest('person')),
+      () => service.challenges.create(identityOf(PERSON), MADE_HERE),
       () => service.tries.take(requestId),
     ]) {
       await expectUnavailable([step()]);
@@ -423,7 +423,7 @@ describe('a Redis that is not there yet', () => {
   it('the store finds a Redis that starts later than the service', async () => {
     const port = await freePort();
     const service = replica(`redis://127.0.0.1:${port}`);
-    await expectUnavailable([askAddress(service), service.challenges.begin(PERSON, MADE_HERE)]);
+    await expectUnavailable([askAddress(service), service.challenges.create(identityOf(PERSON), MADE_HERE)]);
     await tried(service, 3);
     await expectUnavailable([askAddress(service)]);
     expect([service.store.reached, service.store.available]).toEqual([false, false]);
@@ -459,12 +459,12 @@ describe('a Redis that answers with an error', () => {
     await raw.set(keysOf(requestId).codes, 'not a hash');
     await raw.set(admittedSendsKey('pseudonym-of-somebody'), 'not a list');
     await expectUnavailable([
-      service.challenges.begin(PERSON, MADE_HERE),
+      service.challenges.create(identityOf(PERSON), MADE_HERE),
       service.tries.take(requestId),
-      service.admission.admit(applicant('pseudonym-of-somebody')),
+      service.admission.admit(admissionRequest('pseudonym-of-somebody')),
     ]);
     const log = service.logs.join('');
-    for (const step of ['begin', 'take-attempt', 'admission']) expect(log).toContain(`"step":"${step}"`);
+    for (const step of ['create', 'take-attempt', 'admission']) expect(log).toContain(`"command":"${step}"`);
     expect(log).toContain('WRONGTYPE');
     const tag = requestId.slice(0, 22);
     for (const argument of [PERSON.slice(1), tag, requestId, nonce, 'pseudonym-of-somebody', 'evalsha'])
@@ -476,7 +476,7 @@ describe('a Redis that answers with an error', () => {
     closing.push(() => guarded.stop());
     const service = replica(guarded.url);
     await ready(service);
-    await expectUnavailable([service.admission.admit(applicant('pseudonym-of-somebody'))]);
+    await expectUnavailable([service.admission.admit(admissionRequest('pseudonym-of-somebody'))]);
     const log = service.logs.join('');
     expect(log).toContain('unknown command');
     expect(log).not.toContain('pseudonym-of-somebody');

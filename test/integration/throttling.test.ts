@@ -4,11 +4,11 @@ import { createHash } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import type { Environment, Limit } from '../../src/config/config';
 import { Metrics } from '../../src/metrics/metrics';
+import type { AdmissionControl } from '../../src/throttling/admission';
 import type { Admission } from '../../src/throttling/admission';
-import type { Admitted } from '../../src/throttling/applicant';
 import { RedisThrottlerStorage } from '../../src/throttling/redis-throttler-storage';
-import { admissionOver, applicant } from '../support/applicant';
-import { admittedSendsKey, guardScopeKey, KEYS, usageKey } from '../support/keys';
+import { admissionOver, admissionRequest } from '../support/applicant';
+import { admittedSendsKey, abuseScopeKey, KEYS, usageKey } from '../support/keys';
 import { outcomes, refusal, refusalCode } from '../support/outcomes';
 import { Random } from '../support/random';
 import { valuesIn } from '../support/redis-contents';
@@ -37,7 +37,7 @@ afterAll(() => {
   redis.close();
 });
 
-/** Every key and its value, but for when the guard looked last. */
+/** Every key and its value, but for when the abuse control looked last. */
 async function contents(): Promise<Record<string, unknown>> {
   const everything = await valuesIn(raw, await clock.keys());
   return JSON.parse(JSON.stringify(everything), (name, value: unknown) =>
@@ -213,7 +213,7 @@ describe('limits of a client address', () => {
     const keys = await clock.keys();
     expect(keys).toHaveLength(3);
     for (const key of keys) {
-      expect(key).toMatch(/^otp-login:\{[\w-]{16}\}:address:send:[\w-]{16}$/);
+      expect(key).toMatch(/^otp-login:\{[\w-]{22}\}:address:send:[\w-]{22}$/);
       // A bare hash would tell the address to whoever tries all four thousand million.
       for (const hash of ['sha1', 'sha256', 'md5'])
         for (const encoding of ['hex', 'base64url'] as const)
@@ -246,7 +246,7 @@ describe('limits of a client address', () => {
       const blocked = await storage.increment(key, 60_000, 3, 0, 'default');
       expect(blocked.isBlocked).toBe(true);
       expect(blocked.totalHits).toBeGreaterThan(3);
-      // Seconds, because the guard writes them into Retry-After.
+      // Seconds, because the abuse control writes them into Retry-After.
       expect(blocked.timeToBlockExpire).toBe(61);
     });
 
@@ -278,10 +278,10 @@ describe('admission of an SMS', () => {
   });
 
   /** The service on three replicas. */
-  const replicasWith = (variables: Environment): Admission[] =>
+  const replicasWith = (variables: Environment): AdmissionControl[] =>
     redis.stores.map((store) => admissionOver(settings(variables), store, metrics, redis.logger));
 
-  const admissionWith = (variables: Environment): Admission => replicasWith(variables)[0]!;
+  const admissionWith = (variables: Environment): AdmissionControl => replicasWith(variables)[0]!;
 
   const pseudonym = (person: number): string => `person-${String(person).padStart(15, '0')}`;
 
@@ -295,16 +295,16 @@ describe('admission of an SMS', () => {
     quarter: Math.floor(clock.now / QUARTER_MS),
   });
 
-  const concurrently = (replicas: Admission[], person: (call: number) => number): Promise<unknown>[] =>
+  const concurrently = (replicas: AdmissionControl[], person: (call: number) => number): Promise<unknown>[] =>
     Array.from({ length: CALLS }, (_, i) =>
-      replicas[i % CONNECTIONS]!.admit(applicant(pseudonym(person(i)))),
+      replicas[i % CONNECTIONS]!.admit(admissionRequest(pseudonym(person(i)))),
     );
 
   it('admission lets exactly N of 300 concurrent sends to one number pass', async () => {
     const replicas = replicasWith({ LIMIT_PHONE: '5/60,100/3600' });
     expect(await outcomes(concurrently(replicas, () => 1))).toEqual({ done: 5, rate_limited: 295 });
     expect(await counted('limitsHit', 'phone')).toBe(295);
-    expect(await replicas[0]!.admit(applicant(pseudonym(2)))).toBeDefined();
+    expect(await replicas[0]!.admit(admissionRequest(pseudonym(2)))).toBeDefined();
   });
 
   it('admission lets exactly N of 300 concurrent sends of the whole service pass', async () => {
@@ -328,20 +328,20 @@ describe('admission of an SMS', () => {
 
   it('admission raises an alert when the budget is used up, and none when a limit refuses', async () => {
     const admission = admissionWith({ LIMIT_PHONE: '1/60', BUDGET_PAISE_PER_DAY: '25' });
-    await admission.admit(applicant(pseudonym(1)));
-    await refusal(admission.admit(applicant(pseudonym(1))));
+    await admission.admit(admissionRequest(pseudonym(1)));
+    await refusal(admission.admit(admissionRequest(pseudonym(1))));
     expect(logs.filter((line) => line.includes('"alert"'))).toEqual([]);
     expect(await counted('alerts', 'budget_exhausted')).toBe(0);
 
-    await refusal(admission.admit(applicant(pseudonym(2))));
+    await refusal(admission.admit(admissionRequest(pseudonym(2))));
     const alerts = logs
       .map((line) => JSON.parse(line) as Record<string, unknown>)
       .filter(({ alert }) => alert !== undefined);
     expect(alerts).toEqual([expect.objectContaining({ alert: 'budget_exhausted', level: 'error' })]);
     expect(await counted('alerts', 'budget_exhausted')).toBe(1);
     // Worse, and told although new numbers took the minute's line.
-    await refusal(admission.admit(applicant(pseudonym(3), { returning: true })));
-    await refusal(admission.admit(applicant(pseudonym(4), { returning: true })));
+    await refusal(admission.admit(admissionRequest(pseudonym(3), { returning: true })));
+    await refusal(admission.admit(admissionRequest(pseudonym(4), { returning: true })));
     const told = logs
       .filter((line) => line.includes('"alert"'))
       .map((line) => (JSON.parse(line) as { msg: string }).msg);
@@ -357,7 +357,7 @@ describe('admission of an SMS', () => {
     const random = new Random(2);
     for (let presses = 0; presses < 100; presses += 1) {
       const calls = [0, 1, 2].map((replica) =>
-        outcomes([replicas[replica]!.admit(applicant(pseudonym(random.below(6))))]),
+        outcomes([replicas[replica]!.admit(admissionRequest(pseudonym(random.below(6))))]),
       );
       await Promise.all(calls);
       await clock.pass(random.below(80));
@@ -371,19 +371,19 @@ describe('admission of an SMS', () => {
 
   it('admission counts nothing when the limit of the number refuses', async () => {
     const admission = admissionWith({ LIMIT_PHONE: '1/60', BUDGET_PAISE_PER_DAY: '1000' });
-    await admission.admit(applicant(pseudonym(1)));
+    await admission.admit(admissionRequest(pseudonym(1)));
     const before = await contents();
     for (let calls = 0; calls < 5; calls += 1)
-      expect(await refusalCode(admission.admit(applicant(pseudonym(1))))).toBe('rate_limited');
+      expect(await refusalCode(admission.admit(admissionRequest(pseudonym(1))))).toBe('rate_limited');
     expect(await contents()).toEqual(before);
   });
 
   it('admission counts nothing when the limit of the service refuses', async () => {
     const admission = admissionWith({ LIMIT_GLOBAL: '1/60', BUDGET_PAISE_PER_DAY: '1000' });
-    await admission.admit(applicant(pseudonym(1)));
+    await admission.admit(admissionRequest(pseudonym(1)));
     const before = await contents();
     for (const person of [1, 2, 3])
-      expect(await refusalCode(admission.admit(applicant(pseudonym(person))))).toBe('overloaded');
+      expect(await refusalCode(admission.admit(admissionRequest(pseudonym(person))))).toBe('overloaded');
     expect(await contents()).toEqual(before);
   });
 
@@ -392,47 +392,47 @@ describe('admission of an SMS', () => {
     ['day', { BUDGET_PAISE_PER_HOUR: '1000', BUDGET_PAISE_PER_DAY: '25' }],
   ])('admission counts nothing when the budget of the %s is used up', async (_, budgets) => {
     const admission = admissionWith(budgets);
-    await admission.admit(applicant(pseudonym(1)));
+    await admission.admit(admissionRequest(pseudonym(1)));
     const before = await contents();
     for (const person of [1, 2, 3])
-      expect(await refusalCode(admission.admit(applicant(pseudonym(person))))).toBe('sms_unavailable');
+      expect(await refusalCode(admission.admit(admissionRequest(pseudonym(person))))).toBe('sms_unavailable');
     expect(await contents()).toEqual(before);
   });
 
   it('admission tells when the number may ask again, and lets it pass exactly then', async () => {
     const admission = admissionWith({ LIMIT_PHONE: '1/1,1000/60' });
-    const { resendAfterMs } = await admission.admit(applicant(pseudonym(1)));
+    const { resendAfterMs } = await admission.admit(admissionRequest(pseudonym(1)));
     expect(resendAfterMs).toBe(1_001);
     await clock.pass(resendAfterMs - 1);
-    expect(await refusalCode(admission.admit(applicant(pseudonym(1))))).toBe('rate_limited');
+    expect(await refusalCode(admission.admit(admissionRequest(pseudonym(1))))).toBe('rate_limited');
     await clock.pass(1);
-    expect((await admission.admit(applicant(pseudonym(1)))).resendAfterMs).toBeGreaterThan(0);
-    expect((await admissionWith({}).admit(applicant(pseudonym(2)))).resendAfterMs).toBe(0);
+    expect((await admission.admit(admissionRequest(pseudonym(1)))).resendAfterMs).toBeGreaterThan(0);
+    expect((await admissionWith({}).admit(admissionRequest(pseudonym(2)))).resendAfterMs).toBe(0);
   });
 
   it('admission lets a refused number and the whole service pass after the seconds that it told', async () => {
     const phone = admissionWith({ LIMIT_PHONE: '1/1' });
-    await phone.admit(applicant(pseudonym(1)));
-    const perPhone = await refusal(phone.admit(applicant(pseudonym(1))));
+    await phone.admit(admissionRequest(pseudonym(1)));
+    const perPhone = await refusal(phone.admit(admissionRequest(pseudonym(1))));
     const service = admissionWith({ LIMIT_GLOBAL: '1/1' });
-    const whole = await refusal(service.admit(applicant(pseudonym(2))));
+    const whole = await refusal(service.admit(admissionRequest(pseudonym(2))));
     expect([perPhone.code, whole.code]).toEqual(['rate_limited', 'overloaded']);
     expect([perPhone.retryAfterSeconds, whole.retryAfterSeconds]).toEqual([2, 2]);
     await clock.pass(2_000);
-    expect(await service.admit(applicant(pseudonym(2)))).toBeDefined();
-    expect(await phone.admit(applicant(pseudonym(1)))).toBeDefined();
+    expect(await service.admit(admissionRequest(pseudonym(2)))).toBeDefined();
+    expect(await phone.admit(admissionRequest(pseudonym(1)))).toBeDefined();
   });
 
   it('admission tells the retry time of the longest window that refuses', async () => {
     const admission = admissionWith({ LIMIT_PHONE: '1/30,1/300,1/3600' });
-    await admission.admit(applicant(pseudonym(1)));
-    const { retryAfterSeconds } = await refusal(admission.admit(applicant(pseudonym(1))));
+    await admission.admit(admissionRequest(pseudonym(1)));
+    const { retryAfterSeconds } = await refusal(admission.admit(admissionRequest(pseudonym(1))));
     expect(retryAfterSeconds).toBe(3_601);
   });
 
   it('admission sets an expiry on each key, and stores only pseudonyms and counts', async () => {
     const admission = admissionWith({ LIMIT_PHONE: '5/60,9/86400', BUDGET_PAISE_PER_DAY: '1000' });
-    await admission.refund(await admission.admit(applicant(pseudonym(1))));
+    await admission.refund(await admission.admit(admissionRequest(pseudonym(1))));
     const usage = usageKey(Math.floor((clock.now + 19_800_000) / 86_400_000));
     expect(await clock.keys()).toEqual(
       [
@@ -440,9 +440,9 @@ describe('admission of an SMS', () => {
         KEYS.quarters,
         admittedSendsKey(pseudonym(1)),
         KEYS.serviceLimit,
-        guardScopeKey('network:203.0.113.0/24'),
-        guardScopeKey('series:987654'),
-        guardScopeKey('service'),
+        abuseScopeKey('network:203.0.113.0/24'),
+        abuseScopeKey('series:987654'),
+        abuseScopeKey('service'),
         KEYS.ledger,
         usage,
       ].sort(),
@@ -461,11 +461,11 @@ describe('admission of an SMS', () => {
     it('a budget charges the current minute and the current quarter hour', async () => {
       const { minute, quarter } = currentBuckets();
       const admission = admissionWith({ SMS_PRICE_PAISE: '30' });
-      expect((await admission.admit(applicant(pseudonym(1)))).charged).toEqual([
+      expect((await admission.admit(admissionRequest(pseudonym(1)))).charged).toEqual([
         String(minute),
         String(quarter),
       ]);
-      await admission.admit(applicant(pseudonym(2)));
+      await admission.admit(admissionRequest(pseudonym(2)));
       expect(await raw.hgetall(KEYS.minutes)).toEqual({ [minute]: '60' });
       expect(await raw.hgetall(KEYS.quarters)).toEqual({ [quarter]: '60' });
     });
@@ -474,12 +474,12 @@ describe('admission of an SMS', () => {
       const { minute } = currentBuckets();
       const admission = admissionWith(HOUR);
       await raw.hset(KEYS.minutes, { [minute - 60]: 100 });
-      expect(await refusalCode(admission.admit(applicant(pseudonym(1))))).toBe('sms_unavailable');
+      expect(await refusalCode(admission.admit(admissionRequest(pseudonym(1))))).toBe('sms_unavailable');
       expect(await raw.hexists(KEYS.minutes, String(minute - 60))).toBe(1);
 
       await raw.del(KEYS.minutes);
       await raw.hset(KEYS.minutes, { [minute - 61]: 100, [minute - 5_000]: 100, [minute - 59]: 75 });
-      await admission.admit(applicant(pseudonym(1)));
+      await admission.admit(admissionRequest(pseudonym(1)));
       expect(await raw.hgetall(KEYS.minutes)).toEqual({ [minute - 59]: '75', [minute]: '25' });
     });
 
@@ -487,12 +487,12 @@ describe('admission of an SMS', () => {
       const { quarter } = currentBuckets();
       const admission = admissionWith(DAY);
       await raw.hset(KEYS.quarters, { [quarter - 96]: 100 });
-      expect(await refusalCode(admission.admit(applicant(pseudonym(1))))).toBe('sms_unavailable');
+      expect(await refusalCode(admission.admit(admissionRequest(pseudonym(1))))).toBe('sms_unavailable');
       expect(await raw.hexists(KEYS.quarters, String(quarter - 96))).toBe(1);
 
       await raw.del(KEYS.quarters);
       await raw.hset(KEYS.quarters, { [quarter - 97]: 100, [quarter - 500]: 100, [quarter - 95]: 75 });
-      await admission.admit(applicant(pseudonym(1)));
+      await admission.admit(admissionRequest(pseudonym(1)));
       expect(await raw.hgetall(KEYS.quarters)).toEqual({ [quarter - 95]: '75', [quarter]: '25' });
     });
 
@@ -500,7 +500,7 @@ describe('admission of an SMS', () => {
       const { minute, quarter } = currentBuckets();
       await raw.hset(KEYS.minutes, { [minute - 5_000]: 25 });
       await raw.hset(KEYS.quarters, { [quarter - 500]: 25 });
-      await admissionWith({}).admit(applicant(pseudonym(1)));
+      await admissionWith({}).admit(admissionRequest(pseudonym(1)));
       expect(await raw.hgetall(KEYS.minutes)).toEqual({ [minute]: '25' });
       expect(await raw.hgetall(KEYS.quarters)).toEqual({ [quarter]: '25' });
     });
@@ -508,7 +508,7 @@ describe('admission of an SMS', () => {
     it('a refusal by the budget of an hour tells when enough of the hour has left for one more send', async () => {
       const { minute } = currentBuckets();
       await raw.hset(KEYS.minutes, { [minute - 40]: 10, [minute - 30]: 40, [minute - 10]: 50 });
-      const { retryAfterSeconds } = await refusal(admissionWith(HOUR).admit(applicant(pseudonym(1))));
+      const { retryAfterSeconds } = await refusal(admissionWith(HOUR).admit(admissionRequest(pseudonym(1))));
       // The 10 paise that leave first are not enough.
       const opensAt = (minute - 30 + 61) * MINUTE_MS;
       expect(retryAfterSeconds).toBe(Math.ceil((opensAt - clock.now) / 1_000));
@@ -519,7 +519,7 @@ describe('admission of an SMS', () => {
       await raw.hset(KEYS.minutes, { [minute - 30]: 100 });
       await raw.hset(KEYS.quarters, { [quarter - 10]: 100 });
       const { retryAfterSeconds } = await refusal(
-        admissionWith({ ...HOUR, ...DAY }).admit(applicant(pseudonym(1))),
+        admissionWith({ ...HOUR, ...DAY }).admit(admissionRequest(pseudonym(1))),
       );
       const opensAt = (quarter - 10 + 97) * QUARTER_MS;
       expect(retryAfterSeconds).toBe(Math.ceil((opensAt - clock.now) / 1_000));
@@ -527,7 +527,7 @@ describe('admission of an SMS', () => {
 
     it.each(['0', '24'])('a budget of %s paise allows no send', async (budget) => {
       const error = await refusal(
-        admissionWith({ BUDGET_PAISE_PER_DAY: budget }).admit(applicant(pseudonym(1))),
+        admissionWith({ BUDGET_PAISE_PER_DAY: budget }).admit(admissionRequest(pseudonym(1))),
       );
       expect(error.code).toBe('sms_unavailable');
       expect(error.retryAfterSeconds).toBeGreaterThan(0);
@@ -536,18 +536,19 @@ describe('admission of an SMS', () => {
 
     it('a refund makes room in the budget for one more send, and none in the limits', async () => {
       const admission = admissionWith({ ...HOUR, ...DAY });
-      const charges: Admitted[] = [];
-      for (const person of [1, 2, 3, 4]) charges.push(await admission.admit(applicant(pseudonym(person))));
-      await refusal(admission.admit(applicant(pseudonym(5))));
+      const charges: Admission[] = [];
+      for (const person of [1, 2, 3, 4])
+        charges.push(await admission.admit(admissionRequest(pseudonym(person))));
+      await refusal(admission.admit(admissionRequest(pseudonym(5))));
       await admission.refund(charges[0]!);
       expect(await raw.llen(KEYS.serviceLimit)).toBe(4);
-      await admission.admit(applicant(pseudonym(5)));
-      expect(await refusalCode(admission.admit(applicant(pseudonym(6))))).toBe('sms_unavailable');
+      await admission.admit(admissionRequest(pseudonym(5)));
+      expect(await refusalCode(admission.admit(admissionRequest(pseudonym(6))))).toBe('sms_unavailable');
     });
 
     it('a charge that is refunded 30 times at once is given back once', async () => {
       const replicas = replicasWith({ ...HOUR, ...DAY });
-      const charge = await replicas[0]!.admit(applicant(pseudonym(1)));
+      const charge = await replicas[0]!.admit(admissionRequest(pseudonym(1)));
       await Promise.all(Array.from({ length: 30 }, (_, i) => replicas[i % CONNECTIONS]!.refund(charge)));
       expect(await raw.hgetall(KEYS.minutes)).toEqual({ [charge.charged[0]]: '0' });
       expect(await raw.hgetall(KEYS.quarters)).toEqual({ [charge.charged[1]]: '0' });
@@ -556,7 +557,7 @@ describe('admission of an SMS', () => {
 
     it('a refund does not restore a bucket that has gone, which would have no time to live', async () => {
       const admission = admissionWith({ ...HOUR, ...DAY });
-      const charge = await admission.admit(applicant(pseudonym(1)));
+      const charge = await admission.admit(admissionRequest(pseudonym(1)));
       await raw.del(KEYS.minutes);
       await admission.refund(charge);
       expect(await raw.exists(KEYS.minutes)).toBe(0);
@@ -566,7 +567,7 @@ describe('admission of an SMS', () => {
       await admission.refund(charge);
       expect(await raw.exists(KEYS.minutes, KEYS.quarters)).toBe(0);
 
-      const next = await admission.admit(applicant(pseudonym(2)));
+      const next = await admission.admit(admissionRequest(pseudonym(2)));
       await admission.refund({ ...next, charged: ['1', '1'] });
       expect(await raw.hgetall(KEYS.minutes)).toEqual({ [next.charged[0]]: '25' });
       for (const ttl of await timesToLive()) expect(ttl).toBeGreaterThan(0);

@@ -2,7 +2,7 @@
 import { setClock } from '../support/simulated-clock';
 import { Redis } from 'ioredis';
 import { ApiError } from '../../src/errors/api-error';
-import { Guard } from '../../src/guard/guard';
+import { AbuseControl } from '../../src/abuse/abuse-control';
 import { Ledger } from '../../src/ledger/ledger';
 import { OtpService } from '../../src/otp/otp.service';
 import { isPhoneNumber, type PhoneNumber } from '../../src/phone-number/phone-number';
@@ -49,7 +49,7 @@ describe.each([
   {
     name: 'conversion enforced',
     sends: full ? 60_000 : 5_000,
-    variables: { GUARD_CONVERSION: 'enforce' },
+    variables: { ABUSE_CONVERSION: 'enforce' },
   },
 ])('a night of SMS pumping, $name', ({ name, sends, variables }) => {
   let world: World;
@@ -77,7 +77,7 @@ describe.each([
 
   it(`an SMS pumping attack gets no more than the budget, and known users still log in (${name})`, async () => {
     const { app } = world.instances[0]!;
-    const [otp, ledger, guard] = [app.get(OtpService), app.get(Ledger), app.get(Guard)];
+    const [otp, ledger, abuse] = [app.get(OtpService), app.get(Ledger), app.get(AbuseControl)];
     const random = new Random(4);
     const chance = (): number => random.next();
     const upTo = (n: number): number => Math.floor(chance() * n);
@@ -115,16 +115,16 @@ describe.each([
     ): Promise<void> => {
       who.tried += 1;
       try {
-        const asker = { address: from };
-        const { requestId } = await otp.request(phone, asker).catch(async (error: unknown) => {
+        const context = { address: from };
+        const { requestId } = await otp.request(phone, context).catch(async (error: unknown) => {
           if (!(error instanceof ApiError) || error.code !== 'challenge_required') throw error;
           who.challenged += 1;
           if (!solves) throw error;
-          return otp.request(phone, { ...asker, solution: await solve(error.proofOfWork) });
+          return otp.request(phone, { ...context, solution: await solve(error.proofOfWork) });
         });
         who.sent += 1;
         if (!finishes) return;
-        await otp.verify(requestId, codeOf(phone), asker);
+        await otp.verify(requestId, codeOf(phone), context);
         who.loggedIn += 1;
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;
@@ -182,7 +182,7 @@ describe.each([
     await day(start, false, before, before);
     await day(start + 24 * HOUR, true, returning, newcomers);
 
-    const { decisions } = await guard.explain();
+    const { decisions } = await abuse.explain();
     const steps = decisions
       .filter(({ scope, to, from }) => scope === 'service' && to !== 'none' && from !== to)
       .reverse()

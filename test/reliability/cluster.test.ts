@@ -154,8 +154,8 @@ it('the audit stream and the alert claim lie on a cluster slot of their own', as
     ALERT_WEBHOOK_SECRET: `whsec_${randomBytes(32).toString('base64')}`,
   });
   try {
-    const running = serviceModule<typeof import('../../src/logging/logger')>('logging/logger');
-    alerting.app.get(running.Logger).alert('token_reused', 'A refresh token was used again');
+    const running = serviceModule<typeof import('../../src/alerts/alerts')>('alerts/alerts');
+    alerting.app.get(running.Alerts).raise('token_reused', 'A refresh token was used again');
     await once(receiver, 'request');
     const { primary } = await cluster.shardOf(KEYS.alerts);
     expect(await cluster.command(primary, 'EXISTS', alertKey('reuse', 'sent'))).toBe(1);

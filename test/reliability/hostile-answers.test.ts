@@ -128,7 +128,6 @@ describe('an answer to a verification', () => {
       REDIS_URL: redis.url,
       STARTMESSAGING_BASE_URL: upstream.url,
       STARTMESSAGING_CONTRACT: 'provider',
-      UPSTREAM_MAX_ATTEMPTS: '1',
     });
     const logIn = async (answer: HostileAnswer) => {
       const phoneNumber = freshNumber();

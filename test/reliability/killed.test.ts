@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs';
 import { ADMIN_TOKENS, aMinuteLater, as, bill, PATIENT, signingKeys, told, under } from '../support/crowd';
 import { Build, type Run } from '../support/processes';
-import { RedisProxy, type Step } from '../support/redis-proxy';
+import { RedisProxy, type ScriptCall } from '../support/redis-proxy';
 import {
   API_KEY,
   call,
@@ -25,7 +25,7 @@ import {
 const LONGEST_WAIT_SECONDS = Number(PATIENT.UPSTREAM_DEADLINE_MS) / 1_000 + 5;
 
 /** `hold`: the step did not run; `late`: it ran, and its answer was under way; upstream: before or after its effect. */
-type Moment = `${'hold' | 'late'} ${Step}` | `upstream ${'before' | 'after'}`;
+type Moment = `${'hold' | 'late'} ${ScriptCall}` | `upstream ${'before' | 'after'}`;
 
 const JWT_KEYS_DIR = signingKeys();
 let build: Build;
@@ -100,7 +100,7 @@ describe.each(['caller', 'provider'] as const)('under the %s contract', (contrac
       world.upstream.fault({ on, phoneNumber, fault });
       reached = () => until(() => world.upstream.calls.length > before, 'the call at upstream');
     } else {
-      const trap = proxy.trap(step as Step, how);
+      const trap = proxy.trap(step as ScriptCall, how);
       reached = () => trap.caught();
     }
     const asked = ask(url).then(told, () => 'no answer');
@@ -111,15 +111,15 @@ describe.each(['caller', 'provider'] as const)('under the %s contract', (contrac
   }
 
   const SENDS: [moment: Moment, soon: '200' | '409', sms: { caller: number; provider: number }][] = [
-    ['hold begin', '200', { caller: 1, provider: 1 }],
-    ['late begin', '409', { caller: 1, provider: 1 }],
+    ['hold create', '200', { caller: 1, provider: 1 }],
+    ['late create', '409', { caller: 1, provider: 1 }],
     ['hold admission', '409', { caller: 1, provider: 1 }],
     // `caller` cannot ask what became of the first, and another try would be another SMS: its fate is told to be unknown.
     ['late admission', '409', { caller: 0, provider: 1 }],
     ['upstream before', '409', { caller: 0, provider: 1 }],
     ['upstream after', '409', { caller: 1, provider: 1 }],
-    ['hold finish', '409', { caller: 1, provider: 1 }],
-    ['late finish', '200', { caller: 1, provider: 1 }],
+    ['hold activate', '409', { caller: 1, provider: 1 }],
+    ['late activate', '200', { caller: 1, provider: 1 }],
   ];
   // What is left of three attempts in the end: a step that ran took one, and so did the look that was repeated.
   const LOOKS: [
@@ -232,7 +232,7 @@ describe.each(['caller', 'provider'] as const)('under the %s contract', (contrac
     // Redis knows its scripts by now: else its step would be too late in any case.
     for (const at of [url, world.url]) await sendOtp(at, freshNumber(), under('k'));
     const phoneNumber = freshNumber();
-    const trap = proxy.trap('begin', 'late');
+    const trap = proxy.trap('create', 'late');
     const first = sendOtp(url, phoneNumber, under('k'));
     await trap.caught();
     service.signal('SIGSTOP');

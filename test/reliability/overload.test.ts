@@ -50,7 +50,6 @@ const serve = (more: Variables = {}): Promise<{ service: Run; url: string }> =>
     // They hang until the test lets them go.
     UPSTREAM_TIMEOUT_MS: '45000',
     UPSTREAM_DEADLINE_MS: '45000',
-    UPSTREAM_MAX_ATTEMPTS: '1',
     SHUTDOWN_DELAY_SECONDS: '0',
     LIMIT_IP: '1000000/60',
     LIMIT_GLOBAL: '1000000/1',

@@ -65,7 +65,7 @@ const settings = (): Variables => ({
   LIMIT_VERIFY_IP: '1000000/60',
   LIMIT_GLOBAL: '1000000/1',
   // Many numbers see a wrong code here.
-  GUARD_WRONG_CODES: 'off',
+  ABUSE_WRONG_CODES: 'off',
 });
 
 it('replicas that are restarted one after the other under load lose no request', async () => {

@@ -94,7 +94,7 @@ it(`memory and sockets of the service stay level during ${SECONDS} s of logins w
     LIMIT_VERIFY_IP: '1000000/60',
     LIMIT_GLOBAL: '1000000/1',
     // Many numbers see a wrong code here.
-    GUARD_WRONG_CODES: 'off',
+    ABUSE_WRONG_CODES: 'off',
   });
   const idle = await sample(url, service);
   let [logins, faults, busy] = [0, 0, 0];

@@ -15,7 +15,7 @@ export const block = (url: string, phoneNumber: unknown, more: object = {}): Pro
 export const unblock = (url: string, phoneNumber: unknown): Promise<Answer> =>
   asAdmin('POST', `${url}/admin/numbers/unblock`, { phoneNumber });
 
-/** Makes every instance write now what it keeps for the ledger and the guard. */
+/** Makes every instance write now what it keeps for the ledger and the abuse control. */
 export async function flushLedger({ instances }: World): Promise<void> {
   const { Ledger } = serviceModule<typeof import('../../src/ledger/ledger')>('ledger/ledger');
   await Promise.all(instances.map(({ app }) => app.get(Ledger).flush()));

@@ -47,8 +47,8 @@ const COUNTED: [alert: string, event: string, name: string, labels: Record<strin
     contract_mismatch: 'OtpLoginContractMismatch',
     request_malformed: 'OtpLoginRequestMalformed',
     budget_exhausted: 'OtpLoginBudgetUsedUp',
-    guard_conversion: 'OtpLoginGuardSeesPumping',
-    guard_wrong_codes: 'OtpLoginGuardSeesGuessing',
+    abuse_conversion: 'OtpLoginAbusePumping',
+    abuse_wrong_codes: 'OtpLoginAbuseGuessing',
   }).map(([label, alert]): (typeof COUNTED)[number] => [
     alert,
     `the log alert ${label}`,
@@ -105,8 +105,8 @@ const keys = (activeFrom: number, next: number, nextOfOtherPod = next): Series[]
   of('signing_key_next_timestamp_seconds', {}, `${nextOfOtherPod}x60`, 'b'),
 ];
 const steps = (failed: string, answered: number): Series[] => [
-  of('redis_step_duration_seconds_count', { outcome: 'failed' }, failed),
-  of('redis_step_duration_seconds_count', { outcome: 'answered' }, `0+${answered}x60`),
+  of('redis_command_duration_seconds_count', { outcome: 'failed' }, failed),
+  of('redis_command_duration_seconds_count', { outcome: 'answered' }, `0+${answered}x60`),
 ];
 const requests = (failed: string, answered: number, route = '/auth/send-otp'): Series[] => [
   of('http_request_duration_seconds_count', { route, status: '503' }, failed),

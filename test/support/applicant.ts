@@ -1,16 +1,28 @@
+import { Alerts } from '../../src/alerts/alerts';
 import type { Config } from '../../src/config/config';
-import { Guard } from '../../src/guard/guard';
+import { AbuseControl } from '../../src/abuse/abuse-control';
 import type { Logger } from '../../src/logging/logger';
 import type { Metrics } from '../../src/metrics/metrics';
 import type { Store } from '../../src/redis/store';
-import { Admission } from '../../src/throttling/admission';
-import type { Applicant } from '../../src/throttling/applicant';
+import { AdmissionControl } from '../../src/throttling/admission';
+import type { AdmissionRequest } from '../../src/throttling/admission';
 
-export const admissionOver = (config: Config, store: Store, metrics: Metrics, logger: Logger): Admission =>
-  new Admission(config, store, new Guard(config, store, metrics, logger), metrics, logger);
+export const admissionOver = (
+  config: Config,
+  store: Store,
+  metrics: Metrics,
+  logger: Logger,
+): AdmissionControl => {
+  const alerts = new Alerts(metrics, logger);
+  const abuse = new AbuseControl(config, store, metrics, logger, alerts);
+  return new AdmissionControl(config, store, abuse, metrics, alerts);
+};
 
 /** Somebody new who asks for an SMS. */
-export const applicant = (pseudonym: string, more: Partial<Applicant> = {}): Applicant => ({
+export const admissionRequest = (
+  pseudonym: string,
+  more: Partial<AdmissionRequest> = {},
+): AdmissionRequest => ({
   pseudonym,
   byDevice: false,
   returning: false,

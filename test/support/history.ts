@@ -83,7 +83,7 @@ export interface Violation {
   story: string[];
 }
 
-export interface Verdict {
+export interface Outcome {
   violations: Violation[];
   /** What only a write explains that was lost with a killed primary: allowed, and counted. */
   allowances: string[];
@@ -125,7 +125,7 @@ function documented({ op }: Call, contract: History['contract']): string[] {
 }
 
 /** Proves the invariants from what was recorded, or says which call broke which. */
-export function check(history: History): Verdict {
+export function check(history: History): Outcome {
   return new Checker(history).verdict();
 }
 
@@ -156,7 +156,7 @@ class Checker {
     }
   }
 
-  verdict(): Verdict {
+  verdict(): Outcome {
     this.everySmsWasAdmitted();
     this.limitsHold();
     this.onlyRightCodesOpenSessions();

@@ -13,7 +13,7 @@ export const KEYS = {
   minutes: `${ADMISSION}budget:minutes`,
   quarters: `${ADMISSION}budget:quarters`,
   regulars: `${ADMISSION}regulars`,
-  guard: `${ADMISSION}guard`,
+  abuse: `${ADMISSION}abuse`,
   alerts: `${PREFIX}{alerts}:`,
   revocations: `${PREFIX}{revocations}`,
 } as const;
@@ -24,8 +24,8 @@ export const admittedSendsKey = (pseudonym: string): string => `${ADMISSION}phon
 export const admittedRepeatKey = (requestId: string): string => `${ADMISSION}send:${requestId}`;
 /** The list of the failed sends that a number was forgiven. */
 export const forgivenSendsKey = (pseudonym: string): string => `${ADMISSION}forgiven:${pseudonym}`;
-/** What the guard counts of a scope, such as `series:987654`. */
-export const guardScopeKey = (scope: string): string => `${KEYS.guard}:scope:${scope}`;
+/** What the abuse control counts of a scope, such as `series:987654`. */
+export const abuseScopeKey = (scope: string): string => `${KEYS.abuse}:scope:${scope}`;
 /** The totals of a day, counted from 1970 in India's time. */
 export const usageKey = (day: number): string => `${KEYS.ledger}:usage:${day}`;
 /** When an alert was sent last. */

@@ -9,20 +9,20 @@ const SRC = join(__dirname, '../../src');
 
 /** Scripts that a test may stop at: the room where each lies, and the rooms whose functions it takes. */
 const STEPS = {
-  begin: ['otp', 'otp'],
-  'hand-over': ['otp'],
-  finish: ['otp'],
-  'take-attempt': ['otp', 'otp'],
-  consume: ['otp', 'otp'],
-  release: ['otp'],
-  settle: ['otp'],
-  'end-devices': ['otp', 'otp'],
-  admission: ['throttling', 'ledger', 'guard'],
+  create: ['challenges', 'devices', 'challenges'],
+  reassign: ['challenges'],
+  activate: ['challenges'],
+  'take-attempt': ['challenges', 'devices', 'challenges'],
+  consume: ['challenges', 'devices', 'challenges'],
+  release: ['challenges'],
+  'store-outcome': ['challenges'],
+  'revoke-devices': ['devices', 'devices'],
+  admission: ['throttling', 'ledger', 'abuse'],
   open: ['sessions'],
   block: ['sessions'],
-  record: ['ledger', 'ledger', 'guard'],
+  record: ['ledger', 'ledger', 'abuse'],
 } as const;
-export type Step = keyof typeof STEPS;
+export type ScriptCall = keyof typeof STEPS;
 
 const NAMES = new Map(
   Object.entries(STEPS).map(([name, [room, ...functions]]) => {
@@ -78,7 +78,7 @@ export class RedisProxy {
   }
 
   /** Lays a trap for the n-th time that a script, or a plain command such as `ZRANGE`, comes by from now on. */
-  trap(step: Step | Uppercase<string>, fate: Fate, nth = 1): Caught {
+  trap(step: ScriptCall | Uppercase<string>, fate: Fate, nth = 1): Caught {
     let letGo = (): void => undefined;
     const gone = new Promise<void>((resolve) => (letGo = resolve));
     this.letGo.add(letGo);

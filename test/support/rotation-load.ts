@@ -113,7 +113,7 @@ export class RotationLoad {
       authorization: `Basic ${Buffer.from(client).toString('base64')}`,
     });
     if (body.active !== true) this.failures.push({ kind: 'introspect', at, body });
-    await this.ask('admin', at, 'GET', '/admin/guard', undefined, bearer(operator));
+    await this.ask('admin', at, 'GET', '/admin/abuse', undefined, bearer(operator));
   }
 
   private async testLogin(at: 0 | 1, { testNumber: [number, code] }: Callers): Promise<void> {

@@ -2,7 +2,7 @@ import { keysOfUser } from './keys';
 import type { Answer } from './world';
 
 /** The claims of an access token that the service issued. */
-export interface Claims {
+export interface IdempotencyLock {
   sub: string;
   sid: string;
   jti: string;
@@ -14,7 +14,7 @@ export interface Claims {
 const part = (token: unknown, index: 0 | 1): unknown =>
   JSON.parse(Buffer.from(String(token).split('.')[index] ?? '', 'base64url').toString());
 
-export const claimsOf = (token: unknown): Claims => part(token, 1) as Claims;
+export const claimsOf = (token: unknown): IdempotencyLock => part(token, 1) as IdempotencyLock;
 /** The key that signed a token. */
 export const kidOf = (token: unknown): string => (part(token, 0) as { kid: string }).kid;
 export const bearer = (token: unknown): Record<string, string> => ({

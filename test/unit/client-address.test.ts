@@ -1,7 +1,8 @@
 import type { FastifyRequest } from 'fastify';
 import { readConfig } from '../../src/config/read-config';
 import { Logger } from '../../src/logging/logger';
-import { addressScopes, ClientAddress } from '../../src/throttling/client-address';
+import { ClientAddress } from '../../src/http/client-address';
+import { addressScopes } from '../../src/net/addresses';
 
 let lines: string[];
 beforeEach(() => {
@@ -145,7 +146,7 @@ describe('behind trusted proxies', () => {
     );
   });
 
-  test('the zone of an IPv6 address is dropped, because one client could write many zones', () => {
+  test('the zone of an IPv6 address is dropped, reason one client could write many zones', () => {
     const client = clientAddress(trusted);
     const plain = client.of(request('10.0.0.1', 'fe80::1'));
     expect(client.of(request('10.0.0.1', 'fe80::1%eth0'))).toBe(plain);

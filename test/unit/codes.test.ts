@@ -1,5 +1,5 @@
 import { readConfig } from '../../src/config/read-config';
-import { Codes } from '../../src/otp/codes';
+import { Codes } from '../../src/challenges/codes';
 import { isPhoneNumber, type PhoneNumber } from '../../src/phone-number/phone-number';
 import { MADE_HERE } from '../support/senders';
 

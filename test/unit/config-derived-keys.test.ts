@@ -1,5 +1,5 @@
 import { createHmac } from 'node:crypto';
-import { deriveKey, Keyring } from '../../src/config/derived-keys';
+import { deriveKey, Keyring } from '../../src/crypto/derived-keys';
 
 const hmac = (key: string | Buffer, data: string | Buffer) => createHmac('sha256', key).update(data).digest();
 

@@ -8,17 +8,17 @@ import { Config, ConfigError, SETTING_NAMES, type Environment } from '../../src/
 import { ConfigModule } from '../../src/config/config.module';
 
 @Injectable()
-class Asker {
+class ClientContext {
   constructor(readonly config: Config) {}
 }
 
-@Module({ providers: [Asker], exports: [Asker] })
+@Module({ providers: [ClientContext], exports: [ClientContext] })
 class AskingModule {}
 
 const compile = (environment?: Environment) =>
   Test.createTestingModule({ imports: [ConfigModule.register(environment), AskingModule] }).compile();
 
-const configOf = async (environment?: Environment) => (await compile(environment)).get(Asker).config;
+const configOf = async (environment?: Environment) => (await compile(environment)).get(ClientContext).config;
 
 const environmentBefore = { ...process.env };
 const folderBefore = process.cwd();
@@ -43,7 +43,7 @@ afterEach(() => {
 describe('with an environment of its own', () => {
   test('ConfigModule with a given environment injects one Config everywhere', async () => {
     const container = await compile({ STARTMESSAGING_API_KEY: 'k', PORT: '4000' });
-    const { config } = container.get(Asker);
+    const { config } = container.get(ClientContext);
     expect(config).toBeInstanceOf(Config);
     expect(config.port).toBe(4000);
     expect(container.get(Config)).toBe(config);

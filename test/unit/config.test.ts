@@ -75,7 +75,6 @@ describe('the defaults', () => {
       upstreamTimeoutMs: 10_000,
       upstreamConnectTimeoutMs: 3000,
       upstreamRetryDelayMs: 1000,
-      upstreamMaxAttempts: 3,
       upstreamDeadlineMs: 20_000,
       jwtKeysDir: undefined,
       otpTtlSeconds: 300,
@@ -107,8 +106,8 @@ describe('the defaults', () => {
       budgetPaisePerDay: undefined,
       smsPricePaise: 25,
       budgetReservePercent: 30,
-      guardConversion: 'observe',
-      guardWrongCodes: 'enforce',
+      abuseConversion: 'observe',
+      abuseWrongCodes: 'enforce',
       trustedProxies: [],
       corsOrigins: [],
       introspectionClients: [],
@@ -375,7 +374,6 @@ describe('numbers', () => {
     ['REFRESH_GRACE_SECONDS', 0, 120],
     ['ACCESS_TOKEN_TTL_SECONDS', 1, 86_400],
     ['UPSTREAM_RETRY_DELAY_MS', 0, 45_000],
-    ['UPSTREAM_MAX_ATTEMPTS', 1, 10],
     ['SMS_PRICE_PAISE', 1, 100_000],
     ['BUDGET_PAISE_PER_HOUR', 0, 100_000_000_000],
     ['BUDGET_RESERVE_PERCENT', 0, 100],
@@ -468,11 +466,11 @@ describe('budgets', () => {
   });
 });
 
-describe('the guard', () => {
+describe('the abuse control', () => {
   test.each([
-    ['GUARD_CONVERSION', 'guardConversion'],
-    ['GUARD_WRONG_CODES', 'guardWrongCodes'],
-  ] as const)('the guard setting %s is read as it is written', (name, field) => {
+    ['ABUSE_CONVERSION', 'abuseConversion'],
+    ['ABUSE_WRONG_CODES', 'abuseWrongCodes'],
+  ] as const)('the abuse control setting %s is read as it is written', (name, field) => {
     for (const mode of ['off', 'observe', 'enforce']) {
       expect(inDevelopment({ [name]: mode })[field]).toBe(mode);
       expect(readConfig({ ...PRODUCTION, [name]: mode })[field]).toBe(mode);

@@ -1,15 +1,15 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ApiError, ERROR_CODES, type ErrorCode } from '../../src/errors/api-error';
-import { problemBody } from '../../src/errors/problem';
+import { problemBody } from '../../src/http/problem';
 
 const codes = Object.keys(ERROR_CODES) as ErrorCode[];
 const root = join(__dirname, '../..');
 
 describe('the table of error codes', () => {
-  test('the table of error codes is the one in README.md, with the same statuses in the same order', () => {
-    const readme = readFileSync(join(root, 'README.md'), 'utf8');
-    const chapter = /^### Errors\n([^]*?)^## /m.exec(readme)?.[1] ?? '';
+  test('the table of error codes is the one in docs/api.md, with the same statuses in the same order', () => {
+    const page = readFileSync(join(root, 'docs/api.md'), 'utf8');
+    const chapter = page.slice(page.indexOf('## Errors'));
     const rows = [...chapter.matchAll(/^\| `(\w+)` \| (\d+) \|/gm)].map(([, code, status]) => [
       code,
       Number(status),

@@ -311,11 +311,6 @@ describe('Logger', () => {
     expect(onlyLine().msg).toBe('first\n{"level":"info","msg":"forged"}');
   });
 
-  test('the logger names an alert in a field of its own', () => {
-    logger.alert('wallet_exhausted', 'No money', { upstreamStatus: 402 });
-    expect(onlyLine()).toMatchObject({ level: 'error', alert: 'wallet_exhausted', upstreamStatus: 402 });
-  });
-
   test.each(['log', 'debug', 'verbose', 'warn', 'error', 'fatal'] as const)(
     'the logger redacts the message of %s, as text and as an error',
     (method) => {
@@ -351,7 +346,7 @@ describe('Logger', () => {
 
   test('the logger redacts every field of a line', () => {
     logger.info('request', { note: ALL, deep: [{ text: ALL }], otpCode: '123456', ratio: 0.5 });
-    logger.alert('wallet_exhausted', 'No money', { upstreamMessage: ALL });
+    logger.error('No money', { alert: 'wallet_exhausted', upstreamMessage: ALL });
     logger.audit('admin.block', { reason: ALL });
     expect(lines).toHaveLength(3);
     expectClean(lines.join(''));
@@ -472,17 +467,17 @@ describe('what a request is about', () => {
         'wallet_exhausted',
         'error',
         'request',
-        'A step over Redis failed',
+        'Redis command failed',
         '',
         '\ud800'.repeat(20),
       ])
         conceal(word);
-      logger.alert('wallet_exhausted', 'A step over Redis failed');
+      logger.error('Redis command failed', { alert: 'wallet_exhausted' });
     });
     expect(onlyLine()).toMatchObject({
       level: 'error',
       alert: 'wallet_exhausted',
-      msg: 'A step over Redis failed',
+      msg: 'Redis command failed',
     });
   });
 });

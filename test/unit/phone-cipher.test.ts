@@ -1,5 +1,5 @@
 import { createCipheriv } from 'node:crypto';
-import { Keyring } from '../../src/config/derived-keys';
+import { Keyring } from '../../src/crypto/derived-keys';
 import { openPhoneNumber, sealPhoneNumber } from '../../src/phone-number/phone-cipher';
 import { isPhoneNumber, type PhoneNumber } from '../../src/phone-number/phone-number';
 

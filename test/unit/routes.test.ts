@@ -1,4 +1,4 @@
-import { Routes } from '../../src/errors/routes';
+import { Routes } from '../../src/http/routes';
 import { cpuSecondsOf, LINEAR_CPU_SECONDS } from '../support/cpu-time';
 
 function routesOf(...added: [string, string | string[]][]): Routes {

@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs';
 import { ConfigError, SECRETS, tokenDigest, type SecretName } from '../../src/config/config';
-import { Keyring } from '../../src/config/derived-keys';
-import { SecretFiles, type Look } from '../../src/config/secret-files';
+import { Keyring } from '../../src/crypto/derived-keys';
+import { SecretFiles, type PollResult } from '../../src/config/secret-files';
 import { Mounted } from '../support/mounted';
 
 const CANARY = 'hunter2-canary';
@@ -67,9 +67,9 @@ function environment(): Record<string, string> {
 }
 
 /** What the second look says of a change. */
-function settle(): Look {
-  expect(files.look()).toEqual({ state: 'changing' });
-  return files.look();
+function settle(): PollResult {
+  expect(files.poll()).toEqual({ state: 'changing' });
+  return files.poll();
 }
 const inUse = (): Record<string, unknown> =>
   Object.fromEntries(Object.values(SECRETS).map((field) => [field, files.config[field]]));
@@ -84,15 +84,15 @@ describe('a secret of a file', () => {
       Object.fromEntries(Object.values(SECRETS).map((field) => [field, fresh.config[field]])),
     );
     expect(inUse()).not.toEqual(before);
-    expect(files.look()).toEqual({ state: 'same' });
+    expect(files.poll()).toEqual({ state: 'same' });
   });
 
   test('new secrets of several files are taken over at once, and listeners are called once', () => {
     const seen: unknown[] = [];
     files.config.onSecrets(() => seen.push(inUse()));
     mounted.patch(AFTER);
-    const look = settle();
-    expect([look.state, 'names' in look && [...look.names].sort()]).toEqual([
+    const poll = settle();
+    expect([poll.state, 'names' in poll && [...poll.names].sort()]).toEqual([
       'taken',
       Object.keys(AFTER).sort(),
     ]);
@@ -106,17 +106,17 @@ describe('a secret of a file', () => {
   test('a secret stays while its file is mounted anew with the same content or one newline more', () => {
     const before = inUse();
     mounted.patch({ SECRET: `${BEFORE.SECRET}\n` });
-    for (let looks = 0; looks < 3; looks++) expect(files.look()).toEqual({ state: 'same' });
+    for (let looks = 0; looks < 3; looks++) expect(files.poll()).toEqual({ state: 'same' });
     expect(inUse()).toEqual(before);
   });
 
   test('a half-written secret is not taken over, because two looks in a row must find the same', () => {
     mounted.patch({ SECRET: secret('half') });
-    expect(files.look()).toEqual({ state: 'changing' });
+    expect(files.poll()).toEqual({ state: 'changing' });
     mounted.patch({ SECRET: `${secret('half')}-and-the-rest` });
-    expect(files.look()).toEqual({ state: 'changing' });
+    expect(files.poll()).toEqual({ state: 'changing' });
     expect(files.config.secrets).toEqual([BEFORE.SECRET]);
-    expect(files.look()).toMatchObject({ state: 'taken' });
+    expect(files.poll()).toMatchObject({ state: 'taken' });
     expect(files.config.secrets).toEqual([`${secret('half')}-and-the-rest`]);
   });
 
@@ -166,12 +166,12 @@ describe('what was in use stays, as a whole, and the reason is told without a va
     (name, text, reason) => {
       const before = inUse();
       mounted.patch({ ...others, [name]: text });
-      const look = settle();
-      expect(look).toEqual({ state: 'refused', faults: [expect.stringMatching(reason)] });
-      expect(JSON.stringify(look)).not.toContain(CANARY);
+      const poll = settle();
+      expect(poll).toEqual({ state: 'refused', faults: [expect.stringMatching(reason)] });
+      expect(JSON.stringify(poll)).not.toContain(CANARY);
       expect(inUse()).toEqual(before);
       // It goes on being refused, until it is mended: then the rest counts, too.
-      expect(files.look()).toEqual(look);
+      expect(files.poll()).toEqual(poll);
       mounted.patch({ ...BEFORE, INTROSPECTION_CLIENTS: AFTER.INTROSPECTION_CLIENTS });
       expect(settle()).toMatchObject({ state: 'taken', names: ['INTROSPECTION_CLIENTS'] });
     },
@@ -180,9 +180,9 @@ describe('what was in use stays, as a whole, and the reason is told without a va
   test.each(Object.keys(SECRETS))('all secrets stay when the file of %s is emptied', (name) => {
     const before = inUse();
     mounted.patch({ ...others, [name]: '\n' });
-    const look = settle();
-    expect(look).toMatchObject({ state: 'refused' });
-    expect(JSON.stringify(look)).toContain(name);
+    const poll = settle();
+    expect(poll).toMatchObject({ state: 'refused' });
+    expect(JSON.stringify(poll)).toContain(name);
     expect(inUse()).toEqual(before);
   });
 
@@ -194,7 +194,7 @@ describe('what was in use stays, as a whole, and the reason is told without a va
     const refused = { state: 'refused', faults: [`${name}_FILE must name a readable file`] };
     expect(settle()).toEqual(refused);
     expect({ ...inUse(), adminTokens: undefined }).toEqual({ ...before, adminTokens: undefined });
-    expect(files.look()).toEqual(refused);
+    expect(files.poll()).toEqual(refused);
   });
 
   test('a secret that comes back as it was is no change', () => {
@@ -206,9 +206,9 @@ describe('what was in use stays, as a whole, and the reason is told without a va
 
   test('all faults of the secret files are reported', () => {
     mounted.patch({ SECRET: 'short', INTROSPECTION_CLIENTS: '', SUBJECT_SECRET: secret('other') });
-    const look = settle();
+    const poll = settle();
     // Those of the reader first: what it refuses can be compared with nothing.
-    expect(look).toEqual({
+    expect(poll).toEqual({
       state: 'refused',
       faults: ['SECRET must have 32 characters or more in production'],
     });
@@ -243,7 +243,7 @@ test('a setting that is no secret stays as it was at the start', () => {
   expect(settle()).toMatchObject({ state: 'taken', names: ['SECRET'] });
   expect(files.config.limitIp).toEqual([{ count: 1, seconds: 1 }]);
   mounted.patch({ LIMIT_IP: 'nonsense' });
-  expect(files.look()).toEqual({ state: 'same' });
+  expect(files.poll()).toEqual({ state: 'same' });
   mounted.patch({ SECRET: BEFORE.SECRET });
   expect(settle()).toMatchObject({ state: 'taken' });
 });
@@ -267,7 +267,7 @@ test('secrets that were generated or come from variables stay beside one from a 
 
 test('the service looks at no file where no secret comes from one', () => {
   files = new SecretFiles({ STARTMESSAGING_API_KEY: 'k', PORT_FILE: '' });
-  expect([files.names, files.look()]).toEqual([[], { state: 'same' }]);
+  expect([files.names, files.poll()]).toEqual([[], { state: 'same' }]);
 });
 
 test('secrets change only when a whole set is taken over', () => {

@@ -5,7 +5,7 @@ import ts from 'typescript';
 
 const ROOT = join(__dirname, '../..');
 const IMPORTS = `
-import type { Asker, OtpService, VerifiedPhone } from '../../src/otp/otp.service';
+import type { ClientContext, OtpService, VerifiedPhone } from '../../src/otp/otp.service';
 import type { Client, Session, SessionsService } from '../../src/sessions/sessions.service';
 import type { AccessTokens } from '../../src/tokens/access-tokens';
 import type { PhoneNumber } from '../../src/phone-number/phone-number';
@@ -16,15 +16,15 @@ declare const phone: PhoneNumber;
 declare const verified: VerifiedPhone;
 declare const session: Session;
 declare const client: Client;
-declare const asker: Asker;
-void [otp, sessions, tokens, phone, verified, session, client, asker];
+declare const context: ClientContext;
+void [otp, sessions, tokens, phone, verified, session, client, context];
 `;
 
 /** What compiles; if one of these did not, the refusals below would prove nothing. */
 const HONEST: Record<string, string> = {
   'a code that came back opens a session and a token': `
     export async function login(requestId: string, code: string) {
-      return tokens.issue(await sessions.open(await otp.verify(requestId, code, asker), client));
+      return tokens.issue(await sessions.open(await otp.verify(requestId, code, context), client));
     }`,
   'what was verified may be held for a while': `
     export const held: Promise<Session> = sessions.open(verified, client);
@@ -87,15 +87,15 @@ const REFUSED: Record<string, [code: string, reason: number]> = {
     2345,
   ],
   'what send answered, in place of what verify answered': [
-    `export async function forged() { return sessions.open(await otp.request(phone, asker), client); }`,
+    `export async function forged() { return sessions.open(await otp.request(phone, context), client); }`,
     2345,
   ],
   'a promise that nobody awaited': [
-    `export const forged = sessions.open(otp.verify('request', '123456', asker), client);`,
+    `export const forged = sessions.open(otp.verify('request', '123456', context), client);`,
     2345,
   ],
   'a number that was not parsed to otp.request': [
-    `export const forged = otp.request('+919876543210', asker);`,
+    `export const forged = otp.request('+919876543210', context);`,
     2345,
   ],
   'a bare phone number to tokens.issue': [`export const forged = tokens.issue(phone);`, 2345],

@@ -1,0 +1,41 @@
+import { Injectable } from '@nestjs/common';
+import { OtpService, type ClientContext } from '../otp/otp.service';
+import { SessionsService, type Client, type Session } from '../sessions/sessions.service';
+import { TokensService, type TokenSet } from '../tokens/tokens.service';
+
+export interface Login {
+  session: Session;
+  tokens: TokenSet;
+  deviceToken: string;
+}
+
+/** The use case of verify-otp: a right code becomes a session with its tokens. */
+@Injectable()
+export class LoginService {
+  constructor(
+    private readonly otp: OtpService,
+    private readonly sessions: SessionsService,
+    private readonly tokens: TokensService,
+  ) {}
+
+  /**
+   * Verifies the code, opens a session and issues its tokens. Under an Idempotency-Key `variant` is what else makes it the
+   * same request. Throws what {@link OtpService.verify} and {@link SessionsService.open} throw.
+   */
+  async verify(
+    requestId: string,
+    code: string,
+    context: ClientContext,
+    client: Client,
+    variant: string,
+  ): Promise<Login> {
+    const verified = await this.otp.verify(requestId, code, context, variant);
+    const session = await this.sessions.open(verified, client);
+    const tokens = await this.tokens.issue(session);
+    return {
+      session,
+      tokens,
+      deviceToken: this.otp.deviceToken(verified, session.id, session.authenticatedAt),
+    };
+  }
+}

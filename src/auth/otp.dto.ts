@@ -1,0 +1,90 @@
+import { applyDecorators } from '@nestjs/common';
+import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
+import { IsIn, IsString, Matches, MaxLength, MinLength, ValidateIf } from 'class-validator';
+import { IsPhoneNumber } from '../phone-number/is-phone-number';
+import type { PhoneNumber } from '../phone-number/phone-number';
+
+/** One that is not good is ignored: who kept a token for too long must not be locked out by it. */
+function IsDeviceToken(): PropertyDecorator {
+  return applyDecorators(
+    ApiPropertyOptional({
+      description:
+        'The `deviceToken` of an earlier login with this number. When strangers used up what the number may send and ' +
+        'try, its holder has 5 SMS and 10 wrong codes a day more. One that is not good is ignored.',
+      maxLength: 512,
+    }),
+    ValidateIf((body: { deviceToken?: unknown }) => body.deviceToken !== undefined),
+    IsString(),
+    MaxLength(512),
+  );
+}
+
+const PHONE_NUMBER = '+919876543210';
+const REQUEST_ID = 'Zf3v0x5QW8mJkq1pY7nRtAxB2c4D6e8F0g1H3i5J7k9Q';
+const CODE = '123456';
+
+/** What Swagger UI fills in. By itself it would fill in all that is optional, too: the word string for an old token. */
+export const SEND_OTP_EXAMPLES = { send: { summary: 'A number', value: { phoneNumber: PHONE_NUMBER } } };
+export const VERIFY_OTP_EXAMPLES = {
+  verify: { summary: 'A code', value: { requestId: REQUEST_ID, otpCode: CODE } },
+};
+
+export class SendOtpRequest {
+  @ApiProperty({
+    type: String,
+    description: 'An Indian mobile number in E.164 form: `+91` and ten ASCII digits that start with 6 to 9.',
+    pattern: '^\\+91[6-9][0-9]{9}$',
+    example: PHONE_NUMBER,
+  })
+  @IsPhoneNumber()
+  phoneNumber!: PhoneNumber;
+
+  @IsDeviceToken()
+  deviceToken?: string;
+
+  @ApiPropertyOptional({
+    description:
+      'The solution of the `challenge` of a 428, as the ALTCHA widget gives it: base64 of a JSON text. It works once, for ' +
+      'this phone number and this client address, for five minutes.',
+    maxLength: 4096,
+  })
+  @ValidateIf((body: SendOtpRequest) => body.altcha !== undefined)
+  @IsString()
+  @MaxLength(4096)
+  altcha?: string;
+}
+
+export class VerifyOtpRequest {
+  @ApiProperty({
+    description: 'The `requestId` that send-otp answered. An unknown one is answered like an expired code.',
+    maxLength: 128,
+    example: REQUEST_ID,
+  })
+  @IsString()
+  @MinLength(1)
+  @MaxLength(128)
+  requestId!: string;
+
+  @ApiProperty({
+    description: 'The digits from the SMS, as a string: codes may start with 0.',
+    pattern: '^[0-9]{4,8}$',
+    example: CODE,
+  })
+  @IsString()
+  @Matches(/^[0-9]{4,8}$/, { message: '$property must be a string of 4 to 8 digits' })
+  otpCode!: string;
+
+  @IsDeviceToken()
+  deviceToken?: string;
+
+  @ApiPropertyOptional({
+    enum: ['body', 'cookie'],
+    default: 'body',
+    description:
+      'Where the refresh token goes: into the answer, or into a cookie that scripts cannot read, for frontends on the ' +
+      'same site as this service.',
+  })
+  @ValidateIf((body: VerifyOtpRequest) => body.tokenDelivery !== undefined)
+  @IsIn(['body', 'cookie'])
+  tokenDelivery?: 'body' | 'cookie';
+}

@@ -1,0 +1,67 @@
+import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
+import { IsIn, IsString, ValidateIf } from 'class-validator';
+
+export class RefreshTokenRequest {
+  @ApiPropertyOptional({ description: 'Left out when the cookie carries it.' })
+  @ValidateIf((body: RefreshTokenRequest) => body.refreshToken !== undefined)
+  @IsString()
+  refreshToken?: string;
+}
+
+export class EndSessionsQuery {
+  @ApiPropertyOptional({
+    enum: ['true', 'false'],
+    description: '`true` keeps the session of the call itself.',
+  })
+  @ValidateIf((query: EndSessionsQuery) => query.others !== undefined)
+  @IsIn(['true', 'false'])
+  others?: 'true' | 'false';
+}
+
+export class TokensResponse {
+  @ApiProperty({ enum: ['Bearer'], example: 'Bearer' })
+  tokenType!: 'Bearer';
+
+  @ApiProperty({
+    description: 'A JWT (RFC 9068), verified by the keys of `/.well-known/jwks.json`.',
+    example: 'eyJ…',
+  })
+  accessToken!: string;
+
+  @ApiProperty({ type: 'integer', description: 'Seconds until the access token expires.', example: 600 })
+  expiresIn!: number;
+
+  @ApiPropertyOptional({ description: 'Opaque. Not there when a cookie carries it.' })
+  refreshToken?: string;
+
+  @ApiProperty({ type: 'integer', description: 'Seconds until the refresh token expires.', example: 604800 })
+  refreshExpiresIn!: number;
+}
+
+export class SessionResponse {
+  @ApiProperty({ description: '`sid` of its access tokens.', example: 'Y7nRtAxB2c4D6e8FmJkq1p' })
+  id!: string;
+
+  @ApiProperty({ description: 'Whether it is the session of this call.', example: true })
+  current!: boolean;
+
+  @ApiProperty({ format: 'date-time', example: '2026-11-21T10:00:42.000Z' })
+  createdAt!: string;
+
+  @ApiProperty({ format: 'date-time', example: '2026-11-21T10:10:12.000Z' })
+  lastUsedAt!: string;
+
+  @ApiProperty({ format: 'date-time', example: '2026-11-28T10:10:12.000Z' })
+  expiresAt!: string;
+
+  @ApiProperty({ maxLength: 40, example: 'Chrome on Android' })
+  device!: string;
+
+  @ApiProperty({ description: 'Cut to /24 or /48.', example: '203.0.113.0/24' })
+  address!: string;
+}
+
+export class SessionsResponse {
+  @ApiProperty({ type: [SessionResponse] })
+  sessions!: SessionResponse[];
+}

@@ -1,0 +1,78 @@
+import { Catch, HttpException, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Logger } from '../logging/logger';
+import { ApiError, type ErrorCode } from '../errors/api-error';
+import { OAuthError } from './oauth-error';
+import { writeProblem } from './problem';
+import type { Routes } from './routes';
+
+// What Fastify refuses before Nest sees it.
+const FASTIFY: Record<string, ErrorCode> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: 'payload_too_large',
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported_media_type',
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'validation_failed',
+  FST_ERR_CTP_INVALID_JSON_BODY: 'validation_failed',
+  FST_ERR_BAD_URL: 'validation_failed',
+  FST_ERR_MAX_PARAM_LENGTH: 'not_found',
+};
+const BY_STATUS: Record<number, ErrorCode> = {
+  400: 'validation_failed',
+  404: 'not_found',
+  405: 'method_not_allowed',
+  413: 'payload_too_large',
+  414: 'validation_failed',
+  415: 'unsupported_media_type',
+};
+
+/** Turns whatever was thrown into the one error body. Nobody else writes one, so nothing that leaks can be written. */
+@Catch()
+export class ProblemFilter implements ExceptionFilter {
+  constructor(
+    private readonly routes: Routes,
+    private readonly logger: Logger,
+  ) {}
+
+  catch(thrown: unknown, host: ArgumentsHost): void {
+    const http = host.switchToHttp();
+    this.answer(thrown, http.getRequest<FastifyRequest>(), http.getResponse<FastifyReply>());
+  }
+
+  /** For what Fastify reports outside of Nest, too. */
+  answer(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
+    // The caller is gone, or the answer has begun: there is nobody to tell.
+    if (reply.sent) return;
+    const hungUp = request.raw.destroyed && !request.raw.complete;
+    const error = hungUp ? new ApiError('validation_failed') : toApiError(thrown);
+    if (error.code === 'not_found') {
+      const allowed = this.routes.methodsOf(request.url);
+      // RFC 9110 section 15.5.6: a 405 says what is allowed.
+      if (allowed.length > 0 && !allowed.includes(request.method)) {
+        void reply.header('Allow', allowed.join(', '));
+        this.write(reply, new ApiError('method_not_allowed'));
+        return;
+      }
+    }
+    this.write(reply, error);
+  }
+
+  private write(reply: FastifyReply, error: ApiError | OAuthError): void {
+    if (error.code === 'internal_error') {
+      this.logger.error('A request failed by our fault', { error: error.cause });
+    }
+    reply.outcome = error.code;
+    writeProblem(reply, error);
+  }
+}
+
+function toApiError(thrown: unknown): ApiError | OAuthError {
+  if (thrown instanceof ApiError || thrown instanceof OAuthError) return thrown;
+  if (thrown instanceof HttpException) {
+    return new ApiError(BY_STATUS[thrown.getStatus()] ?? 'internal_error', { cause: thrown });
+  }
+  const { code, statusCode } = (thrown ?? {}) as { code?: unknown; statusCode?: unknown };
+  if (typeof code === 'string' && code.startsWith('FST_')) {
+    const known = FASTIFY[code] ?? (typeof statusCode === 'number' ? BY_STATUS[statusCode] : undefined);
+    return new ApiError(known ?? 'internal_error', { cause: thrown });
+  }
+  return new ApiError('internal_error', { cause: thrown });
+}

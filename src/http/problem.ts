@@ -1,0 +1,57 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { ApiError } from '../errors/api-error';
+import { OAuthError, oauthAnswer } from './oauth-error';
+import { pathOf } from './routes';
+
+/** RFC 9457. The one place that says how an error looks; whatever is not here cannot reach a caller. */
+export function problemBody(error: ApiError): Record<string, unknown> {
+  return {
+    type: `urn:otp-login:${error.code}`,
+    title: error.message,
+    status: error.status,
+    code: error.code,
+    detail: error.detail ?? error.message,
+    ...(error.attemptsLeft === undefined ? {} : { attemptsLeft: error.attemptsLeft }),
+    ...(error.retryAfterSeconds === undefined ? {} : { retryAfterSeconds: error.retryAfterSeconds }),
+    ...(error.errors === undefined ? {} : { errors: error.errors }),
+    ...(error.proofOfWork === undefined ? {} : { challenge: error.proofOfWork }),
+  };
+}
+
+/** The paths whose errors are those of the OAuth RFCs. */
+export function isOAuth(request: FastifyRequest): boolean {
+  return pathOf(request).startsWith('/oauth/');
+}
+
+/** Writes an error to an answer that has not begun, with the headers that belong to its status. */
+export function writeProblem(reply: FastifyReply, error: ApiError | OAuthError): void {
+  if (error instanceof ApiError && error.retryAfterSeconds !== undefined) {
+    void reply.header('Retry-After', String(error.retryAfterSeconds));
+  }
+  if (error instanceof OAuthError || isOAuth(reply.request)) writeOAuthError(reply, error);
+  else writeProblemDetails(reply, error);
+}
+
+function writeProblemDetails(reply: FastifyReply, error: ApiError): void {
+  // RFC 6750 section 3: a token that was given and refused is told apart from none.
+  if (error.status === 401) {
+    const given = reply.request.headers.authorization !== undefined;
+    const bearer = given ? 'Bearer error="invalid_token"' : 'Bearer';
+    void reply.header('WWW-Authenticate', error.challenge ?? bearer);
+  }
+  void reply
+    .status(error.status)
+    .header('Content-Type', 'application/problem+json; charset=utf-8')
+    .send(JSON.stringify(problemBody(error)));
+}
+
+/** RFC 6749 section 5.2. */
+function writeOAuthError(reply: FastifyReply, error: ApiError | OAuthError): void {
+  const answer = oauthAnswer(error);
+  if (answer.status === 401) void reply.header('WWW-Authenticate', 'Basic realm="otp-login"');
+  const description = error instanceof ApiError ? (error.detail ?? error.message) : error.message;
+  void reply
+    .status(answer.status)
+    .header('Content-Type', 'application/json; charset=utf-8')
+    .send(JSON.stringify({ error: answer.error, error_description: description }));
+}

@@ -1,0 +1,132 @@
+import { Injectable } from '@nestjs/common';
+import type { ProviderName } from '../config/config';
+import { ApiError, type ErrorCode } from '../errors/api-error';
+import type { Alert } from '../alerts/alert-types';
+import { Alerts } from '../alerts/alerts';
+import { Logger } from '../logging/logger';
+import { Metrics, startAtZero } from '../metrics/metrics';
+import type { UpstreamCall } from '../upstream/upstream';
+import { UpstreamError, type UpstreamReason } from '../upstream/upstream.error';
+import { ProviderError } from './otp-provider';
+
+interface FailureMapping {
+  code: ErrorCode;
+  alert?: Alert;
+  retryAfterSeconds?: number;
+  /** It is the provider's own, so that another one may be asked. A number's limit is not: that must not be gone round. */
+  itsOwn?: true;
+  /** After it the provider certainly did not look at a code. After any other it may have: who can make it fail in between
+   * would guess for free. */
+  notChecked?: true;
+}
+
+/**
+ * What a caller is told of each fault of a provider, and what operations are. Its 401 and 403 are our fault (500): a caller
+ * who read 401 would log people out. An empty wallet is ours too (503). None of these is "wrong code".
+ */
+const FAILURES: Record<UpstreamReason, FailureMapping> = {
+  phone_rejected: { code: 'phone_number_rejected' },
+  request_malformed: { code: 'internal_error', alert: 'request_malformed' },
+  wallet_empty: {
+    code: 'sms_unavailable',
+    alert: 'wallet_exhausted',
+    retryAfterSeconds: 300,
+    itsOwn: true,
+    notChecked: true,
+  },
+  number_limited: { code: 'rate_limited', retryAfterSeconds: 300, notChecked: true },
+  send_refused: { code: 'upstream_unavailable', itsOwn: true },
+  credentials_refused: {
+    code: 'internal_error',
+    alert: 'upstream_credentials',
+    itsOwn: true,
+    notChecked: true,
+  },
+  contract_mismatch: {
+    code: 'sms_unavailable',
+    alert: 'contract_mismatch',
+    retryAfterSeconds: 300,
+    itsOwn: true,
+    notChecked: true,
+  },
+  duplicate: { code: 'upstream_unavailable' },
+  request_expired: { code: 'otp_expired' },
+  throttled: { code: 'rate_limited', retryAfterSeconds: 60, itsOwn: true, notChecked: true },
+  unconfirmed: { code: 'upstream_unavailable' },
+  breaker_open: { code: 'upstream_unavailable', itsOwn: true, notChecked: true },
+  unreachable: { code: 'upstream_unavailable', itsOwn: true, notChecked: true },
+  failed: { code: 'upstream_unavailable' },
+  timed_out: { code: 'upstream_timeout' },
+};
+
+/** Turns providers' errors into ours: one line in the log, an alert where somebody must act. */
+@Injectable()
+export class UpstreamFaults {
+  constructor(
+    private readonly logger: Logger,
+    private readonly metrics: Metrics,
+    private readonly alerts: Alerts,
+  ) {}
+
+  /** What a client shall tell of its calls and its breaker. */
+  watch(provider: ProviderName): {
+    onCall: (call: UpstreamCall) => void;
+    onBreaker: (open: boolean) => void;
+  } {
+    this.metrics.breakerOpen.set({ provider }, 0);
+    this.metrics.walletExhausted.set({ provider }, 0);
+    startAtZero(this.metrics.smsSent, 'provider', [provider]);
+    startAtZero(this.metrics.smsVerified, 'provider', [provider]);
+    return {
+      onCall: ({ operation, outcome, seconds }) => {
+        this.metrics.upstreamCalls.observe({ provider, operation, outcome }, seconds);
+        if (outcome === 'wallet_empty') this.metrics.walletExhausted.set({ provider }, 1);
+        if (operation === 'send' && outcome === 'accepted') {
+          this.metrics.walletExhausted.set({ provider }, 0);
+        }
+      },
+      onBreaker: (open) => {
+        this.metrics.breakerOpen.set({ provider }, open ? 1 : 0);
+        if (!open) {
+          this.logger.info('The provider works again', { provider });
+          return;
+        }
+        this.alerts.raise('provider_down', 'The provider does not work: it is asked once in five seconds', {
+          provider,
+        });
+      },
+    };
+  }
+
+  /** Of a send. Anything but an {@link UpstreamError} is a fault in our own code, and passes unchanged. */
+  translate(error: unknown): unknown {
+    if (!(error instanceof UpstreamError)) return error;
+    const { code, alert, retryAfterSeconds, itsOwn = false } = FAILURES[error.reason];
+    const fields = {
+      provider: error.provider,
+      reason: error.reason,
+      upstreamStatus: error.status,
+      upstreamRequestId: error.correlationId,
+      upstreamMessage: error.upstreamMessage,
+    };
+    if (alert) {
+      this.alerts.raise(alert, 'A provider needs attention', fields);
+    } else {
+      this.logger.warn('A provider refused or failed', fields);
+    }
+    const wait = error.retryAfterSeconds ?? retryAfterSeconds;
+    const refusal = new ApiError(code, {
+      cause: error,
+      ...(wait === undefined ? {} : { retryAfterSeconds: wait }),
+    });
+    return new ProviderError(refusal, error.accepted, itsOwn && error.accepted === 'no');
+  }
+
+  /** Of a verification: `accepted` says whether the code may have been looked at. */
+  translateVerification(error: unknown): unknown {
+    const failure = this.translate(error);
+    if (!(error instanceof UpstreamError) || !(failure instanceof ProviderError)) return failure;
+    const notChecked = error.accepted === 'no' && FAILURES[error.reason].notChecked === true;
+    return new ProviderError(failure.refusal, notChecked ? 'no' : 'unknown');
+  }
+}
