@@ -40,8 +40,14 @@ function found({ address, reason }: FoundAddress): Finding {
     case 'no_address':
       return warning(
         CHECK,
-        `${address} counts: it is a proxy, and what it says in X-Forwarded-For is no plain IP address. All clients ` +
-          'behind it share its limits.',
+        `${address} counts: it is in TRUSTED_PROXIES, and the X-Forwarded-For entry that it sent is not an address. All ` +
+          'clients behind it share its limits.',
+      );
+    case 'private_hop':
+      return warning(
+        CHECK,
+        `${address} counts: it is private, not in TRUSTED_PROXIES, and another address stands before it. If it is a ` +
+          'proxy of yours, add it to TRUSTED_PROXIES.',
       );
     case 'only_proxies':
       return warning(

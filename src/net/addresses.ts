@@ -1,14 +1,16 @@
 import { BlockList, isIP, isIPv4 } from 'node:net';
 
-/** Loopback, RFC 1918, RFC 6598 (carrier NAT, some clusters), RFC 4193: where a proxy of ours would stand. */
+/** Loopback, RFC 1918, RFC 6598 (carrier NAT, some clusters), RFC 4193, link-local: where the operator's own proxy runs. */
 export const PRIVATE = blockList([
   '127.0.0.0/8',
   '10.0.0.0/8',
   '172.16.0.0/12',
   '192.168.0.0/16',
   '100.64.0.0/10',
+  '169.254.0.0/16',
   '::1/128',
   'fc00::/7',
+  'fe80::/10',
 ]);
 
 /**
@@ -46,6 +48,23 @@ export function canonicalAddress(text: string): string | undefined {
   if (!mapped) return groups.join(':');
   const bytes = Buffer.from(groups.slice(6).join(''), 'hex');
   return bytes.join('.');
+}
+
+/** A port, also an obfuscated one (RFC 7239 section 6.3), behind an address. */
+const PORT = /(?<!:):(?:\d{1,5}|_[\w.-]{1,64})$/;
+
+/**
+ * The address that one entry of X-Forwarded-For names, in the forms that proxies write: bare, with a port
+ * (`203.0.113.7:41234`, `[2001:db8::1]:443`), in brackets, in double quotes, or as an element of RFC 7239
+ * (`for="[2001:db8::1]:443";proto=https`). Undefined for an entry that names no address, such as `unknown`, `_hidden` or
+ * a host name.
+ */
+export function forwardedAddress(entry: string): string | undefined {
+  const text = entry.trim();
+  const node = /(?:^|;)[ \t]*for=("[^"]*"|[^;"]*)/i.exec(text)?.[1] ?? text;
+  const address = node.trim().replace(/^"(.*)"$/, '$1');
+  // The whole text comes first: an IPv6 address without brackets may end in a group that looks like a port.
+  return canonicalAddress(address) ?? canonicalAddress(address.replace(PORT, '').replace(/^\[(.*)\]$/, '$1'));
 }
 
 /** Eight groups of four hex digits. The URL parser (WHATWG) knows every notation, embedded IPv4 included. */

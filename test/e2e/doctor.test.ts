@@ -282,7 +282,14 @@ describe('the client address', () => {
       '192.0.2.1',
       /^ok .* 192\.0\.2\.1 counts: .* is not believed/,
     ],
-    ['with a port', '203.0.113.9:4711', '10.0.3.7', /^warning .* 10\.0\.3\.7 counts: .* no plain IP address/],
+    ['with a port', '203.0.113.9:4711', '10.0.3.7', /^ok .* 203\.0\.113\.9 counts/],
+    ['that is no address', 'unknown', '10.0.3.7', /^warning .* 10\.0\.3\.7 counts: .* is not an address/],
+    [
+      'of a second proxy that is not trusted',
+      '203.0.113.9, 192.168.1.1',
+      '10.0.3.7',
+      /^warning .* 192\.168\.1\.1 counts: .* add it to TRUSTED_PROXIES/,
+    ],
     ['of a proxy only', '10.0.0.1, 10.0.1.2', '10.0.3.7', /^warning .* 10\.0\.0\.1 counts: everybody/],
     ['that is a name', '203.0.113.9', 'load-balancer', /^FAULT .*--peer must be the IP address/],
   ])(

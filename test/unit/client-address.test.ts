@@ -73,6 +73,42 @@ describe('behind trusted proxies', () => {
     expect(clientAddress(trusted).of(request(peer, forwarded))).toBe(client);
   });
 
+  const V6 = '2001:0db8:0001:0000:0000:0000:0000:0009';
+  test.each([
+    ['an IPv4 address with a port (ALB, Azure Application Gateway)', '203.0.113.9:41234', '203.0.113.9'],
+    ['an IPv6 address in brackets with a port (ALB)', '[2001:db8:1::9]:443', V6],
+    ['an IPv6 address in brackets', '[2001:db8:1::9]', V6],
+    ['an IPv4 address in brackets', '[203.0.113.9]', '203.0.113.9'],
+    ['an IPv6 address of eight groups with a port', '2001:db8:1:0:0:0:0:9:41234', V6],
+    ['an IPv6 address in capitals', '2001:DB8:1::9', V6],
+    ['a mapped IPv4 address with a port', '::ffff:203.0.113.9:41234', '203.0.113.9'],
+    ['a mapped IPv4 address in brackets with a port', '[::ffff:203.0.113.9]:443', '203.0.113.9'],
+    ['an IPv6 address with a zone, in brackets with a port', '[2001:db8:1::9%eth0]:443', V6],
+    ['a quoted IPv4 address', '"203.0.113.9"', '203.0.113.9'],
+    ['a quoted IPv4 address with a port', '"203.0.113.9:41234"', '203.0.113.9'],
+    ['a quoted IPv6 address in brackets with a port', '"[2001:db8:1::9]:443"', V6],
+    ['an obfuscated port', '203.0.113.9:_hidden', '203.0.113.9'],
+    ['an element of RFC 7239', 'for=203.0.113.9', '203.0.113.9'],
+    ['an element of RFC 7239 with parameters', 'For="[2001:db8:1::9]:4711";proto=https;by=10.0.0.1', V6],
+    ['an element of RFC 7239 with its parameters first', 'proto=https; for=203.0.113.9:80', '203.0.113.9'],
+  ])('behind trusted proxies the address counts that is written as %s', (_, written, client) => {
+    const address = clientAddress(trusted);
+    expect(address.of(request('10.0.0.1', written))).toBe(client);
+    expect(address.of(request('10.0.0.1', `1.1.1.1, ${written} , 10.0.0.2:8080`))).toBe(client);
+    expect(lines).toEqual([]);
+  });
+
+  test.each([
+    ['a port', (n: number) => `203.0.113.9:${1024 + n}`],
+    ['an obfuscated port', (n: number) => `203.0.113.9:_p${n}`],
+    ['a zone', (n: number) => `::ffff:203.0.113.9%z${n}`],
+    ['a parameter', (n: number) => `for=203.0.113.9;by=_${n}`],
+  ])('one client stays one address, although its proxy writes %s that changes', (_, written) => {
+    const client = clientAddress(trusted);
+    const found = Array.from({ length: 50 }, (_, n) => client.of(request('10.0.0.1', written(n))));
+    expect(new Set(found)).toEqual(new Set(['203.0.113.9']));
+  });
+
   test.each([
     ['of one hop', '1.1.1.1, 203.0.113.9'],
     ['that names a trusted proxy', '1.1.1.1, 10.0.0.9, 203.0.113.9'],
@@ -97,10 +133,19 @@ describe('behind trusted proxies', () => {
     ['nothing', ''],
     ['an obfuscated name', '_hidden'],
     ['a host name', 'client.example.com'],
-    ['an address with a port', '203.0.113.9:4711'],
-    ['an IPv6 address in brackets', '[2001:db8::1]'],
-    ['an IPv6 address in brackets with a port', '[2001:db8::1]:4711'],
-    ['a quoted address', '"203.0.113.9"'],
+    ['a quoted word', '"unknown"'],
+    ['an element of RFC 7239 without an address', 'for=unknown'],
+    ['an element of RFC 7239 with an obfuscated name', 'for="_hidden"'],
+    ['an element of RFC 7239 of another kind', 'by=203.0.113.9;proto=https'],
+    ['a host name with a port', 'client.example.com:443'],
+    ['a port alone', ':443'],
+    ['empty brackets', '[]:443'],
+    ['brackets that do not end', '[2001:db8::1'],
+    ['a quote that does not end', '"203.0.113.9'],
+    ['a port of six digits', '203.0.113.9:123456'],
+    ['two ports', '203.0.113.9:443:443'],
+    ['an address with a path', '203.0.113.9/x'],
+    ['a URL', 'http://203.0.113.9'],
     ['a number out of range', '203.0.113.256'],
     ['leading zeros', '203.0.113.009'],
     ['octal', '0313.0.0161.011'],
@@ -166,8 +211,10 @@ describe('the warning', () => {
     '172.31.0.1',
     '192.168.1.1',
     '100.64.0.1',
+    '169.254.1.1',
     '::1',
     'fd00::1',
+    'fe80::1%eth0',
     '::ffff:10.1.2.3',
   ])(
     'the log warns once, naming the setting, when the private peer %s sends X-Forwarded-For and is not trusted',
@@ -190,6 +237,35 @@ describe('the warning', () => {
     ['a private peer that sends none', '', '10.0.0.1', undefined],
   ])('the log does not warn about an untrusted proxy for %s', (_, trusted, peer, forwarded) => {
     clientAddress(trusted).of(request(peer, forwarded));
+    expect(lines).toEqual([]);
+  });
+
+  test.each(['unknown', '_hidden', 'for=unknown', 'client.example.com', '203.0.113.9;203.0.113.8'])(
+    'the log warns once, naming the setting, when a trusted proxy sends %s in X-Forwarded-For',
+    (entry) => {
+      const client = clientAddress('10.0.0.0/8');
+      for (let i = 0; i < 3; i++) client.of(request('10.0.0.1', `203.0.113.9, ${entry}`));
+      expect(lines).toHaveLength(1);
+      const line = JSON.parse(lines[0]!) as { level: string; msg: string };
+      expect([line.level, line.msg]).toEqual(['warn', expect.stringContaining('TRUSTED_PROXIES')]);
+      // The entry is a stranger's text.
+      expect(lines[0]).not.toContain(entry);
+    },
+  );
+
+  test('the log warns once, naming the setting, when a private hop with another address before it is not trusted', () => {
+    const client = clientAddress('10.0.0.1');
+    expect(client.of(request('10.0.0.1', '192.168.5.5'))).toBe('192.168.5.5');
+    expect(lines).toEqual([]);
+    for (let i = 0; i < 3; i++)
+      expect(client.of(request('10.0.0.1', '203.0.113.9, 10.0.0.2'))).toBe('10.0.0.2');
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toContain('TRUSTED_PROXIES');
+    expect(lines[0]).not.toContain('203.0.113.9');
+  });
+
+  test('a garbage entry to the left of the client is not logged, because it is the client that wrote it', () => {
+    clientAddress('10.0.0.0/8').of(request('10.0.0.1', 'unknown, 203.0.113.9'));
     expect(lines).toEqual([]);
   });
 
