@@ -129,7 +129,7 @@ it('/admin/abuse gives the reason why a scope was raised, and tells when it was 
   const scopes = ['network:127.0.0.0/24', 'series:981000', 'service'];
   expect(told.now).toBe(new Date(at).toISOString());
   expect((told.raised as { scope: string }[]).sort((a, b) => (a.scope < b.scope ? -1 : 1))).toEqual(
-    scopes.map((scope) => ({ scope, step: 'observe', until: until15 })),
+    scopes.map((scope) => ({ scope, level: 'observe', until: until15 })),
   );
   expect(told.decisions).toHaveLength(3);
   for (const decision of told.decisions as { scope: string }[]) {
@@ -153,6 +153,6 @@ it('/admin/abuse gives the reason why a scope was raised, and tells when it was 
     from: 'observe',
     to: 'none',
     signal: 'quiet',
-    reason: 'Nothing justified the step any more',
+    reason: 'Nothing justified the level any more',
   });
 });

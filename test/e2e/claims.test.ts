@@ -244,7 +244,7 @@ it('a verification keeps the Idempotency-Key although the failed request that ha
 
 it('an instance keeps no more than a thousand places to give up later', async () => {
   const { IdempotencyLock } =
-    serviceModule<typeof import('../../src/challenges/idempotency-lock')>('otp/claims');
+    serviceModule<typeof import('../../src/challenges/idempotency-lock')>('challenges/idempotency-lock');
   const instance = await anotherInstance(world);
   const claims = instance.app.get(IdempotencyLock);
   let tried = 0;

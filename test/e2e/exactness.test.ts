@@ -177,16 +177,20 @@ describe.each([
   }
 });
 
-describe('a budget where upstream is asked once for an SMS', () => {
+describe('a budget whose upstream accepts an SMS and never answers', () => {
   threeInstances({
     BUDGET_PAISE_PER_DAY: BUDGET,
     STARTMESSAGING_CONTRACT: 'provider',
   });
 
   it('the budget keeps the price of an SMS that may have been sent although the client gets an error', async () => {
-    world.upstream.fault({ on: 'send', times: 3, fault: { kind: 'cut' } });
-    world.upstream.fault({ on: 'send', times: 3, fault: { kind: 'reset', when: 'after' } });
-    const answers = await rush();
+    const answers: Answer[] = [];
+    // Each of the three calls of each send fails.
+    for (const fault of [{ kind: 'cut' }, { kind: 'reset', when: 'after' }] as const) {
+      world.upstream.fault({ on: 'send', times: 9, fault });
+      answers.push(...(await atOnce(world, 3, sendToFresh)));
+    }
+    answers.push(...(await rush()));
     answers.push(...(await useUp()));
     const { '503 sms_unavailable': refused, ...rest } = tally(answers);
     expect(refused).toBeGreaterThan(0);

@@ -76,8 +76,9 @@ const BOUNDS: Record<string, (value: string) => boolean> = {
   numbers: words('new returning'),
   source: words('files signing_keys redis'),
   signal: words('conversion wrong_codes unsolved quiet'),
-  // Of the abuse control, and of Redis: the names of our scripts and commands.
-  step: (value) => /^[a-z][a-z -]{1,20}$/.test(value),
+  level: words('none observe challenge deny'),
+  // The names of our scripts and commands.
+  command: (value) => /^[a-z][a-z -]{1,20}$/.test(value),
   state: words('signing next retired'),
   alert: (value) => loggedAlerts().includes(value),
   check: (value) => /^redis_[a-z]+$/.test(value),
@@ -86,7 +87,8 @@ const BOUNDS: Record<string, (value: string) => boolean> = {
 
 /** The values of `alert` in a log line. */
 function loggedAlerts(): string[] {
-  const [, union = ''] = /export type Alert =((?:\s*\| '\w+')+);/.exec(read('src/logging/logger.ts')) ?? [];
+  const [, union = ''] =
+    /export type Alert =((?:\s*\| '\w+')+);/.exec(read('src/alerts/alert-types.ts')) ?? [];
   return [...union.matchAll(/'(\w+)'/g)].map(([, name]) => name!);
 }
 
@@ -186,11 +188,11 @@ describe('the metrics', () => {
     expect(keys).toEqual([1, 1, 1]);
   });
 
-  test('the metrics count the round trips to Redis by step and outcome', () => {
-    const steps = 'otp_login_redis_command_duration_seconds_count';
-    expect(sample(families, steps, { step: 'consume', outcome: 'answered' })).toBe(2);
-    expect(sample(families, steps, { step: 'find session', outcome: 'answered' })).toBe(1);
-    expect(sample(families, steps, { step: 'address', outcome: 'failed' })).toBe(1);
+  test('the metrics count the round trips to Redis by command and outcome', () => {
+    const commands = 'otp_login_redis_command_duration_seconds_count';
+    expect(sample(families, commands, { command: 'consume', outcome: 'answered' })).toBe(2);
+    expect(sample(families, commands, { command: 'find session', outcome: 'answered' })).toBe(1);
+    expect(sample(families, commands, { command: 'address', outcome: 'failed' })).toBe(1);
     expect(sample(families, 'otp_login_redis_available')).toBe(1);
   });
 

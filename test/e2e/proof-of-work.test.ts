@@ -37,14 +37,14 @@ beforeEach(async () => {
   world.upstream.reset();
 });
 
-type ScriptCall = 'challenge' | 'deny';
+type Level = 'challenge' | 'deny';
 
-/** Has the abuse control hold a step for the whole service for ten minutes, or for a number series. Returns when it ends. */
-async function hold(step: ScriptCall, scope = 'service', on = world): Promise<number> {
+/** Has the abuse control hold a level for the whole service for ten minutes, or for a number series. Returns when it ends. */
+async function hold(level: Level, scope = 'service', on = world): Promise<number> {
   const key = abuseScopeKey(scope);
   const now = Date.now();
   const until = now + 600_000;
-  const fields = { step: step === 'deny' ? 3 : 2, until, judged: Math.floor(now / 60_000) };
+  const fields = { level: level === 'deny' ? 3 : 2, until, judged: Math.floor(now / 60_000) };
   await redisCommand(on, 'HSET', key, ...Object.entries(fields).flat().map(String));
   await redisCommand(on, 'PEXPIRE', key, '600000');
   return until;

@@ -37,7 +37,7 @@ async function everyKey(): Promise<string[]> {
   return [...found].sort();
 }
 const isAddressList = (key: string): boolean =>
-  /^otp-login:\{([\w-]{16})\}:address:(send|verify|status):\1$/.test(key);
+  /^otp-login:\{([\w-]{22})\}:address:(send|verify|status):\1$/.test(key);
 const isOfPrefix = (key: string): boolean => key.startsWith(PREFIX);
 
 describe('rejected inputs', () => {

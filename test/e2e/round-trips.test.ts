@@ -1,6 +1,6 @@
-import { Redis } from 'ioredis';
 import { flushLedger } from '../support/admin';
 import { KEYS } from '../support/keys';
+import { commandsDuring } from '../support/redis-monitor';
 import {
   call,
   freshNumber,
@@ -16,42 +16,23 @@ import {
 
 // Each world has a Redis of its own: what other tests ask a server would be counted too.
 let world: World;
-let redis: Redis;
 
 async function begin(variables: Variables): Promise<void> {
   world = await startWorld({ variables, ownRedis: true });
-  redis = new Redis(world.redis.url);
 }
 async function end(): Promise<void> {
-  redis.disconnect();
   await world.close();
 }
 
-/**
- * Commands that clients sent, by the server's own count. It counts those inside scripts too, under the names that our
- * scripts use; EVALSHA, HMGET outside of a script and DEL are told apart by MONITOR, which marks scripts' with `lua`.
- */
+/** The commands that clients sent: on the path of the request, and for many requests at once, off their paths. */
 async function commandsOf(step: () => Promise<unknown>): Promise<{ path: string[]; batches: string[] }> {
-  const connection = redis.duplicate();
-  const monitor = await connection.monitor();
-  const [path, batches]: [string[], string[]] = [[], []];
-  const marker = `end-${String(Math.random())}`;
-  const all = new Promise<void>((resolve) => {
-    monitor.on('monitor', (_time: string, [name = '', first, , key = '']: string[], source: string) => {
-      if (first === marker) resolve();
-      else if (source === 'lua') return;
-      // What is written off every request's path, for many requests at once.
-      else if (key === KEYS.ledger) batches.push(name);
-      else if (key !== KEYS.audit) path.push(name.toLowerCase());
-    });
-  });
-  await step();
-  // The monitor shows commands in their order: this is the last one.
-  await redis.echo(marker);
-  await all;
-  monitor.disconnect();
-  connection.disconnect();
-  return { path: path.filter((name) => !['ping', 'info', 'monitor'].includes(name)), batches };
+  const seen = await commandsDuring(world.redis.url, step);
+  const named = (keep: (key: string | undefined) => boolean): string[] =>
+    seen.filter(({ args: [, , key] }) => keep(key)).map(({ name }) => name);
+  return {
+    path: named((key) => key !== KEYS.ledger && key !== KEYS.audit),
+    batches: named((key) => key === KEYS.ledger),
+  };
 }
 const pathOf = async (step: () => Promise<unknown>): Promise<string[]> => (await commandsOf(step)).path;
 const scripts = (count: number): string[] => Array<string>(count).fill('evalsha');

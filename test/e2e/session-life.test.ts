@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { withoutHang } from '../support/hang';
+import { commandsDuring } from '../support/redis-monitor';
 import { KEYS, keysOfUser } from '../support/keys';
 import { contentsOf } from '../support/redis-contents';
 import { newSigningKey } from '../support/signing-keys';
@@ -96,25 +97,11 @@ async function listed({ body }: Answer, url = world.url): Promise<Listed[]> {
   return answer.body.sessions as Listed[];
 }
 
-/** The commands that clients sent to this world's database, those inside scripts left out. */
+/** The commands that clients sent, without the batches that are written off the path of every request. */
 async function commandsOf(step: () => Promise<unknown>): Promise<string[]> {
-  const database = new URL(world.redis.url).pathname.slice(1);
-  const end = `end of ${freshNumber()}`;
-  const monitor = await raw.monitor();
-  const seen: string[] = [];
-  let ended = false;
-  // What became of codes, and the audit, are written off every request's path: they may come at any time.
-  const writtenBehind: string[] = [KEYS.ledger, KEYS.audit];
-  monitor.on('monitor', (_time: string, command: string[], source: string, of: string) => {
-    const [name = '', first = '', , key = ''] = command;
-    if (first === end) ended = true;
-    if (of === database && source !== 'lua' && !writtenBehind.includes(key)) seen.push(name.toLowerCase());
-  });
-  await step();
-  await raw.echo(end);
-  await until(() => ended, 'the last command at the monitor');
-  monitor.disconnect();
-  return seen.filter((name) => !['echo', 'ping', 'info', 'monitor'].includes(name));
+  const writtenBehind: (string | undefined)[] = [KEYS.ledger, KEYS.audit];
+  const seen = await commandsDuring(world.redis.url, step);
+  return seen.filter(({ args: [, , key] }) => !writtenBehind.includes(key)).map(({ name }) => name);
 }
 
 describe('the life of a session', () => {
