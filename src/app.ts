@@ -9,6 +9,7 @@ import { ProblemFilter } from './http/problem.filter';
 import { Routes } from './http/routes';
 import { Lifecycle } from './health/lifecycle';
 import { acceptBodies } from './http/bodies';
+import { allowCrossOrigin } from './http/cross-origin';
 import { serveOpenApi } from './http/openapi';
 import { shedLoad } from './http/overload';
 import { observeRequests } from './http/request-log';
@@ -64,18 +65,7 @@ export async function createApp({
   const observe = observeRequests(adapter, logger, app.get(Metrics));
   app.useGlobalPipes(validation());
   app.useGlobalFilters(filter);
-  app.enableCors({
-    origin: (origin, answer) => {
-      answer(null, origin !== undefined && config.allowsOrigin(origin));
-    },
-    credentials: true,
-    // An answer of the library's own to a preflight that asks for nothing would be no problem+json.
-    strictPreflight: false,
-    methods: ['GET', 'POST', 'DELETE'],
-    allowedHeaders: ['authorization', 'content-type', 'idempotency-key'],
-    exposedHeaders: ['retry-after', 'x-request-id'],
-    maxAge: 600,
-  });
+  allowCrossOrigin(app, config, logger);
   await app.register(helmet, {
     hsts: config.issuer.startsWith('https:') ? { includeSubDomains: false } : false,
     contentSecurityPolicy: { useDefaults: false, directives: config.swagger ? SWAGGER_UI : NOTHING },

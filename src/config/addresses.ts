@@ -15,11 +15,23 @@ export const webAddress: Rule<string> = {
   },
 };
 
-/** An origin to the letter as browsers send it: no path, no default port, no capitals, and so never `*`. */
+/**
+ * An origin exactly as a browser sends it: `scheme://host` or `scheme://host:port`, without a path, a default port or
+ * capitals. App shells have schemes of their own, such as `capacitor://localhost`. `*`, also within a host, and `null` are
+ * refused: each page of the web could send `null`.
+ */
 export const webOrigin: Rule<string> = {
-  expected: 'an exact origin such as https://app.example.com',
+  expected: 'an exact origin such as https://app.example.com or capacitor://localhost',
   read(text) {
-    return /^https?:/.test(text) && URL.canParse(text) && new URL(text).origin === text ? text : undefined;
+    if (
+      !/^[a-z][a-z\d+.-]*:\/\/(?:\[[\da-f:.]+\]|[\w.~-]+)(?::\d{1,5})?$/i.test(text) ||
+      !URL.canParse(text)
+    ) {
+      return undefined;
+    }
+    const { protocol, host, origin } = new URL(text);
+    // The URL standard gives schemes that it does not know the origin "null"; a WebView sends scheme and host.
+    return (origin === 'null' ? `${protocol}//${host}` : origin) === text ? text : undefined;
   },
 };
 

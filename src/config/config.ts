@@ -57,7 +57,7 @@ export const SECRETS = {
 export type SecretName = keyof typeof SECRETS;
 type Secrets = Pick<ConfigValues, (typeof SECRETS)[SecretName]>;
 
-const LOCALHOST = /^http:\/\/localhost(:\d+)?$/;
+const LOCALHOST = /^http:\/\/(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?$/;
 
 /** Every setting of the service, valid and typed; a time or a sum says its unit in its name. Inject it by class. */
 export class Config {
@@ -178,7 +178,8 @@ export class Config {
 
   /**
    * Whether pages of this origin may call with credentials: those of CORS_ORIGINS, this service's own, and outside
-   * production any on localhost. Compared as whole text: a prefix would let `https://app.example.evil.example` in.
+   * production those on localhost, 127.0.0.1 and [::1]. The whole text is compared: with a prefix,
+   * `https://app.example.evil.example` would pass.
    */
   allowsOrigin(origin: string): boolean {
     if (this.corsOrigins.includes(origin) || origin === new URL(this.issuer).origin) return true;

@@ -25,6 +25,7 @@ import {
 const APP = 'https://app.example';
 const ADMIN = 'https://admin.example:8443';
 const OWN = 'https://login.example';
+const APP_SHELL = 'capacitor://localhost';
 
 let world: World;
 let production: Instance;
@@ -36,7 +37,7 @@ beforeAll(async () => {
   writeFileSync(join(keys, '20250101T0000Z-test.pem'), newSigningKey());
   const variables: Variables = {
     ISSUER: OWN,
-    CORS_ORIGINS: `${APP},${ADMIN}`,
+    CORS_ORIGINS: `${APP},${ADMIN},${APP_SHELL}`,
     JWT_KEYS_DIR: keys,
     STARTMESSAGING_CONTRACT: 'provider',
   };
@@ -214,7 +215,12 @@ const FOREIGN = [
   'https://login.example:3000',
   'https://login.example.evil.example',
   'https://localhost:3000',
-  'http://127.0.0.1:3000',
+  'http://127.0.0.2:3000',
+  'http://127.0.0.1.evil.example',
+  'http://[::2]:3000',
+  'https://127.0.0.1:3000',
+  'capacitor://localhost.evil.example',
+  'ionic://localhost',
   'http://LOCALHOST:3000',
   'http://localhost:',
   'http://localhost:3000/',
@@ -224,11 +230,18 @@ const FOREIGN = [
   'file://',
   '*',
 ];
-const LOCAL = ['http://localhost', 'http://localhost:3000', 'http://localhost:5173'];
+const LOCAL = [
+  'http://localhost',
+  'http://localhost:3000',
+  'http://localhost:5173',
+  'http://127.0.0.1',
+  'http://127.0.0.1:5173',
+  'http://[::1]:5173',
+];
 
 describe.each([
-  ['in development', () => world.url, [APP, ADMIN, OWN, ...LOCAL], FOREIGN],
-  ['in production', () => production.url, [APP, ADMIN, OWN], [...FOREIGN, ...LOCAL]],
+  ['in development', () => world.url, [APP, ADMIN, OWN, APP_SHELL, ...LOCAL], FOREIGN],
+  ['in production', () => production.url, [APP, ADMIN, OWN, APP_SHELL], [...FOREIGN, ...LOCAL]],
 ])('a call by cookie %s', (where, at, allowed, foreign) => {
   it(`a refresh by cookie ${where} is served to each allowed origin`, async () => {
     let answer = await cookieLogin(at());
@@ -466,7 +479,7 @@ describe('CORS', () => {
       .sort();
 
   it('the service answers a preflight request of an allowed origin with that origin and the allowed headers', async () => {
-    for (const origin of [APP, ADMIN, OWN, ...LOCAL])
+    for (const origin of [APP, ADMIN, OWN, APP_SHELL, ...LOCAL])
       for (const path of ['/auth/refresh', '/auth/verify-otp', '/auth/sessions/x', '/oauth/token']) {
         const { status, headers } = await preflight(origin, world.url, path);
         expect(status).toBe(204);
@@ -476,6 +489,9 @@ describe('CORS', () => {
           'authorization',
           'content-type',
           'idempotency-key',
+          'traceparent',
+          'tracestate',
+          'x-request-id',
         ]);
         expect(list(headers.get('access-control-allow-methods'))).toEqual(
           expect.arrayContaining(['delete', 'get', 'post']),
@@ -501,7 +517,9 @@ describe('CORS', () => {
       expect(answer.headers.get('access-control-allow-origin')).toBe(APP);
       expect(answer.headers.get('access-control-allow-credentials')).toBe('true');
       expect(list(answer.headers.get('access-control-expose-headers'))).toEqual([
+        'date',
         'retry-after',
+        'www-authenticate',
         'x-request-id',
       ]);
       expect(list(answer.headers.get('vary'))).toContain('origin');
@@ -526,5 +544,36 @@ describe('CORS', () => {
         expect(list(headers.get('vary'))).toContain('origin');
       }
     }
+  });
+
+  describe('the log of refused origins', () => {
+    let instance: Instance;
+    beforeEach(async () => {
+      instance = await anotherInstance(world, { CORS_ORIGINS: APP });
+    });
+    afterEach(() => instance.close());
+    const ask = (origin: string) => call('GET', `${instance.url}/health/live`, undefined, { origin });
+    const warned = () =>
+      instance.logs
+        .map((line) => JSON.parse(line) as { level: string; msg: string; origin?: string })
+        .filter(({ level, msg }) => level === 'warn' && msg.includes('CORS_ORIGINS'));
+
+    it('the log names each refused origin once, with the setting, and no allowed one', async () => {
+      const refused = ['https://a.example', 'https://b.example:8443', 'ionic://localhost', 'null'];
+      for (const origin of [...refused, APP, LOCAL[1]!, ...refused]) await ask(origin);
+      await preflight(refused[0]!, instance.url);
+      expect(warned().map(({ origin }) => origin)).toEqual(refused);
+    });
+
+    it('the log does not repeat the text of a header that is not an origin', async () => {
+      for (const text of ['code 482910', `https://${'a'.repeat(300)}.example`, 'x']) await ask(text);
+      expect(warned().map(({ origin }) => origin)).toEqual(['not an origin']);
+    });
+
+    it('the log ends after 100 refused origins, and says so', async () => {
+      for (let i = 0; i < 105; i++) await ask(`https://a${i}.example`);
+      expect(warned()).toHaveLength(101);
+      expect(warned().at(-1)).toEqual(expect.objectContaining({ msg: expect.stringContaining('Too many') }));
+    });
   });
 });

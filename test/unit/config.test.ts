@@ -709,9 +709,40 @@ describe('who is believed', () => {
   });
 
   test.each([
+    'https://app.example.com:8443',
+    'http://[::1]:5173',
+    'capacitor://localhost',
+    'ionic://localhost',
+    'tauri://localhost',
+    'app://-',
+    'app://.',
+    'my-app://com.example.shop:80',
+    'com.example.shop://localhost',
+    'chrome-extension://abcdefghijklmnopabcdefghijklmnop',
+  ])('CORS_ORIGINS accepts the origin %p', (text) => {
+    expect(inDevelopment({ CORS_ORIGINS: text }).corsOrigins).toEqual([text]);
+  });
+
+  test.each([
     '*',
     'null',
+    'file://',
+    'file://localhost',
     'https://*.example.com/',
+    'https://*.example.com',
+    'https://*',
+    'capacitor://*',
+    'capacitor://',
+    'capacitor://localhost/',
+    'capacitor:localhost',
+    'Capacitor://localhost',
+    'capacitor://user@localhost',
+    'capacitor://localhost?x',
+    'capacitor://localhost:070',
+    'https://a.example:70000',
+    'a.example',
+    '//a.example',
+    'https://münchen.example',
     'https://a.example/',
     'https://A.example',
     'https://a.example:443',
