@@ -8,26 +8,27 @@ import { seriesOf, type PhoneNumber } from '../phone-number/phone-number';
 import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
 
-/** What the abuse control adds to a script over {@link ABUSE_KEY}. */
+/** The functions of the abuse control for scripts that count over {@link ABUSE_KEY}. */
 export const ABUSE_FUNCTIONS = Script.functions(__dirname);
-/** On the slot of admission, so that one script judges and counts a send. */
+/** On the slot of admission, so that one script reads the levels and counts a send. */
 export const ABUSE_KEY = `${KEY_PREFIX}{admission}:abuse`;
 
+const JUDGE = Script.load(__dirname, 'judge', ABUSE_FUNCTIONS);
 const EXPLAIN = Script.load(__dirname, 'explain', ABUSE_FUNCTIONS);
 
 const SERVICE = 'service';
 const SIGNALS = ['conversion', 'wrong_codes', 'unsolved', 'quiet'] as const;
 const LEVELS = ['none', 'observe', 'challenge', 'deny'] as const;
 const HIGHEST: Record<AbuseMode, number> = { off: 0, observe: 1, enforce: 3 };
-const TOLD = 100;
+const EXPLAINED_DECISIONS = 100;
 
-/** How far a scope is trusted: nothing, told to operators, proof of work first, no SMS for numbers that are new here. */
+/** `observe`: operators are told. `challenge`: proof of work first. `deny`: no SMS for new numbers. */
 export type AbuseLevel = (typeof LEVELS)[number];
 
-/** Why a level changed; `unsolved` holds one up, and on `quiet` it falls. */
+/** Why a level changed. `unsolved` keeps a level at challenge; on `quiet` it falls. */
 export type AbuseSignal = (typeof SIGNALS)[number];
 
-/** A level that changed, and the figures that it changed for. */
+/** A level that changed, and the figures that justified the change. */
 export interface AbuseDecision {
   at: Date;
   scope: string;
@@ -49,7 +50,7 @@ export interface AbuseFigures {
   passed: number;
 }
 
-/** What an operator is told. */
+/** The answer of `GET /admin/abuse`. */
 export interface AbuseState {
   now: Date;
   raised: { scope: string; level: AbuseLevel; until: Date }[];
@@ -65,7 +66,7 @@ const ALERTS: Partial<Record<AbuseSignal, Alert>> = {
 
 type Sums = Record<'s' | 'v' | 'w' | 'r' | 'c' | 'p', number>;
 
-/** Sees SMS pumping and the guessing of codes over many numbers. It decides inside the admission script. */
+/** Detects SMS pumping and the guessing of codes over many numbers, and holds a level for each scope. */
 @Injectable()
 export class AbuseControl {
   constructor(
@@ -79,19 +80,23 @@ export class AbuseControl {
       for (const level of LEVELS) metrics.abuseDecisions.inc({ signal, level }, 0);
   }
 
-  /** The highest levels that each signal may raise, as the scripts read them. */
+  /** The highest level that each signal may raise, as the scripts read it. */
   get modes(): [conversion: number, wrongCodes: number] {
     return [HIGHEST[this.config.abuseConversion], HIGHEST[this.config.abuseWrongCodes]];
   }
 
-  /** Where a send or a verification counts: its number series, the address range, the whole service. */
+  /** The scopes that a send or a verification counts for: number series, address range, whole service. */
   scopesOf(phone: PhoneNumber, network: string): string[] {
     return [`series:${seriesOf(phone)}`, `network:${network}`, SERVICE];
   }
 
-  /** Tells operations of what admission decided just now: each decision comes back to one replica only. */
-  log(decided: readonly string[][]): void {
-    for (const decision of decided) {
+  /**
+   * Raises and lowers the levels of scopes that were not judged in the last seconds, and logs each change. Redis gives each
+   * decision to one replica only.
+   */
+  async judge(scopes: readonly string[]): Promise<void> {
+    const decisions = await this.store.run(JUDGE, [ABUSE_KEY], [...this.modes, JSON.stringify(scopes)]);
+    for (const decision of decisions as string[][]) {
       const { at, scope, from, to, signal, minutes, figures } = readDecision(decision);
       this.metrics.abuseDecisions.inc({ signal, level: to });
       const alert = ALERTS[signal];
@@ -108,7 +113,7 @@ export class AbuseControl {
   /** The levels that hold now, and the decisions of the last 90 days, the newest first. */
   async explain(): Promise<AbuseState> {
     const { now, raised, service, decisions } = JSON.parse(
-      (await this.store.run(EXPLAIN, [ABUSE_KEY], [TOLD, SERVICE])) as string,
+      (await this.store.run(EXPLAIN, [ABUSE_KEY], [EXPLAINED_DECISIONS, SERVICE])) as string,
     ) as {
       now: number;
       raised: { scope: string; level: number; until: number }[] | null;

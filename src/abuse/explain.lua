@@ -1,16 +1,15 @@
--- Tells an operator what the abuse control sees and why it decided so. Changes nothing.
--- KEYS the abuse control; its scopes and decisions lie beside it on {admission}
+-- Reads for an operator the levels of the abuse control and the reasons of its decisions. Changes nothing.
+-- KEYS the abuse control; its scopes, levels and decisions begin with this name, on {admission}
 -- ARGV how many decisions, the scope of the whole service
 -- Returns a JSON text: now (ms), raised [{scope, level, until}], service {m, q: sums of both windows}, decisions [[field,
 --      value ...]], the newest first.
--- One script, because a level that changes between two looks would contradict its own reason.
+-- One script, because a level that changes between two reads would contradict its own reason.
 local abuse, now = KEYS[1], now_ms()
 local raised = {}
 for _, scope in ipairs(redis.call('ZREVRANGE', abuse .. ':raised', 0, 99)) do
-  local stored, held_until = unpack(redis.call('HMGET', abuse_key(abuse, scope), 'level', 'until'))
-  local level = abuse_held(stored, held_until, now)
+  local level, stored, held_until = abuse_held(redis.call('GET', abuse_level_key(abuse, scope)), now)
   if level > 0 then
-    local until_then = tonumber(held_until) + (tonumber(stored) - level) * ABUSE_HOLD
+    local until_then = held_until + (stored - level) * ABUSE_HOLD
     raised[#raised + 1] = { scope = scope, level = level, ['until'] = until_then }
   end
 end

@@ -10,15 +10,15 @@
 --      array, the address range that asks, which of the key's requests this is or '' without a key, '1' when upstream is asked also
 --      when it may have been before, for how long the send is known again (ms), the number's limits, those of its devices,
 --      the service's
--- Returns {'admitted', decisions, ms until this number may ask again, minute, quarter hour, ledger entry, timestamp,
+-- Returns {'admitted', ms until this number may ask again, minute, quarter hour, ledger entry, timestamp,
 --      'phone' | 'device': the list that it was counted in, its address range, its scopes, 1 when all this was before},
---      what a refund and the outcome need; or {'phone' | 'service' | 'budget' | 'denied' | 'challenge', decisions, ms until
---      it opens again}; or {'late'}: a later request of the key has the send in hand. Decisions of the abuse control that were taken
---      just now: a JSON array.
+--      what a refund and the outcome need; or {'phone' | 'service' | 'budget' | 'denied' | 'challenge', ms until it opens
+--      again}; or {'late'}: a later request of the key has the send in hand; or {'judge'}: nothing was counted, because the
+--      time mark of a scope has expired. judge.lua runs first, then this script runs again.
 -- One script, because between a check and a count on two replicas the last place would be given twice.
 local price, per_hour, per_day, reserve = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local standing = ARGV[5]
-local modes = { { 'wrong_codes', tonumber(ARGV[7]) }, { 'conversion', tonumber(ARGV[6]) } }
+local modes = { conversion = tonumber(ARGV[6]), wrong_codes = tonumber(ARGV[7]) }
 local scopes = cjson.decode(ARGV[11])
 local number = { key = KEYS[1], name = 'phone' }
 local device = { key = KEYS[2], name = 'device' }
@@ -42,7 +42,7 @@ if send then
   local fields = redis.call('HGETALL', send)
   for i = 1, #fields, 2 do first[fields[i]] = fields[i + 1] end
   -- A process that stood still until its key ran out must not send beside the repeat.
-  if first.turn and tonumber(first.turn) > tonumber(ARGV[13]) then return { 'late', '[]' } end
+  if first.turn and tonumber(first.turn) > tonumber(ARGV[13]) then return { 'late' } end
 end
 
 -- A repeat takes the place that its first try holds in the list, so that it is counted once, and when it is sent. The list
@@ -71,16 +71,16 @@ if first.charged == '1' then
   if ARGV[14] == '1' then
     local list = first.allowance == 'device' and device or number
     local wait = wait_beside_first(list)
-    if wait > 0 then return { 'phone', '[]', wait } end
+    if wait > 0 then return { 'phone', wait } end
     wait = windows_wait(KEYS[3], now, service_limits)
-    if wait > 0 then return { 'service', '[]', wait } end
+    if wait > 0 then return { 'service', wait } end
     redis.call('HSET', send, 'place', take_place(list))
     window_record(KEYS[3], now, service_keep, service_longest)
   end
   redis.call('HSET', send, 'turn', ARGV[13])
   redis.call('PEXPIRE', send, ARGV[15])
   return {
-    'admitted', '[]', until_next(), first.minute, first.quarter, first.entry, first.at, first.allowance, first.network,
+    'admitted', until_next(), first.minute, first.quarter, first.entry, first.at, first.allowance, first.network,
     first.scopes, 1,
   }
 end
@@ -109,26 +109,20 @@ local function budget_wait(key, budget, width, buckets)
   return buckets * width
 end
 
--- Judged whatever the limits say: operators are told of an attack also while the budget is used up.
-local level, held_until, raised, decisions = 0, 0, {}, {}
-for _, scope in ipairs(scopes) do
-  local its_level, its_until, decision = abuse_judge(abuse, scope, now, modes)
-  if decision then decisions[#decisions + 1] = decision end
-  if its_level >= 2 then raised[#raised + 1] = scope end
-  if its_level > level then level, held_until = its_level, its_until end
-end
-local decided = #decisions > 0 and cjson.encode(decisions) or '[]'
+-- Before the limits, because operators are told of an attack also while the budget refuses every send.
+local level, held_until, raised = abuse_levels(abuse, scopes, now, modes)
+if not level then return { 'judge' } end
 
 local allowance, wait = number, wait_beside_first(number)
 if wait > 0 and standing == 'device' then
   -- Strangers who know the number can use up its own; they cannot touch that of its devices.
   allowance, wait = device, math.min(wait, windows_wait(device.key, now, device.limits))
 end
-if wait > 0 then return { 'phone', decided, wait } end
+if wait > 0 then return { 'phone', wait } end
 wait = windows_wait(KEYS[3], now, service_limits)
-if wait > 0 then return { 'service', decided, wait } end
+if wait > 0 then return { 'service', wait } end
 wait = math.max(budget_wait(KEYS[4], per_hour, 60000, 60), budget_wait(KEYS[5], per_day, 900000, 96))
-if wait > 0 then return { 'budget', decided, wait } end
+if wait > 0 then return { 'budget', wait } end
 
 -- Whoever logged in before is not denied, and who holds a device's token is not even challenged: else an attack would lock
 -- the regulars out, which may be all that it wants.
@@ -141,7 +135,7 @@ if level == 3 or (level == 2 and not solved) then
   if level == 2 then
     for _, scope in ipairs(raised) do abuse_count(abuse, scope, 'c', now) end
   end
-  return { level == 3 and 'denied' or 'challenge', decided, math.max(1, held_until - now) }
+  return { level == 3 and 'denied' or 'challenge', math.max(1, held_until - now) }
 end
 
 local counted = tonumber(take_place(allowance))
@@ -165,5 +159,5 @@ if send then
   redis.call('PEXPIRE', send, ARGV[15])
 end
 return {
-  'admitted', decided, until_next(), minute, quarter, entry, text(counted), allowance.name, ARGV[12], ARGV[11], 0,
+  'admitted', until_next(), minute, quarter, entry, text(counted), allowance.name, ARGV[12], ARGV[11], 0,
 }

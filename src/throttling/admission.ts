@@ -32,9 +32,10 @@ const KNOWN_AGAIN_MS = 660_000;
 const LIMITS = ['phone', 'service', 'budget', 'denied', 'challenge'] as const;
 
 type Answer =
-  | ['admitted', string, number, string, string, string, string, Sms['allowance'], string, string, 0 | 1]
-  | ['late', string]
-  | [(typeof LIMITS)[number], string, number];
+  | ['admitted', number, string, string, string, string, Sms['allowance'], string, string, 0 | 1]
+  | ['late']
+  | ['judge']
+  | [(typeof LIMITS)[number], number];
 
 const sendOf = ({ of }: SendRetry): string => `${SLOT}send:${of}`;
 
@@ -105,44 +106,47 @@ export class AdmissionControl {
     const { pseudonym, byDevice, returning, scopes, network, provider, repeat, solution } = admissionRequest;
     const { smsPricePaise, budgetPaisePerHour, budgetPaisePerDay, budgetReservePercent, limitGlobal } =
       this.config;
-    const answer = (await this.store.run(
-      ADMISSION,
-      [
-        this.listOf(pseudonym, 'phone'),
-        this.listOf(pseudonym, 'device'),
-        `${SLOT}service`,
-        ...BUDGET,
-        LEDGER_KEY,
-        ABUSE_KEY,
-        REGULARS_KEY,
-        ...(repeat === undefined ? [] : [sendOf(repeat)]),
-        ...(solution === undefined ? [] : [`${SLOT}solved:${solution}`]),
-      ],
-      [
-        smsPricePaise,
-        budgetPaisePerHour ?? -1,
-        budgetPaisePerDay ?? -1,
-        // The last of a budget is for those who were here before: an attack by new numbers cannot use it up.
-        returning ? 0 : budgetReservePercent,
-        byDevice ? 'device' : returning ? 'returning' : 'new',
-        ...this.abuse.modes,
-        pseudonym,
-        provider,
-        // Twice as long: a replica whose clock is behind takes it for alive a little longer.
-        2 * WORK_LIFE_SECONDS * 1_000,
-        JSON.stringify(scopes),
-        network,
-        repeat?.fencingToken ?? '',
-        repeat?.mayResend ? 1 : 0,
-        KNOWN_AGAIN_MS,
-        ...limitArguments(this.config.limitPhone),
-        ...limitArguments(DEVICE_SENDS),
-        ...limitArguments(limitGlobal),
-      ],
-    )) as Answer;
-    this.abuse.log(JSON.parse(answer[1]) as string[][]);
+    const keys = [
+      this.listOf(pseudonym, 'phone'),
+      this.listOf(pseudonym, 'device'),
+      `${SLOT}service`,
+      ...BUDGET,
+      LEDGER_KEY,
+      ABUSE_KEY,
+      REGULARS_KEY,
+      ...(repeat === undefined ? [] : [sendOf(repeat)]),
+      ...(solution === undefined ? [] : [`${SLOT}solved:${solution}`]),
+    ];
+    const args = [
+      smsPricePaise,
+      budgetPaisePerHour ?? -1,
+      budgetPaisePerDay ?? -1,
+      // The last of a budget is for those who were here before: an attack by new numbers cannot use it up.
+      returning ? 0 : budgetReservePercent,
+      byDevice ? 'device' : returning ? 'returning' : 'new',
+      ...this.abuse.modes,
+      pseudonym,
+      provider,
+      // Twice as long: a replica whose clock is behind takes it for alive a little longer.
+      2 * WORK_LIFE_SECONDS * 1_000,
+      JSON.stringify(scopes),
+      network,
+      repeat?.fencingToken ?? '',
+      repeat?.mayResend ? 1 : 0,
+      KNOWN_AGAIN_MS,
+      ...limitArguments(this.config.limitPhone),
+      ...limitArguments(DEVICE_SENDS),
+      ...limitArguments(limitGlobal),
+    ];
+    const ask = async (): Promise<Answer> => (await this.store.run(ADMISSION, keys, args)) as Answer;
+    let answer = await ask();
+    // Nothing was counted: the time mark of a scope had expired. The mark that the judgement sets lasts for seconds.
+    while (answer[0] === 'judge') {
+      await this.abuse.judge(scopes);
+      answer = await ask();
+    }
     if (answer[0] === 'admitted') {
-      const [, , resendAfterMs, minute, quarter, entry, at, allowance, from, counted, again] = answer;
+      const [, resendAfterMs, minute, quarter, entry, at, allowance, from, counted, again] = answer;
       return {
         pseudonym,
         resendAfterMs,
@@ -155,7 +159,7 @@ export class AdmissionControl {
     }
 
     if (answer[0] === 'late') throw new ApiError('idempotency_in_progress', { retryAfterSeconds: 1 });
-    const [limit, , waitMs] = answer;
+    const [limit, waitMs] = answer;
     const retryAfterSeconds = waitMs / 1_000;
     this.metrics.limitsHit.inc({ limit });
     if (limit === 'challenge') throw new ApiError('challenge_required');

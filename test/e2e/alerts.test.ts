@@ -10,7 +10,7 @@ import type { Readable } from 'node:stream';
 import type * as webhook from '../../src/alerts/webhook';
 import type { Fault } from '../../src/emulator/fault';
 import type { Alert } from '../../src/alerts/alert-types';
-import { alertKey, abuseScopeKey, KEYS } from '../support/keys';
+import { abuseLevelKey, alertKey, KEYS } from '../support/keys';
 import { metricOf } from '../support/metrics';
 import type { RedisServer } from '../support/redis-server';
 import { serviceModule } from '../support/service';
@@ -212,7 +212,7 @@ describe('an alert', () => {
         for (let i = 0; i < 6; i++) await Promise.all(Array.from({ length: 10 }, guess));
         await until(async () => {
           // As if the five seconds were over in which the abuse control judges once.
-          await redisCommand(its, 'HDEL', abuseScopeKey('service'), 'judged');
+          await redisCommand(its, 'SET', abuseLevelKey('service'), '0 0 0 0 none', 'PX', '600000');
           await sendOtp(its.url, freshNumber());
           return receiver.received.length > 0;
         }, 'the judgement of the abuse control');

@@ -2,7 +2,7 @@ import { solveChallenge, type Challenge, type Solution } from 'altcha-lib';
 import { deriveKey } from 'altcha-lib/algorithms/pbkdf2';
 import type * as proofOfWorkModule from '../../src/abuse/proof-of-work';
 import type { PhoneNumber } from '../../src/phone-number/phone-number';
-import { admittedSendsKey, abuseScopeKey } from '../support/keys';
+import { abuseLevelKey, abuseScopeKey, admittedSendsKey } from '../support/keys';
 import { serviceModule } from '../support/service';
 import {
   call,
@@ -37,16 +37,11 @@ beforeEach(async () => {
   world.upstream.reset();
 });
 
-type Level = 'challenge' | 'deny';
-
-/** Has the abuse control hold a level for the whole service for ten minutes, or for a number series. Returns when it ends. */
-async function hold(level: Level, scope = 'service', on = world): Promise<number> {
-  const key = abuseScopeKey(scope);
-  const now = Date.now();
-  const until = now + 600_000;
-  const fields = { level: level === 'deny' ? 3 : 2, until, judged: Math.floor(now / 60_000) };
-  await redisCommand(on, 'HSET', key, ...Object.entries(fields).flat().map(String));
-  await redisCommand(on, 'PEXPIRE', key, '600000');
+/** Makes the abuse control hold a level for ten minutes. Returns the end of the hold. */
+async function hold(level: 'challenge' | 'deny', scope = 'service', on = world): Promise<number> {
+  const until = Date.now() + 600_000;
+  const held = `${level === 'deny' ? 3 : 2} ${until} 0 0 none`;
+  await redisCommand(on, 'SET', abuseLevelKey(scope), held, 'PX', '600000');
   return until;
 }
 
@@ -383,7 +378,7 @@ it('a challenge does not use up the Idempotency-Key, and the repeat with the sol
   const altcha = await solve(challenge);
   const sent = await send(phoneNumber, { altcha, headers: KEY });
   expect(sent.status).toBe(200);
-  // From here on it is replayed, whatever step holds and whatever solution comes along.
+  // From here on it is replayed, whatever level holds and whatever solution comes along.
   await hold('deny');
   for (const attempt of [{ altcha }, {}, { altcha: 'garbage' }]) {
     const replay = await send(phoneNumber, { ...attempt, headers: KEY });
@@ -481,6 +476,8 @@ it('a low share of verified codes makes the service demand proof of work', async
         if (what !== '') await redis('HINCRBY', key, `m${Number(bucket) - 2}:${what}`, count);
       }
     }
+    for (const scope of keys.map((key) => key.slice(abuseScopeKey('').length)))
+      await redis('SET', abuseLevelKey(scope), '0 0 0 0 none', 'PX', '600000');
     expectChallenge(await sendOtp(watched.url, freshNumber()));
     await until(
       () => watched.instances[0]!.logs.join('').includes('"alert":"abuse_conversion"'),

@@ -26,6 +26,8 @@ export const admittedRepeatKey = (requestId: string): string => `${ADMISSION}sen
 export const forgivenSendsKey = (pseudonym: string): string => `${ADMISSION}forgiven:${pseudonym}`;
 /** What the abuse control counts of a scope, such as `series:987654`. */
 export const abuseScopeKey = (scope: string): string => `${KEYS.abuse}:scope:${scope}`;
+/** The level of a scope, as text: level, end of the hold, time mark, time of the last rise, signal. */
+export const abuseLevelKey = (scope: string): string => `${KEYS.abuse}:level:${scope}`;
 /** The totals of a day, counted from 1970 in India's time. */
 export const usageKey = (day: number): string => `${KEYS.ledger}:usage:${day}`;
 /** When an alert was sent last. */
