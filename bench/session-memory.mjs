@@ -1,5 +1,6 @@
 // `npm run bench`: what a session costs in Redis, by Redis's own account. Every user logs in by a code, refreshes
 // once, and has the longest names that a session may hold.
+import { randomUUID } from 'node:crypto';
 import { inSteps, part } from './parts.mjs';
 import { dist, login, startWorld } from './world.mjs';
 
@@ -25,7 +26,8 @@ await inSteps('memory of a session', TURNS, (turn) =>
   Promise.all(
     Array.from({ length: AT_ONCE }, async (_, at) => {
       const session = await login(world, `+9198${20_000_000 + turn * AT_ONCE + at}`, CLIENT);
-      await tokens.refresh((await tokens.issue(session)).refreshToken);
+      const { refreshToken } = await tokens.issue(session);
+      await tokens.refresh(refreshToken, { network: '2001:db8:ffff::/48', idempotencyKey: randomUUID() });
     }),
   ),
 );

@@ -11,6 +11,7 @@ export type AuditEvent =
   | { audit: 'code.failed'; phone: string; network: string; attemptsLeft: number }
   | { audit: 'number.locked'; phone: string; network: string; allowance: 'phone' | 'device'; seconds: number }
   | { audit: 'token.reused'; subject: string; session: string }
+  | { audit: 'token.repeated'; subject: string; session: string; network: string }
   | SessionEndedEvent
   | AdminEvent
   | { audit: 'key.published' | 'key.signing' | 'key.removed'; kid: string; thumbprint: string };

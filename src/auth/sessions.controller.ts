@@ -11,14 +11,24 @@ import {
   Res,
   UseGuards,
 } from '@nestjs/common';
-import { ApiBearerAuth, ApiNoContentResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import {
+  ApiBearerAuth,
+  ApiHeader,
+  ApiNoContentResponse,
+  ApiOkResponse,
+  ApiOperation,
+  ApiTags,
+} from '@nestjs/swagger';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ApiError } from '../errors/api-error';
 import { ApiProblems } from '../http/api-problems';
+import { ClientAddress } from '../http/client-address';
+import { networkOf } from '../net/addresses';
 import { SessionsService, type Session } from '../sessions/sessions.service';
 import { TokensService } from '../tokens/tokens.service';
 import { AccountService } from './account.service';
 import { bearerToken, BearerGuard, CurrentSession } from './bearer.guard';
+import { IdempotencyKey, REFRESH_IDEMPOTENCY_KEY, REFRESH_KEY_LENGTH } from './idempotency-key';
 import { RefreshCookie } from './refresh-cookie';
 import { EndSessionsQuery, RefreshTokenRequest, SessionsResponse, TokensResponse } from './session.dto';
 
@@ -31,16 +41,19 @@ export class SessionsController {
     private readonly account: AccountService,
     private readonly tokens: TokensService,
     private readonly cookie: RefreshCookie,
+    private readonly clientAddress: ClientAddress,
   ) {}
 
   @Post('refresh')
   @HttpCode(200)
+  @ApiHeader(REFRESH_IDEMPOTENCY_KEY)
   @ApiOperation({
     operationId: 'refresh',
     summary: 'Exchange the refresh token for new tokens',
     description:
-      'Each refresh token works once. Used again within a minute it gives the same answer (a lost answer, two tabs); ' +
-      'later it ends the session, because one of the two holders is a thief.',
+      'Each refresh token works once. If it is used again within a minute (a lost response, a second tab), or under the ' +
+      '`Idempotency-Key` of its first use, the same successor is returned. Any other reuse ends the session, because the ' +
+      'token may have been stolen.',
     security: [],
   })
   @ApiOkResponse({ type: TokensResponse, description: 'New tokens of the same session' })
@@ -53,11 +66,13 @@ export class SessionsController {
     'origin_not_allowed',
     'payload_too_large',
     'unsupported_media_type',
+    'idempotency_key_reused',
     'internal_error',
     'store_unavailable',
   )
   async refresh(
     @Body() body: RefreshTokenRequest,
+    @IdempotencyKey(REFRESH_KEY_LENGTH) idempotencyKey: string | undefined,
     @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<TokensResponse> {
@@ -69,7 +84,8 @@ export class SessionsController {
       throw new ApiError('validation_failed', { errors: [{ field: 'refreshToken', message }] });
     }
     try {
-      const { refreshToken, ...answer } = await this.tokens.refresh(given);
+      const network = networkOf(this.clientAddress.of(request));
+      const { refreshToken, ...answer } = await this.tokens.refresh(given, { network, idempotencyKey });
       if (!byCookie) return { tokenType: 'Bearer', ...answer, refreshToken };
       this.cookie.set(reply, refreshToken, answer.refreshExpiresIn);
       return { tokenType: 'Bearer', ...answer };

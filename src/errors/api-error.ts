@@ -16,7 +16,7 @@ export const ERROR_CODES = {
   otp_attempts_exhausted: { status: 410, title: 'No attempts are left for this code' },
   payload_too_large: { status: 413, title: 'The request is too large' },
   unsupported_media_type: { status: 415, title: 'Unsupported media type' },
-  idempotency_key_reused: { status: 422, title: 'The Idempotency-Key was used with another body' },
+  idempotency_key_reused: { status: 422, title: 'The Idempotency-Key was used for another request' },
   challenge_required: { status: 428, title: 'Proof of work is required first' },
   phone_locked: { status: 429, title: 'Too many wrong codes for this phone number' },
   rate_limited: { status: 429, title: 'Too many requests' },

@@ -48,7 +48,9 @@ export class Metrics {
   });
   readonly refreshes = new Counter({
     name: 'otp_login_refreshes_total',
-    help: 'Uses of refresh tokens by outcome: rotated, repeated within the grace interval, or the error code',
+    help:
+      'Uses of refresh tokens by outcome: rotated, repeated (the same successor again), repeated_elsewhere (the first repeat ' +
+      'from another network), or the error code',
     labelNames: ['outcome'] as const,
     registers: [this.registry],
   });

@@ -11,7 +11,9 @@ import {
 import type { FastifyRequest } from 'fastify';
 import { Config } from '../config/config';
 import { RETRY_AFTER } from '../http/api-problems';
+import { ClientAddress } from '../http/client-address';
 import { OAuthError } from '../http/oauth-error';
+import { networkOf } from '../net/addresses';
 import { TokensService } from '../tokens/tokens.service';
 import { ClientAuthentication } from './client-authentication';
 import { INTROSPECTION, OAUTH_ERROR, TOKEN, TOKEN_ANSWER, TOKEN_FORM } from './oauth-schemas';
@@ -34,6 +36,7 @@ export class OAuthController {
     private readonly config: Config,
     private readonly tokens: TokensService,
     private readonly clients: ClientAuthentication,
+    private readonly clientAddress: ClientAddress,
   ) {}
 
   @Post('token')
@@ -50,7 +53,7 @@ export class OAuthController {
   @oauthError(401, 'invalid_client')
   @oauthError(413, 'invalid_request: more than 16 KB')
   @oauthError(503, 'temporarily_unavailable, with Retry-After')
-  async token(@Body() form: Form | null): Promise<Record<string, unknown>> {
+  async token(@Body() form: Form | null, @Req() request: FastifyRequest): Promise<Record<string, unknown>> {
     const { grant_type: grantType, refresh_token: token, client_id: client, scope } = form ?? {};
     if (!grantType) throw new OAuthError('invalid_request', 'grant_type is missing');
     if (grantType !== 'refresh_token') {
@@ -62,7 +65,9 @@ export class OAuthController {
       throw new OAuthError('invalid_client', 'The client is unknown', 401);
     }
     if (scope) throw new OAuthError('invalid_scope', 'There are no scopes');
-    const { accessToken, expiresIn, refreshToken } = await this.tokens.refresh(token);
+    const { accessToken, expiresIn, refreshToken } = await this.tokens.refresh(token, {
+      network: networkOf(this.clientAddress.of(request)),
+    });
     return {
       access_token: accessToken,
       token_type: 'Bearer',

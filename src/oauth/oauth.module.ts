@@ -1,5 +1,6 @@
 import { Module } from '@nestjs/common';
 import { SessionsModule } from '../sessions/sessions.module';
+import { ThrottlingModule } from '../throttling/throttling.module';
 import { TokensModule } from '../tokens/tokens.module';
 import { ClientAuthentication } from './client-authentication';
 import { MetadataController } from './metadata.controller';
@@ -8,7 +9,7 @@ import { RevocationsController } from './revocations.controller';
 
 /** The HTTP face that standards define: token, introspection, revocation, metadata, and the feed beside them. */
 @Module({
-  imports: [SessionsModule, TokensModule],
+  imports: [SessionsModule, ThrottlingModule, TokensModule],
   providers: [ClientAuthentication],
   controllers: [OAuthController, MetadataController, RevocationsController],
 })

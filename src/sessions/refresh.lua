@@ -1,28 +1,48 @@
--- Uses a refresh token: the counter in it was authentic, now the store says whether it is the newest.
+-- Uses a refresh token whose signature is authentic: rotates the session, or repeats the successor of the last rotation.
 -- KEYS session
--- ARGV the token's counter, grace interval (ms), idle limit (ms), absolute limit (ms)
--- Returns {'live', counter of the successor, authenticated (ms), encrypted phone number, time to live (ms), '1' when
---      it was rotated now}, or {'reused'}, {'revoked'}, {'expired'}, {'unknown'}.
--- One script, because of two uses at once one rotates and the other must see it: two rotations would be a fork.
+-- ARGV the token's counter, grace interval (ms), idle limit (ms), absolute limit (ms), HMAC of the Idempotency-Key or '',
+--      the client's network
+-- Returns {'live', counter of the successor, authenticated (ms), encrypted phone number, time to live (ms), 'rotated' |
+--      'repeated' | 'repeated elsewhere': from another network, said once for each rotation}, or {'reused'}, {'revoked'},
+--      {'expired'}, {'unknown'}, {'key reused'}.
+-- One script, because of two uses at the same time one must rotate and the other must see it. Two rotations would be a fork.
 local given, grace, idle, absolute = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local authenticated, counter, rotated, phone, revoked =
-  unpack(redis.call('HMGET', KEYS[1], 'authenticated', 'counter', 'rotated', 'phone', 'revoked'))
+local key, network = ARGV[5], ARGV[6]
+local authenticated, counter, rotated, phone, revoked, last_key, address, from, told = unpack(redis.call('HMGET', KEYS[1],
+  'authenticated', 'counter', 'rotated', 'phone', 'revoked', 'key', 'address', 'from', 'elsewhere'))
 if revoked then return { 'revoked' } end
 if not authenticated then return { 'expired' } end
 authenticated, counter = tonumber(authenticated), tonumber(counter)
 local now = now_ms()
+-- A comparison of two HMACs: its time tells a guesser of keys nothing, because the guesser cannot compute them.
+local same_key = key ~= '' and key == last_key
 
--- A lost answer, or a second tab: the immediate parent gets the same successor again, for a short time. Later it can
--- only be a thief's, or the owner's after a thief's: nobody can tell, so the session ends.
-if given == counter - 1 and now - tonumber(rotated or 0) <= grace then
-  return { 'live', counter, authenticated, phone, redis.call('PTTL', KEYS[1]), '0' }
+-- The immediate parent, while its successor is unused. Under the key of its first use it is the client that lost the
+-- answer: a thief who copied the token does not have the key, which the client made at random just before it sent the
+-- token. Without the key it may be a second tab, for a short time. Later it may be a thief or the owner behind a thief,
+-- which the service cannot tell apart, so the session ends. A repeat changes no lifetime.
+if given == counter - 1 and (same_key or now - tonumber(rotated or 0) <= grace) then
+  local kind = 'repeated'
+  if network ~= (from or address) and not told then
+    kind = 'repeated elsewhere'
+    -- Refused while Redis is full, and then said once more. The holder of a token must not fill the audit.
+    redis.pcall('HSET', KEYS[1], 'elsewhere', '1')
+  end
+  return { 'live', counter, authenticated, phone, redis.call('PTTL', KEYS[1]), kind }
 end
 if given < counter then return { 'reused' } end
--- One ahead: a failover lost the last rotation, and the store catches up. Nobody can have signed anything further.
+-- One ahead: a failover lost the last rotation and its key, and the store catches up. A higher counter was never signed.
 if given > counter + 1 then return { 'unknown' } end
+-- One key for two rotations: of two repeats under it, the store could not tell which successor each one lost.
+if given == counter and same_key then return { 'key reused' } end
 
 local ttl = math.min(idle, authenticated + absolute - now)
 if ttl <= 0 then return { 'expired' } end
+-- A deletion comes first, because Redis lets a script that has written go on while Redis is full. A rotation stores at
+-- most some 50 bytes more, and refusing it would end the sessions of all users.
+redis.call('HDEL', KEYS[1], 'key', 'from', 'elsewhere')
 redis.call('HSET', KEYS[1], 'counter', text(given + 1), 'rotated', text(now))
+if key ~= '' then redis.call('HSET', KEYS[1], 'key', key) end
+if network ~= address then redis.call('HSET', KEYS[1], 'from', network) end
 redis.call('PEXPIRE', KEYS[1], text(ttl))
-return { 'live', given + 1, authenticated, phone, ttl, '1' }
+return { 'live', given + 1, authenticated, phone, ttl, 'rotated' }

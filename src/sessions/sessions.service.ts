@@ -60,6 +60,24 @@ export interface Client {
   address: string;
 }
 
+/** What a use of a refresh token brings beside it. */
+export interface RefreshContext {
+  /** The client's address, cut to /24 or /48. */
+  network: string;
+  idempotencyKey?: string | undefined;
+}
+
+/** `repeated elsewhere`: from another network than the rotation that it repeats. */
+export type RefreshKind = 'rotated' | 'repeated' | 'repeated elsewhere';
+
+const REFRESH_ERRORS = {
+  reused: 'refresh_token_reused',
+  revoked: 'session_revoked',
+  expired: 'session_expired',
+  unknown: 'refresh_token_invalid',
+  'key reused': 'idempotency_key_reused',
+} as const;
+
 export interface ListedSession extends Client {
   id: string;
   createdAt: Date;
@@ -71,6 +89,7 @@ export interface ListedSession extends Client {
 @Injectable()
 export class SessionsService {
   private readonly sessionIdKey: Buffer;
+  private readonly idempotencyKey: Buffer;
   private readonly phoneKeys: Keyring;
 
   constructor(
@@ -82,6 +101,8 @@ export class SessionsService {
     private readonly phones: PhoneIdentities,
   ) {
     this.sessionIdKey = deriveKey(config.subjectSecret, 'session id');
+    // Of SUBJECT_SECRET: a rotation of SECRET between a lost answer and its repeat must not end the session.
+    this.idempotencyKey = deriveKey(config.subjectSecret, 'idempotency of refresh');
     this.phoneKeys = new Keyring(config, 'phone encryption');
   }
 
@@ -119,33 +140,39 @@ export class SessionsService {
   }
 
   /**
-   * Rotates a session whose refresh token was found authentic. The immediate parent gets the same successor again
-   * within the grace interval. Throws `session_expired`, `session_revoked`, `refresh_token_invalid`, and
-   * `refresh_token_reused` after it ended the session: whoever holds the newer token may be the thief.
+   * Rotates a session whose refresh token was found authentic, or repeats its last rotation: for the immediate parent
+   * within the grace interval, and under the Idempotency-Key of the parent's first use as long as the session lives and
+   * the successor was not used. Throws `session_expired`, `session_revoked`, `refresh_token_invalid`,
+   * `idempotency_key_reused`, and `refresh_token_reused` after it ended the session: the newer token may be a thief's.
    */
   async refresh(
     subject: string,
     id: string,
     counter: number,
-  ): Promise<{ session: Session; rotated: boolean }> {
+    { network, idempotencyKey }: RefreshContext,
+  ): Promise<{ session: Session; kind: RefreshKind }> {
     const key = sessionKey(subject, id);
+    // Of this session: a key that a client uses for several sessions must not show which of them are its own.
+    const keyMac =
+      idempotencyKey === undefined ? '' : hmac128(this.idempotencyKey, `${subject}.${id}.${idempotencyKey}`);
     const answer = (await this.store.run(
       REFRESH,
       [key],
-      [counter, this.config.refreshGraceSeconds * 1_000, ...this.limits()],
+      [counter, this.config.refreshGraceSeconds * 1_000, ...this.limits(), keyMac, network],
     )) as
-      ['live', number, number, string, number, string] | ['reused'] | ['revoked'] | ['expired'] | ['unknown'];
-    if (answer[0] === 'reused') {
-      await this.endings.endReused(subject, id);
-      throw new ApiError('refresh_token_reused');
+      | ['live', number, number, string, number, RefreshKind]
+      | ['reused' | 'revoked' | 'expired' | 'unknown' | 'key reused'];
+    if (answer[0] === 'live') {
+      const [, newest, authenticated, sealed, ttl, kind] = answer;
+      const session = this.restore(subject, id, sealed, authenticated, newest, ttl);
+      if (session === undefined) throw new ApiError('session_expired');
+      if (kind === 'repeated elsewhere') {
+        this.audit.record({ audit: 'token.repeated', subject, session: id, network });
+      }
+      return { session, kind };
     }
-    if (answer[0] === 'revoked') throw new ApiError('session_revoked');
-    if (answer[0] === 'expired') throw new ApiError('session_expired');
-    if (answer[0] === 'unknown') throw new ApiError('refresh_token_invalid');
-    const [, newest, authenticated, sealed, ttl, rotated] = answer;
-    const session = this.restore(subject, id, sealed, authenticated, newest, ttl);
-    if (session === undefined) throw new ApiError('session_expired');
-    return { session, rotated: rotated === '1' };
+    if (answer[0] === 'reused') await this.endings.endReused(subject, id);
+    throw new ApiError(REFRESH_ERRORS[answer[0]]);
   }
 
   /** The living session of this user and id; or how it ended, as far as that is known. */

@@ -1,18 +1,20 @@
 import { Injectable } from '@nestjs/common';
 import { ApiError, type ErrorCode } from '../errors/api-error';
 import { Metrics, startAtZero } from '../metrics/metrics';
-import { SessionsService, type Session } from '../sessions/sessions.service';
+import { SessionsService, type RefreshContext, type Session } from '../sessions/sessions.service';
 import { AccessTokens, authTime } from './access-tokens';
 import { RefreshTokens } from './refresh-tokens';
 
 /** How uses of refresh tokens end. */
-const REFRESHES: readonly (ErrorCode | 'rotated' | 'repeated')[] = [
+const REFRESHES: readonly (ErrorCode | 'rotated' | 'repeated' | 'repeated_elsewhere')[] = [
   'rotated',
   'repeated',
+  'repeated_elsewhere',
   'refresh_token_invalid',
   'refresh_token_reused',
   'session_expired',
   'session_revoked',
+  'idempotency_key_reused',
   'store_unavailable',
   'internal_error',
 ];
@@ -54,16 +56,13 @@ export class TokensService {
    * Exchanges a refresh token (RFC 6749 section 6). Throws `refresh_token_invalid` for garbage and forgeries without
    * asking the store, and whatever {@link SessionsService.refresh} throws.
    */
-  async refresh(refreshToken: string): Promise<TokenSet> {
+  async refresh(refreshToken: string, context: RefreshContext): Promise<TokenSet> {
     try {
       const claims = this.refreshTokens.read(refreshToken);
       if (claims === undefined) throw new ApiError('refresh_token_invalid');
-      const { session, rotated } = await this.sessions.refresh(
-        claims.subject,
-        claims.sessionId,
-        claims.counter,
-      );
-      this.metrics.refreshes.inc({ outcome: rotated ? 'rotated' : 'repeated' });
+      const { subject, sessionId, counter } = claims;
+      const { session, kind } = await this.sessions.refresh(subject, sessionId, counter, context);
+      this.metrics.refreshes.inc({ outcome: kind.replace(' ', '_') });
       return await this.issue(session);
     } catch (error) {
       this.metrics.refreshes.inc({ outcome: error instanceof ApiError ? error.code : 'internal_error' });

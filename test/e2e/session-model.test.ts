@@ -1,12 +1,23 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { Redis } from 'ioredis';
+import type * as watching from '../../src/secrets/secrets-watch';
 import { keysOfUser } from '../support/keys';
+import { serviceModule } from '../support/service';
 import { bearer, claimsOf } from '../support/tokens';
-import { call, freshNumber, login, startWorld, type Answer, type World } from '../support/world';
+import {
+  anotherInstance,
+  call,
+  freshNumber,
+  login,
+  SECRET,
+  startWorld,
+  type Answer,
+  type World,
+} from '../support/world';
 
 // Random lives of two users over two instances, each answer compared with a model that is small enough to be believed.
 // A failure prints its seed, its path and the shortest life that shows it: `fc.assert(..., { seed, path })` repeats it.
@@ -29,6 +40,8 @@ interface Session {
   opened: number;
   rotated: number;
   counter: number;
+  /** The Idempotency-Key of the last rotation. */
+  key?: string | undefined;
   expires: number;
   ended?: number;
 }
@@ -44,17 +57,20 @@ const gone = ({ now }: Model, { ended }: Session): string =>
   ended !== undefined && now < ended + TELL ? 'session_revoked' : 'session_expired';
 
 /** The rule of refresh tokens: the counter of the successor, or why there is none. */
-function use(model: Model, session: Session, given: number): number | string {
+function use(model: Model, session: Session, given: number, key?: string): number | string {
   const { now } = model;
   if (!lives(model, session)) return gone(model, session);
-  if (given === session.counter - 1 && now <= session.rotated + GRACE) return session.counter;
+  const sameKey = key !== undefined && key === session.key;
+  if (given === session.counter - 1 && (sameKey || now <= session.rotated + GRACE)) return session.counter;
   if (given > session.counter + 1) return 'refresh_token_invalid';
   if (given < session.counter) {
     session.ended = now;
     return 'refresh_token_reused';
   }
+  if (given === session.counter && sameKey) return 'idempotency_key_reused';
   session.counter = given + 1;
   session.rotated = now;
+  session.key = key;
   session.expires = Math.min(now + IDLE, session.opened + ABSOLUTE);
   return session.counter;
 }
@@ -62,7 +78,7 @@ function use(model: Model, session: Session, given: number): number | string {
 /** One call. Sessions go by their place in the order of logins, refresh tokens by their counters. */
 type ScriptCall =
   | { do: 'log in'; user: number }
-  | { do: 'refresh'; session: number; counter: number; oauth: boolean; lost: boolean }
+  | { do: 'refresh'; session: number; counter: number; oauth: boolean; lost: boolean; key?: string }
   | { do: 'log out'; session: number; token: string; oauth: boolean }
   | { do: 'end one'; session: number; other: number }
   | { do: 'end all'; session: number; others: boolean };
@@ -81,8 +97,9 @@ function predict(model: Model, step: ScriptCall, seen = model): string {
   }
   const session = sessions[step.session]!;
   if (step.do === 'refresh') {
-    const answer = use(model, session, step.counter);
+    const answer = use(model, session, step.counter, step.key);
     if (typeof answer === 'number') return `200 ${answer}, good for ${session.expires - now} s`;
+    if (answer === 'idempotency_key_reused') return `422 ${answer}`;
     return step.oauth ? '400 invalid_grant' : `401 ${answer}`;
   }
   if (step.do === 'log out') {
@@ -110,6 +127,9 @@ const FORM = {
 let world: World;
 let raw: Redis;
 let keys: string;
+let secretFile: string;
+/** The first signs and seals, all are accepted; a rotation moves the last to the front. */
+let secrets = [SECRET, 'test-secret-that-takes-turns-9876543210'];
 let numbers: string[];
 /** How often what happened in all lives, so that the test knows what it has tried. */
 const tried = new Map<string, number>();
@@ -119,19 +139,24 @@ beforeAll(async () => {
   // Replicas share their keys.
   keys = mkdtempSync(join(tmpdir(), 'otp-login-keys-'));
   execFileSync(process.execPath, [join(__dirname, '../../scripts/keys.mjs'), keys]);
-  world = await startWorld({
-    variables: {
-      JWT_KEYS_DIR: keys,
-      STARTMESSAGING_CONTRACT: 'caller',
-      INTROSPECTION_CLIENTS: INTROSPECTOR,
-      REFRESH_GRACE_SECONDS: String(GRACE),
-      ACCESS_TOKEN_TTL_SECONDS: String(TELL),
-      SESSION_IDLE_TTL_SECONDS: String(IDLE),
-      SESSION_MAX_TTL_SECONDS: String(ABSOLUTE),
-      SESSIONS_PER_USER: String(SESSIONS),
-    },
-    count: 2,
-  });
+  secretFile = join(mkdtempSync(join(tmpdir(), 'otp-login-secret-')), 'SECRET');
+  writeFileSync(secretFile, secrets.join());
+  const variables = {
+    JWT_KEYS_DIR: keys,
+    SECRET: undefined,
+    SECRET_FILE: secretFile,
+    STARTMESSAGING_CONTRACT: 'caller',
+    INTROSPECTION_CLIENTS: INTROSPECTOR,
+    REFRESH_GRACE_SECONDS: String(GRACE),
+    ACCESS_TOKEN_TTL_SECONDS: String(TELL),
+    SESSION_IDLE_TTL_SECONDS: String(IDLE),
+    SESSION_MAX_TTL_SECONDS: String(ABSOLUTE),
+    SESSIONS_PER_USER: String(SESSIONS),
+  };
+  world = await startWorld({ variables });
+  // The second one starts under another first secret: nothing that both must find may hang on that.
+  rotateSecret();
+  world.instances.push(await anotherInstance(world, variables));
   world.upstream.settings.balance = 1e6;
   raw = new Redis(world.redis.url);
   numbers = Array.from({ length: USERS }, freshNumber);
@@ -140,7 +165,16 @@ afterAll(async () => {
   raw.disconnect();
   await world.close();
   rmSync(keys, { recursive: true });
+  rmSync(dirname(secretFile), { recursive: true });
 });
+
+/** Rotates SECRET at both instances, each of which takes a file over that two reads in a row found the same. */
+function rotateSecret(): void {
+  secrets = [secrets.at(-1)!, ...secrets.slice(0, -1)];
+  writeFileSync(secretFile, secrets.join());
+  const { SecretsWatch } = serviceModule<typeof watching>('secrets/secrets-watch');
+  for (const { app } of world.instances) for (let read = 0; read < 2; read++) app.get(SecretsWatch).poll();
+}
 
 // The store has the only clock that counts, so time passes by making everything of a session that much older. What passed by
 // that clock since the last time is taken off: the model's time stands still in between.
@@ -221,6 +255,12 @@ class Life {
     const { model } = possible[0]!;
     this.tally(steps, answers, model);
     this.model = model;
+  }
+
+  rotateSecret(): void {
+    rotateSecret();
+    this.story.push('SECRET is rotated');
+    count('a rotation of SECRET');
   }
 
   /** A rotation whose answer arrives, and which a failover of the store then loses. */
@@ -340,7 +380,12 @@ class Life {
     const refreshToken = issued.refreshTokens[step.counter]!;
     const answer = step.oauth
       ? await this.form('token', { grant_type: 'refresh_token', refresh_token: refreshToken }, url)
-      : await call('POST', `${url}/auth/refresh`, { refreshToken });
+      : await call(
+          'POST',
+          `${url}/auth/refresh`,
+          { refreshToken },
+          step.key === undefined ? {} : { 'idempotency-key': step.key },
+        );
     if (answer.status !== 200) return short(answer);
     const successor = String(step.oauth ? answer.body.refresh_token : answer.body.refreshToken);
     const counter = Number(successor.split('.')[2]);
@@ -370,7 +415,13 @@ class Life {
       if (step.do === 'end all' && step.others && answers[i] === '204') count('end all others');
       if (step.do === 'end one' && step.other !== step.session) count(`end another: ${answers[i]!}`);
       if (step.do !== 'refresh') continue;
-      const { counter, ended, expires, opened } = was[step.session]!;
+      const { counter, ended, expires, opened, rotated, key } = was[step.session]!;
+      const { now } = this.model;
+      const parent = step.counter === counter - 1 && lives(this.model, was[step.session]!);
+      if (parent && key !== undefined && now > rotated + GRACE) {
+        const whose = step.key === key ? 'its key' : step.key === undefined ? 'no key' : 'another key';
+        count(`parent after its grace under ${whose}: ${answers[i]!.slice(0, 3)}`);
+      }
       if (answers[i]!.startsWith('200')) {
         count(
           step.counter < counter ? 'parent repeated' : step.counter > counter ? 'fast forward' : 'rotation',
@@ -418,6 +469,8 @@ const refresh = fc.record({
   back: fc.constantFrom(0, 0, 0, 0, 0, 1, 1, 2, 3),
   oauth: fc.boolean(),
   lost: fc.constantFrom(false, false, true),
+  // Of the client that holds the token, of a thief that holds it too, none, and the one of the rotation before.
+  key: fc.constantFrom('own', 'own', 'own', 'thief', 'none', 'before'),
 });
 const session = fc.constantFrom(0, 0, 1, 2, 3);
 const ending = fc.oneof(
@@ -438,6 +491,7 @@ type Act =
   | ['race', typeof refresh extends fc.Arbitrary<infer T> ? T : never, number]
   | ['both', Drawn, Drawn]
   | ['failover', typeof refresh extends fc.Arbitrary<infer T> ? T : never]
+  | ['rotate SECRET']
   | ['wait', number];
 
 const acts: fc.Arbitrary<Act[]> = fc.array(
@@ -448,6 +502,7 @@ const acts: fc.Arbitrary<Act[]> = fc.array(
     { weight: 2, arbitrary: fc.tuple(fc.constant('race' as const), refresh, fc.integer({ min: 2, max: 6 })) },
     { weight: 2, arbitrary: fc.tuple(fc.constant('both' as const), fc.oneof(refresh, logIn, ending), any) },
     { weight: 2, arbitrary: fc.tuple(fc.constant('failover' as const), refresh) },
+    { weight: 1, arbitrary: fc.tuple(fc.constant('rotate SECRET' as const)) },
     // A moment, more than the grace, until a revocation is forgotten, most of the idle limit, all of it.
     {
       weight: 4,
@@ -458,7 +513,10 @@ const acts: fc.Arbitrary<Act[]> = fc.array(
 );
 
 // Lives that chance finds too seldom: each is tried in every run, before those that are drawn.
-const use0 = { do: 'refresh', session: 0, back: 0, oauth: false, lost: false } as const;
+const use0 = { do: 'refresh', session: 0, back: 0, oauth: false, lost: false, key: 'none' } as const;
+const own0 = { ...use0, key: 'own' } as const;
+/** The response is lost, so the client still holds the parent alone. */
+const lost0 = { ...own0, lost: true } as const;
 const [user0, user1] = [{ do: 'log in', user: 0 } as const, { do: 'log in', user: 1 } as const];
 const endOther = { do: 'end one', session: 0, other: 1 } as const;
 const TOLD: Act[][] = [
@@ -512,6 +570,51 @@ const TOLD: Act[][] = [
     ['wait', 31],
     ['one', use0],
   ],
+  // A lost response, found again under its key long after the grace and a rotation of SECRET, more than once, and used.
+  [
+    ['one', lost0],
+    ['rotate SECRET'],
+    ['wait', 31],
+    ['one', lost0],
+    ['rotate SECRET'],
+    ['wait', 3],
+    ['race', own0, 4],
+    ['one', own0],
+    ['one', { ...own0, back: 2 }],
+  ],
+  // A repeat under the key extends nothing: the session is over when it would have been over without it.
+  [
+    ['one', lost0],
+    ['wait', 45],
+    ['one', lost0],
+    ['wait', 10],
+    ['one', own0],
+  ],
+  // A thief one step behind: without the key, and with a key of its own.
+  [
+    ['one', own0],
+    ['wait', 3],
+    ['one', { ...use0, back: 1 }],
+    ['one', own0],
+  ],
+  [
+    ['one', own0],
+    ['wait', 3],
+    ['one', { ...own0, back: 1, key: 'thief' }],
+    ['one', own0],
+  ],
+  // A thief that rotates first, under its own key; the owner comes with the parent after the grace.
+  [
+    ['one', { ...lost0, key: 'thief' }],
+    ['wait', 3],
+    ['one', own0],
+  ],
+  // A client that never makes a new key.
+  [
+    ['one', own0],
+    ['one', { ...use0, key: 'before' }],
+    ['one', own0],
+  ],
   // A rotation that a failover lost, and a race of its successor.
   [
     ['failover', use0],
@@ -529,12 +632,22 @@ function stepOf(life: Life, drawn: Drawn): ScriptCall {
   if (drawn.do === 'end all') return { ...drawn, session: at };
   const counters = [...new Set(held)].sort((a, b) => b - a);
   const counter = counters[drawn.back % counters.length]!;
-  if (drawn.do === 'refresh') return { ...drawn, session: at, counter };
+  if (drawn.do === 'refresh') {
+    const { key: whose, ...rest } = drawn;
+    const key = {
+      // A random key in a real client; here one that the client and its later self agree on.
+      own: `client-key-${'0'.repeat(8)}-${counter}`,
+      thief: `thief-key-${'0'.repeat(8)}-${counter}`,
+      before: `client-key-${'0'.repeat(8)}-${counter - 1}`,
+      none: undefined,
+    }[whose];
+    return { ...rest, session: at, counter, ...(drawn.oauth || key === undefined ? {} : { key }) };
+  }
   const token = drawn.back === 0 ? accessTokens.at(-1)! : refreshTokens[counter]!;
   return { do: 'log out', session: at, token, oauth: drawn.oauth };
 }
 
-test('the service answers as the model predicts for random lives of sessions with clients, thieves, failovers and waits', async () => {
+test('the service answers as the model predicts for random lives of sessions with clients, thieves, lost responses, failovers, waits and rotations of SECRET', async () => {
   await fc.assert(
     fc.asyncProperty(acts, async (drawn) => {
       await raw.flushdb();
@@ -543,6 +656,7 @@ test('the service answers as the model predicts for random lives of sessions wit
       await life.take({ do: 'log in', user: 0 });
       for (const act of drawn) {
         if (act[0] === 'wait') await life.wait(act[1]);
+        else if (act[0] === 'rotate SECRET') life.rotateSecret();
         else if (act[0] === 'one') await life.take(stepOf(life, act[1]));
         else if (act[0] === 'race') {
           const step = stepOf(life, act[1]);
@@ -559,6 +673,11 @@ test('the service answers as the model predicts for random lives of sessions wit
     'rotation',
     'parent repeated',
     'fast forward',
+    'a rotation of SECRET',
+    'parent after its grace under its key: 200',
+    'parent after its grace under no key: 401',
+    'parent after its grace under another key: 401',
+    '422 idempotency_key_reused',
     'a failover that lost a rotation',
     'refresh at once with another call',
     'eviction',
