@@ -1,33 +1,35 @@
 import { type Config, ConfigError, SECRETS, type SecretName } from './config';
+import { FilePoller } from './file-poller';
 import { readConfig } from './read-config';
 import { parseRedisUrl } from './redis-url';
 import { type Environment, readText } from './settings';
 
-/** What a look at the files found: names and rules, never a value. */
+/** The result of a poll: names and rules, never a value. */
 export type PollResult =
-  /** They say what is in use. */
+  /** The files hold the secrets that are in use. */
   | { state: 'same' }
-  /** They have just changed: the next look decides. */
+  /** The content differs from that of the last read. The next poll decides. */
   | { state: 'changing' }
   | { state: 'taken'; names: readonly SecretName[]; warnings: readonly string[] }
-  /** What they say now would not start a service, or needs a start: what was in use stays. */
+  /** The new content is invalid or needs a restart. The secrets in use stay. */
   | { state: 'refused'; faults: readonly string[] };
 
-/** By setting; undefined where the file cannot be read. */
+/** File contents by setting; undefined when the file cannot be read. */
 type Texts = ReadonlyMap<SecretName, string | undefined>;
 
 /**
- * The files that secrets come from, and the `Config` that follows them. What they say is read by the same reader as at the
- * start, and taken over as a whole or not at all: half a rotation would be a set that nobody wrote.
+ * The files that secrets come from, and the `Config` that follows them. A change is read by the reader that the start uses,
+ * and taken over as a whole or not at all: half a rotation would be a set of secrets that no operator wrote.
  */
 export class SecretFiles {
   readonly config: Config;
   /** The secrets that come from files. */
   readonly names: readonly SecretName[];
-  /** Of every file that a setting came from, what it said at the start, by path. */
+  /** Polls the files of {@link names}. */
+  readonly poller: FilePoller<Texts>;
+  /** The content at the start of every file that a setting came from, by path. */
   private readonly atStart = new Map<string, string>();
   private taken: Texts;
-  private seen: Texts;
   private warnings: readonly string[];
 
   /** @throws ConfigError with all faults at once. */
@@ -39,20 +41,15 @@ export class SecretFiles {
     });
     this.names = (Object.keys(SECRETS) as SecretName[]).filter((name) => this.pathOf(name) !== undefined);
     this.taken = this.read((path) => this.atStart.get(path));
-    this.seen = this.taken;
+    this.poller = new FilePoller(() => this.read(readIfThere), fingerprint, this.taken);
     this.warnings = this.config.warnings;
   }
 
-  /**
-   * Reads the files, and takes over what they say once two looks in a row found the same: a file that is written in place,
-   * and not swapped as Kubernetes does, can be caught half written, and half a secret is a valid one.
-   */
+  /** Reads the files, and takes over a new content that two reads in a row returned. */
   poll(): PollResult {
-    const now = this.read(readIfThere);
-    const settled = same(now, this.seen);
-    this.seen = now;
-    if (!settled) return { state: 'changing' };
-    if (same(now, this.taken)) return { state: 'same' };
+    const now = this.poller.poll();
+    if (now === undefined) return { state: 'changing' };
+    if (fingerprint(now) === fingerprint(this.taken)) return { state: 'same' };
     const names = this.names.filter((name) => now.get(name) !== this.taken.get(name));
     let next: Config;
     try {
@@ -70,23 +67,27 @@ export class SecretFiles {
     return { state: 'taken', names, warnings };
   }
 
-  /** What would start a service, and is no change that a running one can follow. */
+  /** The reasons why a running service cannot take over secrets with which a new one could start. */
   private faultsOf(next: Config, names: readonly SecretName[], now: Texts): string[] {
     const { config } = this;
-    // A volume that was unmounted, a Secret that lost an entry: it must not close /admin, nor shut resource servers out.
+    // An unmounted volume or a Secret without this entry must not close /admin or lock resource servers out.
     const faults = names
       .filter((name) => now.get(name) === '')
-      .map((name) => `${name}_FILE has become empty: to unset ${name} takes a restart`);
+      .map((name) => `${name}_FILE has become empty: restart the service to unset ${name}`);
     if (next.subjectSecret !== config.subjectSecret && names.includes('SUBJECT_SECRET')) {
-      faults.push('SUBJECT_SECRET has changed, by which everyone is someone else: put it back');
+      faults.push(
+        'SUBJECT_SECRET has changed, which would give every user another id: restore the old value',
+      );
     }
-    // Replicas would count and log in at two stores until all have seen it.
+    // Replicas would use two stores until all of them have read the change.
     if (names.includes('REDIS_URL') && placeOf(next.redisUrl) !== placeOf(config.redisUrl)) {
-      faults.push('REDIS_URL names another Redis, and not only another user or password: it takes a restart');
+      faults.push(
+        'REDIS_URL names another Redis, and not only another user or password: restart the service',
+      );
     }
-    // The application was put together without it.
+    // Without ADMIN_TOKENS the application was started without its /admin routes.
     if (names.includes('ADMIN_TOKENS') && config.adminTokens.length === 0) {
-      faults.push('ADMIN_TOKENS held none at the start, so there is no /admin: it takes a restart');
+      faults.push('ADMIN_TOKENS was empty at the start, so there is no /admin: restart the service');
     }
     return faults;
   }
@@ -100,7 +101,7 @@ export class SecretFiles {
     return new Map(this.names.map((name) => [name, readFile(this.pathOf(name) ?? '')]));
   }
 
-  /** A secret's file as it was just read; every other as it was at the start, for who asked then keeps that. */
+  /** A secret's file as it was just read. Every other file keeps the content of the start. */
   private textNow(path: string, now: Texts): string {
     const name = this.names.find((each) => this.pathOf(each) === path);
     const text = name === undefined ? this.atStart.get(path) : now.get(name);
@@ -117,11 +118,11 @@ function readIfThere(path: string): string | undefined {
   }
 }
 
-function same(one: Texts, two: Texts): boolean {
-  return [...one].every(([name, text]) => two.get(name) === text);
+function fingerprint(texts: Texts): string {
+  return JSON.stringify([...texts]);
 }
 
-/** All that a Redis URL says beside who asks. */
+/** A Redis URL without its user and password. */
 function placeOf(redisUrl: string | undefined): string {
   return JSON.stringify({ ...parseRedisUrl(redisUrl ?? ''), username: '', password: '' });
 }

@@ -3,17 +3,11 @@ import { type PollResult, SecretFiles } from '../config/secret-files';
 import { Logger } from '../logging/logger';
 import { Metrics } from '../metrics/metrics';
 
-/**
- * How soon a changed secret counts: after two looks. Looked at, not watched: Kubernetes swaps a symlink two folders up that
- * watchers lose sight of, and network file systems tell nobody.
- */
-const POLL_EVERY_MS = 2_000;
-
-/** Looks at the files of secrets again and again, and tells what came of it: in the log once, in the metrics always. */
+/** Polls the files of secrets. Each change and each fault is logged once; the metrics show the current state. */
 @Injectable()
 export class SecretsWatch implements OnModuleInit, OnModuleDestroy {
-  private timer: NodeJS.Timeout | undefined;
-  private told = '';
+  /** The fault that was logged last; empty when there is none. */
+  private loggedFault = '';
 
   constructor(
     private readonly files: SecretFiles,
@@ -25,13 +19,13 @@ export class SecretsWatch implements OnModuleInit, OnModuleDestroy {
     if (this.files.names.length === 0) return;
     this.metrics.secretsRead.set({ source: 'files' }, Date.now() / 1_000);
     this.metrics.secretsRefused.set({ source: 'files' }, 0);
-    this.timer = setInterval(() => {
+    this.files.poller.start(() => {
       this.poll();
-    }, POLL_EVERY_MS).unref();
+    });
   }
 
   onModuleDestroy(): void {
-    clearInterval(this.timer);
+    this.files.poller.stop();
   }
 
   /** Reads the files again. A timer does it every two seconds. */
@@ -39,8 +33,8 @@ export class SecretsWatch implements OnModuleInit, OnModuleDestroy {
     try {
       this.apply(this.files.poll());
     } catch (error) {
-      // A fault of ours in a timer would end the process.
-      this.refused('The files of secrets could not be looked at: what was in use stays', String(error), {
+      // An exception in a timer would end the process.
+      this.refused('The files of secrets could not be read: the secrets in use stay', String(error), {
         error,
       });
     }
@@ -49,17 +43,17 @@ export class SecretsWatch implements OnModuleInit, OnModuleDestroy {
   private apply(result: PollResult): void {
     if (result.state === 'changing') return;
     if (result.state === 'refused') {
-      this.refused('Changed secrets are refused: what was in use stays', result.faults.join('\n'), {
+      this.refused('Changed secrets are refused: the secrets in use stay', result.faults.join('\n'), {
         faults: result.faults,
       });
       return;
     }
     this.metrics.secretsRefused.set({ source: 'files' }, 0);
-    const mended = this.told !== '';
-    this.told = '';
+    const mended = this.loggedFault !== '';
+    this.loggedFault = '';
     if (result.state === 'same') {
-      // Else the refusal would be the last line of a log where somebody took the change back.
-      if (mended) this.logger.info('Secrets are good again: the files say what is in use');
+      // An operator took the refused change back. Without this line the refusal would stay the last word of the log.
+      if (mended) this.logger.info('Secrets are valid again: the files hold the secrets in use');
       return;
     }
     this.metrics.secretsRead.set({ source: 'files' }, Date.now() / 1_000);
@@ -67,11 +61,11 @@ export class SecretsWatch implements OnModuleInit, OnModuleDestroy {
     for (const warning of result.warnings) this.logger.warn(warning);
   }
 
-  private refused(message: string, what: string, fields: Record<string, unknown>): void {
+  private refused(message: string, fault: string, fields: Record<string, unknown>): void {
     this.metrics.secretsRefused.set({ source: 'files' }, 1);
-    // Every two seconds the same line would bury the others.
-    if (what === this.told) return;
-    this.told = what;
+    // The same line every two seconds would hide all others.
+    if (fault === this.loggedFault) return;
+    this.loggedFault = fault;
     this.logger.error(message, fields);
   }
 }

@@ -1,20 +1,17 @@
 import { createHash } from 'node:crypto';
-import { Injectable, type OnModuleDestroy, type OnModuleInit } from '@nestjs/common';
+import { Injectable, type OnModuleInit } from '@nestjs/common';
 import { Audit } from '../audit/audit';
 import { SigningKeys, type SigningKey } from './signing-keys';
 
-const POLL_EVERY_MS = 2_000;
-
 /**
- * Tells the audit which signing keys this replica publishes, which of them signs, and which have gone, each when it is
- * seen, and at the start what is there. Every replica does: the stream takes the first.
+ * Records in the audit which signing keys this replica publishes, which key signs, and which keys were removed: all keys at
+ * the start, then each change. Every replica records it; the stream keeps the first event.
  */
 @Injectable()
-export class KeyAudit implements OnModuleInit, OnModuleDestroy {
-  /** By thumbprint: a key that takes another's name is another key. */
+export class KeyAudit implements OnModuleInit {
+  /** By thumbprint, because a new key may have the name of an old one. */
   private published = new Map<string, SigningKey>();
   private signing = '';
-  private timer: NodeJS.Timeout | undefined;
 
   constructor(
     private readonly keys: SigningKeys,
@@ -23,17 +20,12 @@ export class KeyAudit implements OnModuleInit, OnModuleDestroy {
 
   onModuleInit(): void {
     this.poll();
-    // A key also begins to sign by itself, when its time comes.
-    this.timer = setInterval(() => {
+    this.keys.onPoll(() => {
       this.poll();
-    }, POLL_EVERY_MS).unref();
+    });
   }
 
-  onModuleDestroy(): void {
-    clearInterval(this.timer);
-  }
-
-  /** Tells what has changed since the last poll. A timer does it every two seconds. */
+  /** Records the changes since the last poll. Every poll of the signing keys calls it. */
   poll(): void {
     const now = new Map(this.keys.published.map((key) => [thumbprintOf(key), key]));
     const signs = this.keys.current();
@@ -51,7 +43,7 @@ export class KeyAudit implements OnModuleInit, OnModuleDestroy {
 
 const thumbprints = new WeakMap<SigningKey, string>();
 
-/** SHA-256 of the public key, what `openssl pkey -pubout -outform DER` prints. In hex, some would look like phone numbers. */
+/** SHA-256 of the public key that `openssl pkey -pubout -outform DER` prints. In hex, some would look like phone numbers. */
 function thumbprintOf(key: SigningKey): string {
   let known = thumbprints.get(key);
   if (known === undefined) {

@@ -10,6 +10,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Injectable, type OnModuleDestroy } from '@nestjs/common';
 import { Config } from '../config/config';
+import { FilePoller } from '../config/file-poller';
 import { Logger } from '../logging/logger';
 import { Metrics } from '../metrics/metrics';
 
@@ -27,84 +28,90 @@ export interface SigningKey {
 
 const FILE_NAME = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)Z-[\w.-]+\.pem$/;
 
-/** For how long the public keys may be kept by who fetched them: a key must be published this long before it signs. */
+/** Resource servers may cache the public keys for this long, so a key must be published this long before it signs. */
 export const JWKS_CACHE_SECONDS = 300;
 
-/** How soon a new or removed key counts. Looked at, not watched: Kubernetes swaps a symlink that watchers lose sight of. */
-const POLL_EVERY_MS = 2_000;
-
 /**
- * The P-256 keys that sign access tokens. The newest whose time has come signs, so replicas agree without talking; all
- * are published and verify, so that a resource server knows a key before it signs. The folder is read again when it
- * changes; while it holds a broken file, the old set stays.
+ * The P-256 keys that sign access tokens. The newest key whose time has come signs, so replicas agree without messages. All
+ * keys are published and verify, so that a resource server knows a key before it signs. The folder is read again when it
+ * changes. While it holds a broken file, the keys in use stay.
  */
 @Injectable()
 export class SigningKeys implements OnModuleDestroy {
   private keys: readonly SigningKey[];
-  /** The folder's content and fault as they were last seen, so that each is told once. */
-  private seen = '';
-  private fault = '';
-  private readonly timer: NodeJS.Timeout | undefined;
-  private readonly folder: string | undefined;
+  private readonly poller: FilePoller<Files> | undefined;
+  private inUse = '';
+  /** The fault that was logged last; empty when there is none. */
+  private loggedFault = '';
+  private readonly listeners: (() => void)[] = [];
 
   constructor(
     config: Config,
     private readonly logger: Logger,
     private readonly metrics: Metrics,
   ) {
-    const folder = (this.folder = config.jwtKeysDir);
+    const folder = config.jwtKeysDir;
     if (folder === undefined) {
-      logger.warn('JWT_KEYS_DIR is not set: tokens are signed by a key that ends with this process');
+      logger.warn('JWT_KEYS_DIR is not set: the key that signs tokens ends with this process');
       this.keys = [generated()];
       return;
     }
     const files = readFolder(folder);
     this.keys = parse(files);
-    this.seen = fingerprint(files);
-    this.tellInUse();
-    this.timer = setInterval(() => {
+    this.inUse = fingerprint(files);
+    this.countInUse();
+    this.poller = new FilePoller(() => readFolder(folder), fingerprint, files);
+    this.poller.start(() => {
       this.poll();
-    }, POLL_EVERY_MS).unref();
+    });
   }
 
   onModuleDestroy(): void {
-    clearInterval(this.timer);
+    this.poller?.stop();
   }
 
-  /** Reads the folder again, and takes over what it holds if that is a good set. A timer does it every two seconds. */
+  /** Calls the listener after every poll: a key also begins to sign when its time comes. */
+  onPoll(listener: () => void): void {
+    this.listeners.push(listener);
+  }
+
+  /** Reads the folder again, and takes over a new valid set of keys that two reads in a row returned. */
   poll(): void {
-    if (this.folder === undefined) return;
     try {
-      const files = readFolder(this.folder);
-      const now = fingerprint(files);
-      if (now === this.seen) return;
-      this.seen = now;
-      this.keys = parse(files);
-      this.fault = '';
-      this.tellInUse();
-      this.logger.info('Signing keys have changed', { kids: this.keys.map((key) => key.kid) });
+      const files = this.poller?.poll();
+      if (files !== undefined) this.use(files);
     } catch (error) {
       this.metrics.secretsRefused.set({ source: 'signing_keys' }, 1);
-      // The next look judges anew: what was unreadable may come back as it was.
-      this.seen = '';
       const fault = String(error);
-      if (fault === this.fault) return;
-      this.fault = fault;
-      this.logger.error('The signing keys could not be read again: the old set stays', { error });
+      if (fault !== this.loggedFault) {
+        this.loggedFault = fault;
+        this.logger.error('The signing keys could not be read again: the keys in use stay', { error });
+      }
     }
+    for (const listener of this.listeners) listener();
   }
 
-  private tellInUse(): void {
+  private use(files: Files): void {
+    const next = fingerprint(files);
+    if (next === this.inUse && this.loggedFault === '') return;
+    this.keys = parse(files);
+    this.inUse = next;
+    this.loggedFault = '';
+    this.countInUse();
+    this.logger.info('Signing keys have changed', { kids: this.keys.map((key) => key.kid) });
+  }
+
+  private countInUse(): void {
     this.metrics.secretsRead.set({ source: 'signing_keys' }, Date.now() / 1_000);
     this.metrics.secretsRefused.set({ source: 'signing_keys' }, 0);
   }
 
-  /** The key that signs now. While every key is still to come, the first of them. */
+  /** The key that signs now. Before the time of every key, the first of them. */
   current(now = Date.now()): SigningKey {
     return signingKey(this.keys, now);
   }
 
-  /** All that are published, in the order of activation. */
+  /** The published keys, in the order of activation. */
   get published(): readonly SigningKey[] {
     return this.keys;
   }
@@ -116,7 +123,7 @@ export class SigningKeys implements OnModuleDestroy {
   /** RFC 7517 section 5: public members only. */
   jwks(): { keys: PublicJwk[] } {
     const keys = this.keys.map(({ kid, publicKey }) => {
-      // Of a P-256 key Node.js gives all four.
+      // Node.js exports all four members of a P-256 key.
       const { kty = '', crv = '', x = '', y = '' } = publicKey.export({ format: 'jwk' });
       return { kty, crv, x, y, kid, use: 'sig', alg: 'ES256' };
     });
@@ -124,7 +131,7 @@ export class SigningKeys implements OnModuleDestroy {
   }
 }
 
-/** Of keys in the order of activation, the one that signs at this time. */
+/** The key that signs at this time. The keys are in the order of activation. */
 export function signingKey(keys: readonly SigningKey[], now: number): SigningKey {
   const active = keys.filter((key) => key.activeFrom <= now);
   const key = active.at(-1) ?? keys[0];
@@ -132,7 +139,7 @@ export function signingKey(keys: readonly SigningKey[], now: number): SigningKey
   return key;
 }
 
-/** The keys of a folder in the order of activation. Throws, naming the file at most, where the service would not start. */
+/** The keys of a folder in the order of activation. Throws as at the start of the service; the error names the file at most. */
 export function readSigningKeys(folder: string): readonly SigningKey[] {
   return parse(readFolder(folder));
 }
@@ -140,7 +147,7 @@ export function readSigningKeys(folder: string): readonly SigningKey[] {
 type Files = readonly { name: string; pem: Buffer }[];
 
 function readFolder(folder: string): Files {
-  // Names that start with `..` are how Kubernetes swaps a mounted secret.
+  // Kubernetes swaps a mounted secret by entries that start with `..`.
   const names = readdirSync(folder).filter((name) => name.endsWith('.pem') && !name.startsWith('.'));
   return names.sort().map((name) => ({ name, pem: readFile(folder, name) }));
 }
@@ -159,7 +166,7 @@ function fingerprint(files: Files): string {
   return hash.digest('hex');
 }
 
-/** The keys in the order of activation. Throws, naming the file and nothing of its content, when one is no P-256 key. */
+/** The keys in the order of activation. Throws when one is not a P-256 key; the error names the file, never its content. */
 function parse(files: Files): SigningKey[] {
   if (files.length === 0) throw new Error('JWT_KEYS_DIR holds no .pem file: make one with `npm run keys`');
   return files.map(parseKey).sort((a, b) => a.activeFrom - b.activeFrom || (a.kid < b.kid ? -1 : 1));
@@ -174,16 +181,16 @@ function parseKey({ name: file, pem }: Files[number]): SigningKey {
   }
   const [, year, month, day, hour, minute] = name;
   const activeFrom = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:00Z`);
-  // Date.parse makes 2 March of 30 February.
+  // Date.parse reads 30 February as 2 March.
   const read = Number.isNaN(activeFrom) ? '' : new Date(activeFrom).toISOString().slice(0, 16);
   if (read !== `${year}-${month}-${day}T${hour}:${minute}`) {
-    throw new Error(`JWT_KEYS_DIR: ${file} begins with no date`);
+    throw new Error(`JWT_KEYS_DIR: ${file} does not begin with a valid date`);
   }
   let privateKey: KeyObject;
   try {
     privateKey = createPrivateKey(pem);
   } catch {
-    // Not the cause: OpenSSL's message may quote what it read.
+    // Without the cause, because OpenSSL's message may quote the file's content.
     throw new Error(`JWT_KEYS_DIR: ${file} is not a readable PEM private key`);
   }
   if (privateKey.asymmetricKeyDetails?.namedCurve !== 'prime256v1') {

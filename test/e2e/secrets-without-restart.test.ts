@@ -332,14 +332,14 @@ it('broken secrets are told of once and not used, and logins go on', async () =>
   expect((await loginAt(instance.url)).status).toBe(200);
 
   // A change that is taken back is no change, and ends the refusal all the same.
-  expect(linesOf(instance, 'Secrets are good again')).toEqual([]);
+  expect(linesOf(instance, 'Secrets are valid again')).toEqual([]);
   secrets.patch({ SECRET: canary });
   poll(pod);
   await expectRefused(1, 0);
   secrets.patch({ SECRET: OLD_SECRET });
   poll(pod, 4);
   await expectRefused(0, 0);
-  expect(linesOf(instance, 'Secrets are good again')).toHaveLength(1);
+  expect(linesOf(instance, 'Secrets are valid again')).toHaveLength(1);
   expect(linesOf(instance, 'Secrets have changed')).toHaveLength(1);
 });
 

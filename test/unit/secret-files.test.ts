@@ -157,7 +157,7 @@ describe('what was in use stays, as a whole, and the reason is told without a va
     ['ALERT_WEBHOOK_URL', `http://${CANARY}/`, /^ALERT_WEBHOOK_URL must be https/],
     ['ALERT_WEBHOOK_SECRET', CANARY, /^ALERT_WEBHOOK_SECRET must be/],
     // A change that a start would take, and a running service cannot.
-    ['SUBJECT_SECRET', secret(CANARY), /^SUBJECT_SECRET has changed, .* put it back$/],
+    ['SUBJECT_SECRET', secret(CANARY), /^SUBJECT_SECRET has changed, .* restore the old value$/],
     ['REDIS_URL', 'redis://login:before@hunter2-canary:6379/0', /^REDIS_URL names another Redis/],
     ['REDIS_URL', 'rediss://login:before@redis.internal:6379/0', /^REDIS_URL names another Redis/],
     ['REDIS_URL', 'redis://login:before@redis.internal:6379/1', /^REDIS_URL names another Redis/],
@@ -216,7 +216,7 @@ describe('what was in use stays, as a whole, and the reason is told without a va
     expect(settle()).toEqual({
       state: 'refused',
       faults: [
-        'INTROSPECTION_CLIENTS_FILE has become empty: to unset INTROSPECTION_CLIENTS takes a restart',
+        'INTROSPECTION_CLIENTS_FILE has become empty: restart the service to unset INTROSPECTION_CLIENTS',
         expect.stringMatching(/^SUBJECT_SECRET has changed/),
       ],
     });
@@ -233,7 +233,7 @@ test('a first operator in the file needs a restart, because /admin is not there 
   mounted.patch({ ADMIN_TOKENS: '', INTROSPECTION_CLIENTS: '', TEST_NUMBERS: '' });
   files = new SecretFiles(environment());
   mounted.patch({ ADMIN_TOKENS: AFTER.ADMIN_TOKENS });
-  expect(settle()).toEqual({ state: 'refused', faults: [expect.stringMatching(/^ADMIN_TOKENS held none/)] });
+  expect(settle()).toEqual({ state: 'refused', faults: [expect.stringMatching(/^ADMIN_TOKENS was empty/)] });
   mounted.patch({ ADMIN_TOKENS: '', INTROSPECTION_CLIENTS: AFTER.INTROSPECTION_CLIENTS });
   expect(settle()).toMatchObject({ state: 'taken', names: ['INTROSPECTION_CLIENTS'] });
 });
