@@ -4,7 +4,7 @@ import { AdminModule } from './admin/admin.module';
 import { AlertsModule } from './alerts/alerts.module';
 import { AuditModule } from './audit/audit.module';
 import { AuthModule } from './auth/auth.module';
-import type { Environment } from './config/config';
+import type { Config, Environment } from './config/config';
 import { ConfigModule } from './config/config.module';
 import { DoctorModule } from './doctor/doctor.module';
 import { HealthModule } from './health/health.module';
@@ -22,9 +22,9 @@ export class AppModule {
     environment: Environment | undefined,
     logs: DestinationStream,
     redisTimeoutMs?: number,
-  ): DynamicModule {
+  ): { config: Config; module: DynamicModule } {
     const { config, ...configModule } = ConfigModule.register(environment);
-    return {
+    const module = {
       module: AppModule,
       imports: [
         configModule,
@@ -42,5 +42,6 @@ export class AppModule {
         ...(config.adminTokens.length > 0 ? [AdminModule] : []),
       ],
     };
+    return { config, module };
   }
 }

@@ -4,7 +4,7 @@ import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { DestinationStream } from 'pino';
 import { AppModule } from './app.module';
-import { Config, type Environment } from './config/config';
+import type { Environment } from './config/config';
 import { ProblemFilter } from './http/problem.filter';
 import { Routes } from './http/routes';
 import { Lifecycle } from './health/lifecycle';
@@ -37,14 +37,14 @@ export async function createApp({
   logs = standardOutput(),
   redisTimeoutMs,
 }: AppOptions = {}): Promise<NestFastifyApplication> {
-  const module = AppModule.register(environment, logs, redisTimeoutMs);
+  const { config, module } = AppModule.register(environment, logs, redisTimeoutMs);
   const routes = new Routes();
   const adapter = httpServer((error, request, reply) => {
     reply.raw.once('finish', () => {
       observe(request, reply);
     });
     filter.answer(error, request, reply);
-  });
+  }, config);
   adapter.getInstance().addHook('onRoute', ({ url, method }) => {
     routes.add(url, method);
   });
@@ -53,7 +53,7 @@ export async function createApp({
     bufferLogs: true,
     abortOnError: false,
   });
-  const [config, logger] = [app.get(Config), app.get(Logger)];
+  const logger = app.get(Logger);
   app.useLogger(logger);
   const filter = new ProblemFilter(routes, logger);
   for (const warning of config.warnings) logger.warn(warning);
@@ -63,7 +63,7 @@ export async function createApp({
   await app.register(cookie);
   addAnswerHooks(adapter, () => app.get(Lifecycle).ending);
   const observe = observeRequests(adapter, logger, app.get(Metrics));
-  app.useGlobalPipes(validation());
+  app.useGlobalPipes(validation(config));
   app.useGlobalFilters(filter);
   allowCrossOrigin(app, config, logger);
   await app.register(helmet, {

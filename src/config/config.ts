@@ -77,6 +77,8 @@ export class Config {
   readonly tokenPhoneNumber!: boolean;
   readonly swagger!: boolean;
   readonly logLevel!: LogLevel;
+  /** How long an idle connection of a client stays open. */
+  readonly keepAliveSeconds!: number;
   /** How long serving goes on after SIGTERM, so that a load balancer can look away. */
   readonly shutdownDelaySeconds!: number;
 
@@ -131,6 +133,9 @@ export class Config {
   readonly abuseConversion!: AbuseMode;
   /** What is done when many numbers see wrong codes. */
   readonly abuseWrongCodes!: AbuseMode;
+
+  /** Leading digits of national numbers that count as mobile although libphonenumber's metadata does not know them. */
+  readonly extraMobileSeries!: readonly string[];
 
   /** CIDRs; a bare address was given its full prefix length. */
   readonly trustedProxies!: readonly string[];

@@ -1,7 +1,7 @@
 import { network, webOrigin } from './addresses';
 import { isEverywhere } from '../net/addresses';
 import { adminToken } from './admin-token';
-import { listOf, type Rule } from './rules';
+import { listOf, matching, type Rule } from './rules';
 import type { Settings } from './settings';
 
 /** A resource server that may ask what a token is worth (RFC 7662, section 2.1). */
@@ -18,6 +18,9 @@ const introspectionClient: Rule<IntrospectionClient> = {
     return id === undefined || secret === undefined ? undefined : { id, secret };
   },
 };
+
+// A number of one digit would call a tenth of India's landlines mobile.
+const mobileSeries = matching(/^[6-9][0-9]{1,9}$/, '2 to 10 digits that begin with 6 to 9');
 
 /** Who is believed about addresses, who may call with cookies, who may introspect. */
 export function readAccess(settings: Settings) {
@@ -57,5 +60,7 @@ export function readAccess(settings: Settings) {
     'must be hashed (name:sha256:hex) in production, or come from ADMIN_TOKENS_FILE',
   );
 
-  return { trustedProxies, corsOrigins, introspectionClients, adminTokens };
+  const extraMobileSeries = settings.withDefault('EXTRA_MOBILE_SERIES', listOf(mobileSeries), []);
+
+  return { extraMobileSeries, trustedProxies, corsOrigins, introspectionClients, adminTokens };
 }

@@ -43,6 +43,8 @@ export function readService(settings: Settings) {
     redisUrl: redis,
     swagger: settings.withDefault('SWAGGER', trueOrFalse, !settings.production),
     logLevel: settings.withDefault('LOG_LEVEL', logLevel, 'info'),
+    // Node.js takes 0 for no limit at all.
+    keepAliveSeconds: settings.withDefault('KEEP_ALIVE_SECONDS', wholeNumber(1, 3_600), 75),
     // The process is to be gone 30 s after SIGTERM, and draining needs its share of them.
     shutdownDelaySeconds: settings.withDefault('SHUTDOWN_DELAY_SECONDS', wholeNumber(0, 20), 5),
   };

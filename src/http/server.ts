@@ -3,6 +3,7 @@ import { STATUS_CODES, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { Socket } from 'node:net';
 import { FastifyAdapter } from '@nestjs/platform-fastify';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Config } from '../config/config';
 import { ApiError, type ErrorCode } from '../errors/api-error';
 import { problemBody } from './problem';
 import { pathOf } from './routes';
@@ -26,14 +27,17 @@ const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
  */
 export function httpServer(
   refuse: (error: Error, request: FastifyRequest, reply: FastifyReply) => void,
+  { issuer, keepAliveSeconds }: Pick<Config, 'issuer' | 'keepAliveSeconds'>,
 ): FastifyAdapter {
   return new FastifyAdapter({
     bodyLimit: BODY_LIMIT_BYTES,
     // A client that reads Retry-After is better off with our answers than with Fastify's own 503.
     return503OnClosing: false,
     forceCloseConnections: 'idle',
-    // Longer than a load balancer keeps an idle connection (60 s at an ALB), or it would write into a closed one.
-    keepAliveTimeout: 75_000,
+    // Longer than the load balancer keeps an idle connection. Otherwise the balancer sends a request into a connection
+    // that closes, and its client gets a 502.
+    keepAliveTimeout: keepAliveSeconds * 1_000,
+    rewriteUrl: metadataRewriter(issuer),
     // Nothing moved for longer than an honest request may take: whoever is there reads nothing.
     connectionTimeout: 120_000,
     // Fastify sets this one itself, to none unless it is told so here: a body that never ends would be waited for.
@@ -49,6 +53,18 @@ export function httpServer(
     },
     clientErrorHandler: refuseConnection,
   });
+}
+
+const METADATA = '/.well-known/oauth-authorization-server';
+
+/**
+ * Where an ISSUER has a path, clients look for its metadata at two more places: RFC 8414 section 3 puts the path behind
+ * the well-known name, and section 5 keeps the older form that puts it in front.
+ */
+function metadataRewriter(issuer: string): (request: { url?: string | undefined }) => string {
+  const path = new URL(issuer).pathname.replace(/\/+$/, '');
+  const places = [METADATA + path, path + METADATA];
+  return ({ url = '/' }) => (places.includes(url.split('?', 1)[0] ?? '') ? METADATA : url);
 }
 
 /** The caller's id when it can do no harm in a log or a header, else a new one. */

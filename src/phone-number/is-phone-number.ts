@@ -1,5 +1,9 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { ValidateBy, type ValidationOptions } from 'class-validator';
 import { isPhoneNumber, isTestNumber } from './phone-number';
+
+/** The EXTRA_MOBILE_SERIES of the application whose request is validated: decorators get no configuration. */
+export const extraMobileSeries = new AsyncLocalStorage<readonly string[]>();
 
 /** Holds for what {@link isPhoneNumber} calls a phone number, and for the form of test numbers; there is no other rule. */
 export function IsPhoneNumber(options?: ValidationOptions): PropertyDecorator {
@@ -7,7 +11,7 @@ export function IsPhoneNumber(options?: ValidationOptions): PropertyDecorator {
     {
       name: 'isPhoneNumber',
       validator: {
-        validate: (value) => isPhoneNumber(value) || isTestNumber(value),
+        validate: (value) => isPhoneNumber(value, extraMobileSeries.getStore()) || isTestNumber(value),
         defaultMessage: () => '$property must be an Indian mobile number in E.164 form: +91 and ten digits',
       },
     },

@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
-import { isPhoneNumber, isTestNumber, type PhoneNumber } from './phone-number';
+import { hasPhoneNumberForm, isTestNumber, type PhoneNumber } from './phone-number';
 
 /** Keys of 32 bytes by their id: the current one seals, every one opens. */
 export interface CipherKeys {
@@ -42,7 +42,8 @@ export function openPhoneNumber(sealed: string, record: string, keys: CipherKeys
   try {
     const opened =
       decipher.update(bytes.subarray(IV_BYTES, -TAG_BYTES), undefined, 'ascii') + decipher.final('ascii');
-    return isPhoneNumber(opened) || isTestNumber(opened) ? opened : undefined;
+    // Only a phone number was sealed, and the tag proves that it is unchanged.
+    return hasPhoneNumberForm(opened) || isTestNumber(opened) ? opened : undefined;
   } catch {
     return undefined;
   }

@@ -11,12 +11,19 @@ const E164_INDIA = /^\+91[6-9][0-9]{9}$/;
 // A national number of India never starts with 0: no subscriber holds one of these, and no landline.
 const TEST_NUMBER = /^\+910[0-9]{9}$/;
 
+/** The form alone: `+91` and ten ASCII digits, the first of them 6 to 9. */
+export function hasPhoneNumberForm(value: unknown): value is PhoneNumber {
+  return typeof value === 'string' && E164_INDIA.test(value);
+}
+
 /**
- * The one rule of what a phone number is here: the exact ASCII form, and a number that libphonenumber's full metadata
- * calls valid and mobile. A third of real mobile numbers that start with 7 or 8 are FIXED_LINE_OR_MOBILE to it.
+ * The one rule for phone numbers: the exact ASCII form, and a number that libphonenumber's full metadata calls valid and
+ * mobile. To libphonenumber, a third of the real mobile numbers that start with 7 or 8 are FIXED_LINE_OR_MOBILE. Regulators
+ * assign series faster than the metadata is released, so EXTRA_MOBILE_SERIES adds leading digits that count as mobile.
  */
-export function isPhoneNumber(value: unknown): value is PhoneNumber {
-  if (typeof value !== 'string' || !E164_INDIA.test(value)) return false;
+export function isPhoneNumber(value: unknown, extraSeries: readonly string[] = []): value is PhoneNumber {
+  if (!hasPhoneNumberForm(value)) return false;
+  if (extraSeries.some((digits) => value.startsWith(digits, 3))) return true;
   const parsed = parsePhoneNumberFromString(value);
   if (parsed?.number !== value || parsed.country !== 'IN' || !parsed.isValid()) return false;
   const type = parsed.getType();

@@ -1,6 +1,8 @@
-import { Controller, Get, Header } from '@nestjs/common';
-import { ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { Controller, Get, Header, Res } from '@nestjs/common';
+import { ApiOkResponse, ApiOperation, ApiResponse, ApiTags } from '@nestjs/swagger';
+import type { FastifyReply } from 'fastify';
 import { ApiProblems } from '../http/api-problems';
+import { isNotModified } from '../http/conditional';
 import { JWKS_CACHE_SECONDS, SigningKeys, type PublicJwk } from './signing-keys';
 
 @ApiTags('Verify tokens')
@@ -25,8 +27,10 @@ export class JwksController {
       properties: { keys: { type: 'array', items: { type: 'object', additionalProperties: true } } },
     },
   })
+  @ApiResponse({ status: 304, description: 'The set of the If-None-Match header is still the current one' })
   @ApiProblems('payload_too_large', 'internal_error')
-  read(): { keys: PublicJwk[] } {
-    return this.keys.jwks();
+  read(@Res({ passthrough: true }) reply: FastifyReply): { keys: PublicJwk[] } | undefined {
+    const jwks = this.keys.jwks();
+    return isNotModified(reply, JSON.stringify(jwks)) ? undefined : jwks;
   }
 }

@@ -267,8 +267,13 @@ describe('OAuth', () => {
     const feed = (since = '', headers = {}) =>
       call('GET', `${world.url}/auth/revocations${since}`, undefined, { ...BASIC, ...headers });
     const before = await feed();
-    expect((await feed('', { 'if-none-match': before.headers.get('etag') ?? '' })).status).toBe(304);
+    const etag = before.headers.get('etag') ?? '';
+    for (const known of [etag, `W/${etag}`, `"other", W/"a,b" ,${etag}`, `W/"x",W/${etag}`, '*'])
+      expect([known, (await feed('', { 'if-none-match': known })).status]).toEqual([known, 304]);
+    for (const known of ['"other"', 'W/"other"', etag.slice(1, -1), `"${etag.slice(1, 9)}"`, '"*"', '', ','])
+      expect([known, (await feed('', { 'if-none-match': known })).status]).toEqual([known, 200]);
     await call('POST', `${world.url}/auth/logout`, { refreshToken: body.refreshToken });
+    expect((await feed('', { 'if-none-match': `W/${etag}` })).status).toBe(200);
     const after = await feed(`?since=${before.body.next}`);
     expect(after.body.revoked.map(({ sid }: { sid: string }) => sid)).toContain(
       claimsOf(body.accessToken).sid,

@@ -90,7 +90,7 @@ function passSample(turnMs: number): void {
 async function serve(bounds: Partial<typeof BOUNDS> = {}): Promise<void> {
   const logger = new Logger('fatal', { write: () => undefined });
   const filter = new ProblemFilter(new Routes(), logger);
-  const adapter = httpServer(() => filter);
+  const adapter = httpServer(() => filter, { issuer: 'http://localhost:3000', keepAliveSeconds: 75 });
   app = await NestFactory.create<NestFastifyApplication>(AnswersModule, adapter, { logger: false });
   addAnswerHooks(adapter, () => false);
   metrics = new Metrics();

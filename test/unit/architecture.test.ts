@@ -33,7 +33,8 @@ const ARROWS: Record<string, string[]> = {
   emulator: [],
   secrets: BASE,
   health: [...BASE, 'http'],
-  http: BASE,
+  // The validation of a body applies EXTRA_MOBILE_SERIES to its phone number.
+  http: [...BASE, 'phone-number'],
   abuse: [...BASE, 'phone-number'],
   ledger: [...BASE, 'abuse'],
   throttling: [...BASE, 'http', 'phone-number', 'abuse', 'ledger'],

@@ -57,6 +57,8 @@ describe('the defaults', () => {
       nodeEnv: 'development',
       production: false,
       host: '0.0.0.0',
+      keepAliveSeconds: 75,
+      extraMobileSeries: [],
       port: 3000,
       issuer: 'http://localhost:3000',
       audience: 'otp-login',
@@ -749,6 +751,33 @@ describe('who is believed', () => {
   ])('CORS_ORIGINS refuses the value %p', (text) => {
     expect(developmentFaults({ CORS_ORIGINS: text })).toHaveLength(1);
   });
+
+  test('EXTRA_MOBILE_SERIES are leading digits', () => {
+    expect(inDevelopment({ EXTRA_MOBILE_SERIES: '67479, 62,9876543210' }).extraMobileSeries).toEqual([
+      '67479',
+      '62',
+      '9876543210',
+    ]);
+    expect(inDevelopment({}).extraMobileSeries).toEqual([]);
+  });
+
+  test.each(['6', '5747', '+9167479', '67479,', '6747x', '67479000000', '67 479', '٦٧٤'])(
+    'EXTRA_MOBILE_SERIES refuses the value %p',
+    (text) => {
+      expect(developmentFaults({ EXTRA_MOBILE_SERIES: text })).toEqual([
+        expect.stringMatching(/^EXTRA_MOBILE_SERIES must be /),
+      ]);
+    },
+  );
+
+  test.each(['0', '-1', '3601', '75s', '1e2', '75.5', 'none'])(
+    'KEEP_ALIVE_SECONDS refuses the value %p',
+    (text) => {
+      expect(developmentFaults({ KEEP_ALIVE_SECONDS: text })).toEqual([
+        'KEEP_ALIVE_SECONDS must be a whole number from 1 to 3600',
+      ]);
+    },
+  );
 
   test('INTROSPECTION_CLIENTS are id:secret, divided by the first colon', () => {
     const { introspectionClients } = inDevelopment({ INTROSPECTION_CLIENTS: 'orders:s3:cret=, pay_2:x' });

@@ -37,6 +37,26 @@ describe('isPhoneNumber', () => {
     },
   );
 
+  test.each(['+916747912345', '+917925960663'])(
+    'isPhoneNumber accepts %s in a series of EXTRA_MOBILE_SERIES, and refuses it without the series',
+    (number) => {
+      expect(isPhoneNumber(number)).toBe(false);
+      expect(isPhoneNumber(number, ['9999', number.slice(3, 8)])).toBe(true);
+      expect(isPhoneNumber(number, [number.slice(4, 8)])).toBe(false);
+    },
+  );
+
+  test.each([
+    '+9167479',
+    '+91674791234',
+    '+9167479123456',
+    '+91 6747912345',
+    '916747912345',
+    '+915747912345',
+  ])('EXTRA_MOBILE_SERIES does not change the form of a number: %s is refused', (text) => {
+    expect(isPhoneNumber(text, ['67479', '57479'])).toBe(false);
+  });
+
   test.each([
     ['nothing', ''],
     ['no plus sign', '919876543210'],
