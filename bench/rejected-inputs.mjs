@@ -188,7 +188,7 @@ async function snapshot() {
 }
 const contents = (keys) => JSON.stringify([...keys].map(([name, { content }]) => [name, content]).sort());
 const usedMemory = async () => Number(/used_memory:(\d+)/.exec(await client.info('memory'))[1]);
-const isAddressList = (name) => /^otp-login:\{([\w-]{16})\}:address:(send|verify|status):\1$/.test(name);
+const isAddressList = (name) => /^otp-login:\{([\w-]{22})\}:address:(send|verify|status):\1$/.test(name);
 const addressLists = async () => (await client.keys('*')).filter(isAddressList).sort();
 const sizeOf = async (names) => {
   let bytes = 0;

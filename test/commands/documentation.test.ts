@@ -23,7 +23,10 @@ const BY_KUBECTL = ['put', 'get', 'seen'];
 const BLOCKS = {
   demo: 'npm run demo',
   tests: 'npm test',
-  login: 'curl -X POST localhost:3000/auth/send-otp',
+  send: 'curl -X POST localhost:3000/auth/send-otp',
+  verify: 'curl -X POST localhost:3000/auth/verify-otp',
+  me: 'curl localhost:3000/auth/me',
+  production: 'npm ci && npm run build',
   audit: 'redis-cli XREVRANGE',
   webhookSecret: 'echo "whsec_',
   adminToken: 'NAME=asha',
@@ -206,8 +209,8 @@ describe('the commands', () => {
     const [port, inbox] = [String(await freePort()), String(await freePort())];
     const demo = checkout.start(block(BLOCKS.demo), { PORT: port, EMULATOR_PORT: inbox });
     await demo.prints(/Ctrl-C ends it/);
-    const [send, verify, me] = linesOf(block(BLOCKS.login)).map((line) =>
-      line.replace('localhost:3000', `localhost:${port}`),
+    const [send, verify, me] = [BLOCKS.send, BLOCKS.verify, BLOCKS.me].map((begin) =>
+      block(begin).trim().replace('localhost:3000', `localhost:${port}`),
     ) as [string, string, string];
     const sent = JSON.parse(await run(send)) as { requestId: string };
     const { body } = await call('GET', `http://127.0.0.1:${inbox}/_emulator/messages`);
@@ -217,6 +220,30 @@ describe('the commands', () => {
       phoneNumber: '+919876543210',
     });
     await demo.stop('SIGINT');
+  });
+
+  test('the commands of the README make a signing key and start the service in production', async () => {
+    // test/commands/npm.test.ts runs the first line on an installation of its own.
+    const [, keys, start] = linesOf(block(BLOCKS.production)) as [string, string, string];
+    const folder = join(checkout.folder, 'production-keys');
+    const made = await checkout.run(keys.replace('/etc/otp-login/keys', folder));
+    expect(made).toMatchObject({ code: 0 });
+    const running = checkout.start(start, {
+      HOST: '127.0.0.1',
+      PORT: '0',
+      ISSUER: 'https://login.example.com',
+      REDIS_URL: world.redis.url,
+      SECRET,
+      SUBJECT_SECRET,
+      STARTMESSAGING_API_KEY: API_KEY,
+      STARTMESSAGING_BASE_URL: world.upstream.url,
+      STARTMESSAGING_CONTRACT: 'provider',
+      JWT_KEYS_DIR: folder,
+      BUDGET_PAISE_PER_DAY: '100000',
+      SHUTDOWN_DELAY_SECONDS: '0',
+    });
+    await running.prints(/"msg":"otp-login listens"/);
+    await running.stop('SIGTERM');
   });
 
   test('the README shows npm test, which test/commands/npm.test.ts runs', () => {

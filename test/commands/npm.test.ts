@@ -216,7 +216,7 @@ describe('the service', () => {
 
   it('npm run build makes the service, its scripts for Redis, the emulator and the doctor', async () => {
     expect((await whole.run('npm run build')).code).toBe(0);
-    const files = ['main.js', 'otp/begin.lua', 'emulator/main.js', 'doctor/main.js'];
+    const files = ['main.js', 'challenges/create.lua', 'emulator/main.js', 'doctor/main.js'];
     expect(files.filter((file) => !existsSync(join(whole.folder, 'dist', file)))).toEqual([]);
   });
 
