@@ -9,7 +9,16 @@ import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
 
 /** The functions of the abuse control for scripts that count over {@link ABUSE_KEY}. */
-export const ABUSE_FUNCTIONS = Script.functions(__dirname);
+export const ABUSE_FUNCTIONS = Script.library(
+  __dirname,
+  'abuse_count',
+  'abuse_levels',
+  'abuse_held',
+  'abuse_sums',
+  'abuse_key',
+  'abuse_level_key',
+  'abuse_mark',
+);
 /** On the slot of admission, so that one script reads the levels and counts a send. */
 export const ABUSE_KEY = `${KEY_PREFIX}{admission}:abuse`;
 

@@ -11,7 +11,7 @@ import { DEVICE_CODES, type Device } from '../devices/device-tokens';
 import { DEVICE_FUNCTIONS } from '../devices/device-revocations';
 
 const TAKE_ATTEMPT = Script.load(__dirname, 'take-attempt', DEVICE_FUNCTIONS, NUMBER_FUNCTIONS);
-const CONSUME = Script.load(__dirname, 'consume', DEVICE_FUNCTIONS, NUMBER_FUNCTIONS);
+const CONSUME = Script.load(__dirname, 'consume', NUMBER_FUNCTIONS);
 const GIVE_BACK = Script.load(__dirname, 'give-back');
 
 /** An attempt that was taken; the code may be looked at once. */

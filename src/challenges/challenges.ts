@@ -12,7 +12,7 @@ import { DEVICE_FUNCTIONS } from '../devices/device-revocations';
 import type { Delivery, OtpRequest, OtpState, Sender, Sent } from './challenge';
 
 /** What scripts of this room ask about a number: its devices, and whether it is blocked. */
-export const NUMBER_FUNCTIONS = Script.functions(__dirname);
+export const NUMBER_FUNCTIONS = Script.library(__dirname, 'block_voids', 'codes_wait');
 
 const CREATE = Script.load(__dirname, 'create', DEVICE_FUNCTIONS, NUMBER_FUNCTIONS);
 const ACTIVATE = Script.load(__dirname, 'activate');

@@ -4,7 +4,7 @@ import { Script } from '../redis/script';
 import { DEVICE_TOKEN_TTL_MS } from './device-tokens';
 
 /** What scripts of a number ask about its devices. */
-export const DEVICE_FUNCTIONS = Script.functions(__dirname);
+export const DEVICE_FUNCTIONS = Script.library(__dirname, 'device_lives');
 const REVOKE = Script.load(__dirname, 'revoke-devices', DEVICE_FUNCTIONS);
 
 /** When the device tokens of a number were revoked last, and which device was kept. Its slot is the number's own. */

@@ -6,7 +6,7 @@ import { KEY_PREFIX, Store } from '../redis/store';
 import { WriteBehind } from '../redis/write-behind';
 
 /** What the ledger adds to a step over {@link LEDGER_KEY}. */
-export const LEDGER_FUNCTIONS = Script.functions(__dirname);
+export const LEDGER_FUNCTIONS = Script.library(__dirname, 'ledger_append', 'usage_add');
 /** On the slot of admission, so that what is charged is written down in the same step. */
 export const LEDGER_KEY = `${KEY_PREFIX}{admission}:ledger`;
 

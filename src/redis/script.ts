@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 
 /** A script with what it is run on. */
 export interface ScriptCall {
@@ -11,7 +11,16 @@ export interface ScriptCall {
 
 const PRELUDE = readFileSync(join(__dirname, 'prelude.lua'), 'utf8');
 
-/** A Lua script: one atomic step over keys of one slot. Its head says what its keys, arguments and answer are. */
+/** The Lua functions of a room, for scripts of other rooms that must decide several things in one step. */
+export interface LuaLibrary {
+  /** The room. */
+  readonly name: string;
+  /** The functions that scripts may call. */
+  readonly functions: readonly string[];
+  readonly source: string;
+}
+
+/** A Lua script: one atomic step over keys of one slot. Its head states its keys, arguments and answer. */
 export class Script {
   readonly source: string;
   readonly sha1: string;
@@ -25,16 +34,18 @@ export class Script {
   }
 
   /**
-   * Reads `name.lua` that lies beside its user, with the functions of other rooms that take part in its step. Throws at
-   * start when it is missing from the build.
+   * Reads `name.lua` in the folder, and puts the libraries of other rooms that it calls before it. Throws at the start of the
+   * service when the file is missing from the build.
    */
-  static load(folder: string, name: string, ...functions: string[]): Script {
-    return new Script(name, [...functions, readFileSync(join(folder, `${name}.lua`), 'utf8')].join('\n'));
+  static load(folder: string, name: string, ...libraries: LuaLibrary[]): Script {
+    const sources = libraries.map(({ source }) => source);
+    return new Script(name, [...sources, readFileSync(join(folder, `${name}.lua`), 'utf8')].join('\n'));
   }
 
-  /** A room's `functions.lua`: its part of scripts that must decide several things in one step. */
-  static functions(folder: string): string {
-    return readFileSync(join(folder, 'functions.lua'), 'utf8');
+  /** Reads `functions.lua` of the folder, and declares the functions in it that scripts may call. */
+  static library(folder: string, ...functions: string[]): LuaLibrary {
+    const source = readFileSync(join(folder, 'functions.lua'), 'utf8');
+    return { name: basename(folder), functions, source };
   }
 }
 

@@ -13,7 +13,7 @@ const STEPS = {
   reassign: ['challenges'],
   activate: ['challenges'],
   'take-attempt': ['challenges', 'devices', 'challenges'],
-  consume: ['challenges', 'devices', 'challenges'],
+  consume: ['challenges', 'challenges'],
   release: ['challenges'],
   'store-outcome': ['challenges'],
   'revoke-devices': ['devices', 'devices'],
@@ -26,7 +26,7 @@ export type ScriptCall = keyof typeof STEPS;
 
 const NAMES = new Map(
   Object.entries(STEPS).map(([name, [room, ...functions]]) => {
-    const parts = functions.map((other) => Script.functions(join(SRC, other)));
+    const parts = functions.map((other) => Script.library(join(SRC, other)));
     return [Script.load(join(SRC, room), name, ...parts).sha1, name];
   }),
 );

@@ -428,7 +428,7 @@ const RULES: Rule[] = [
       'a script that nobody runs is not tested, and a name that is misspelt stops the service at its start',
     check: (house) => {
       const loaded = [...house].flatMap(([path, text]) =>
-        [...text.matchAll(/Script\.(?:load\(\s*__dirname,\s*'([\w-]+)'|functions\(__dirname\))/g)].map(
+        [...text.matchAll(/Script\.(?:load\(\s*__dirname,\s*'([\w-]+)'|library\(\s*__dirname,)/g)].map(
           ([, name = 'functions']) => posix.join(posix.dirname(path), `${name}.lua`),
         ),
       );
