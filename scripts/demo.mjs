@@ -28,6 +28,8 @@ const environment = {
   PORT: String(port),
   EMULATOR_PORT: String(emulatorPort),
   ISSUER: `http://localhost:${port}`,
+  // Safari keeps no Secure cookie of http://localhost.
+  COOKIE_INSECURE: 'true',
   REDIS_URL: '',
   STARTMESSAGING_API_KEY: `sm_live_${'0'.repeat(40)}`,
   STARTMESSAGING_BASE_URL: `http://127.0.0.1:${emulatorPort}`,

@@ -13,6 +13,7 @@ import {
 } from '@nestjs/common';
 import {
   ApiBearerAuth,
+  ApiBody,
   ApiHeader,
   ApiNoContentResponse,
   ApiOkResponse,
@@ -21,6 +22,7 @@ import {
 } from '@nestjs/swagger';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ApiError } from '../errors/api-error';
+import type { LogoutBody } from '../http/bodies';
 import { ApiProblems } from '../http/api-problems';
 import { ClientAddress } from '../http/client-address';
 import { networkOf } from '../net/addresses';
@@ -59,6 +61,7 @@ export class SessionsController {
   @ApiOkResponse({ type: TokensResponse, description: 'New tokens of the same session' })
   @ApiProblems(
     'validation_failed',
+    'not_logged_in',
     'refresh_token_invalid',
     'refresh_token_reused',
     'session_expired',
@@ -76,13 +79,10 @@ export class SessionsController {
     @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<TokensResponse> {
-    // A token in the body wins: then the cookie was only sent along.
-    const byCookie = body.refreshToken === undefined;
+    // A token in the body takes precedence: then the cookie was only sent along.
+    const byCookie = body.refreshToken == null;
     const given = body.refreshToken ?? this.cookie.read(request);
-    if (given === undefined) {
-      const message = 'refreshToken must be a string, or the cookie must carry it';
-      throw new ApiError('validation_failed', { errors: [{ field: 'refreshToken', message }] });
-    }
+    if (given === undefined) throw new ApiError('not_logged_in');
     try {
       const network = networkOf(this.clientAddress.of(request));
       const { refreshToken, ...answer } = await this.tokens.refresh(given, { network, idempotencyKey });
@@ -90,7 +90,7 @@ export class SessionsController {
       this.cookie.set(reply, refreshToken, answer.refreshExpiresIn);
       return { tokenType: 'Bearer', ...answer };
     } catch (error) {
-      // Only what ends the session: a 503 would log people out because Redis blinked.
+      // Only what ends the session: to clear the cookie at a 503 would end sessions because Redis was away for a moment.
       if (byCookie && error instanceof ApiError && error.status === 401) this.cookie.clear(reply);
       throw error;
     }
@@ -102,30 +102,29 @@ export class SessionsController {
     operationId: 'logout',
     summary: 'End the session of a token',
     description:
-      'By the refresh token, the cookie or the access token. Always 204, also when it has ended already.',
-    // Optional: a refresh token or the cookie will do.
-    security: [{ bearer: [] }, {}],
+      'By the refresh token in the body, the cookie or the access token: each one that is valid ends its session. 204 for ' +
+      'every body up to 16 KB of any type (sendBeacon sends text/plain), and without any token. A cookie from an allowed ' +
+      'origin is cleared.',
+    // Optional: a refresh token or the cookie is enough.
+    security: [{}, { bearer: [] }],
   })
-  @ApiNoContentResponse({ description: 'The session has ended, or there was none' })
-  @ApiProblems(
-    'validation_failed',
-    'origin_not_allowed',
-    'payload_too_large',
-    'unsupported_media_type',
-    'internal_error',
-    'store_unavailable',
-  )
+  @ApiBody({ type: RefreshTokenRequest, required: false })
+  @ApiNoContentResponse({ description: 'Each session of a valid token has ended' })
+  @ApiProblems('origin_not_allowed', 'payload_too_large', 'internal_error', 'store_unavailable')
   async logout(
-    @Body() body: RefreshTokenRequest,
-    @Req() request: FastifyRequest,
+    @Req() request: FastifyRequest<{ Body?: LogoutBody }>,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<void> {
-    // As everywhere, a token in the body wins.
-    const given = body.refreshToken ?? bearerToken(request);
-    const cookie = given === undefined ? this.cookie.read(request) : undefined;
-    const token = given ?? cookie;
-    if (token !== undefined) await this.tokens.revoke(token);
-    if (cookie !== undefined) this.cookie.clear(reply);
+    const cookie = this.cookie.find(request);
+    const byCookie = cookie.token !== undefined && cookie.allowed;
+    const given = [request.body?.refreshToken, bearerToken(request), byCookie ? cookie.token : undefined];
+    const sessions = await this.tokens.sessionsOf(given.filter((token) => token !== undefined));
+    // A page of another origin must not log users out (CSRF). Beside a valid token the cookie was only sent along.
+    if (cookie.token !== undefined && !byCookie && sessions.length === 0) {
+      throw new ApiError('origin_not_allowed');
+    }
+    for (const { subject, sessionId } of sessions) await this.sessions.end(subject, sessionId);
+    if (byCookie) this.cookie.clear(reply);
   }
 
   @Get('sessions')

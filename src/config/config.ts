@@ -141,6 +141,8 @@ export class Config {
   readonly trustedProxies!: readonly string[];
   /** As a browser writes them into `Origin`. */
   readonly corsOrigins!: readonly string[];
+  /** The refresh cookie is `refresh` without `Secure`: only outside production, under an http ISSUER on loopback. */
+  readonly cookieInsecure!: boolean;
   readonly introspectionClients!: readonly IntrospectionClient[];
   /** Empty: there is no /admin. */
   readonly adminTokens!: readonly AdminToken[];

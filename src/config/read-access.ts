@@ -1,7 +1,7 @@
 import { network, webOrigin } from './addresses';
-import { isEverywhere } from '../net/addresses';
+import { isEverywhere, isLoopback } from '../net/addresses';
 import { adminToken } from './admin-token';
-import { listOf, matching, type Rule } from './rules';
+import { listOf, matching, trueOrFalse, type Rule } from './rules';
 import type { Settings } from './settings';
 
 /** A resource server that may ask what a token is worth (RFC 7662, section 2.1). */
@@ -23,7 +23,7 @@ const introspectionClient: Rule<IntrospectionClient> = {
 const mobileSeries = matching(/^[6-9][0-9]{1,9}$/, '2 to 10 digits that begin with 6 to 9');
 
 /** Who is believed about addresses, who may call with cookies, who may introspect. */
-export function readAccess(settings: Settings) {
+export function readAccess(settings: Settings, issuer: string) {
   const trustedProxies = settings.withDefault('TRUSTED_PROXIES', listOf(network), []);
   // Whoever is a trusted proxy chooses the address that the limits count: were that everyone, nobody is limited.
   settings.require(
@@ -35,6 +35,19 @@ export function readAccess(settings: Settings) {
   const corsOrigins = settings.withDefault('CORS_ORIGINS', listOf(webOrigin), []);
   if (settings.production && corsOrigins.some((origin) => origin.startsWith('http:'))) {
     settings.warn('CORS_ORIGINS', 'holds an origin that is not https');
+  }
+
+  const cookieInsecure = settings.withDefault('COOKIE_INSECURE', trueOrFalse, false);
+  settings.require(
+    !settings.production || !cookieInsecure,
+    'COOKIE_INSECURE',
+    'must not be true in production: the refresh token would travel without TLS',
+  );
+  const { protocol, hostname } = new URL(issuer);
+  // A page without TLS on another host could set or read such a cookie on the way.
+  const issuerIsLocal = protocol === 'http:' && isLoopback(hostname);
+  if (cookieInsecure && !issuerIsLocal) {
+    settings.warn('COOKIE_INSECURE', 'has no effect: ISSUER is not an http address of this machine');
   }
 
   const introspectionClients = settings.withDefault('INTROSPECTION_CLIENTS', listOf(introspectionClient), []);
@@ -62,5 +75,12 @@ export function readAccess(settings: Settings) {
 
   const extraMobileSeries = settings.withDefault('EXTRA_MOBILE_SERIES', listOf(mobileSeries), []);
 
-  return { extraMobileSeries, trustedProxies, corsOrigins, introspectionClients, adminTokens };
+  return {
+    trustedProxies,
+    corsOrigins,
+    cookieInsecure: cookieInsecure && issuerIsLocal,
+    introspectionClients,
+    adminTokens,
+    extraMobileSeries,
+  };
 }

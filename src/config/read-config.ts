@@ -30,7 +30,7 @@ export function readConfig(environment: Environment, readFile?: ReadFile): Confi
     ...readKeys(settings),
     ...readLogin(settings, listed ? startMessaging.startMessagingContract : undefined),
     ...readLimits(settings),
-    ...readAccess(settings),
+    ...readAccess(settings, service.issuer),
     ...readAlerts(settings),
   };
   settings.throwFaults();

@@ -4,6 +4,7 @@ export const ERROR_CODES = {
   phone_number_rejected: { status: 400, title: 'The phone number is refused' },
   otp_incorrect: { status: 400, title: 'The code is wrong' },
   unauthenticated: { status: 401, title: 'No valid access token' },
+  not_logged_in: { status: 401, title: 'There is no refresh token' },
   refresh_token_invalid: { status: 401, title: 'The refresh token is not valid' },
   refresh_token_reused: { status: 401, title: 'The refresh token was used before: the session has ended' },
   session_expired: { status: 401, title: 'The session has expired' },

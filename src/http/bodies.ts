@@ -1,15 +1,38 @@
 import type { FastifyAdapter } from '@nestjs/platform-fastify';
 import { ApiError } from '../errors/api-error';
 import { isOAuth } from './problem';
+import { pathOf } from './routes';
 
 const DEPTH_LIMIT = 16;
 
-/** JSON objects; forms at /oauth/* and nowhere else, where the RFCs want them and nothing but them. */
+const LOGOUT = { path: '/auth/logout', type: 'application/x-logout' };
+
+/** The body of a logout, as far as it says anything. */
+export interface LogoutBody {
+  refreshToken?: string;
+}
+
+/**
+ * JSON objects, except at /oauth/*, where the RFCs require forms and nothing else. A logout takes every body: a page that
+ * is being closed can send text/plain only (sendBeacon), and a logout that is refused leaves its user logged in.
+ */
 export function acceptBodies(adapter: FastifyAdapter): void {
   const fastify = adapter.getInstance();
   // `__proto__` and its like are unknown fields: they go nowhere.
   const parseJson = fastify.getDefaultJsonParser('remove', 'remove');
   fastify.removeAllContentTypeParsers();
+  fastify.addHook('onRequest', (request, _reply, done) => {
+    // Whatever the body claims to be, it goes to the one parser that refuses nothing, and is unpacked by none.
+    if (pathOf(request) === LOGOUT.path) {
+      request.raw.headers['content-type'] = LOGOUT.type;
+      delete request.raw.headers['content-encoding'];
+    }
+    done();
+  });
+  fastify.addContentTypeParser(LOGOUT.type, { parseAs: 'string' }, (request, body, done) => {
+    if (pathOf(request) === LOGOUT.path) done(null, readLogout(String(body)));
+    else done(new ApiError('unsupported_media_type'));
+  });
   fastify.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
     if (isOAuth(request)) {
       done(new ApiError('unsupported_media_type'));
@@ -41,6 +64,17 @@ export function acceptBodies(adapter: FastifyAdapter): void {
       else done(new ApiError('validation_failed', { detail: 'A parameter is given twice' }));
     },
   );
+}
+
+/** Of JSON or of a form; of any other text nothing. */
+function readLogout(body: string): LogoutBody {
+  let refreshToken: unknown;
+  try {
+    refreshToken = (JSON.parse(body) as { refreshToken?: unknown } | null)?.refreshToken;
+  } catch {
+    refreshToken = new URLSearchParams(body).get('refreshToken');
+  }
+  return typeof refreshToken === 'string' ? { refreshToken } : {};
 }
 
 function faultOf(value: unknown): string | undefined {

@@ -75,6 +75,13 @@ export class TokensService {
     return this.refreshTokens.read(token) ?? (await this.accessTokens.verify(token));
   }
 
+  /** The sessions of these tokens, each of them once. Tokens that are not ours have none. */
+  async sessionsOf(tokens: readonly string[]): Promise<{ subject: string; sessionId: string }[]> {
+    const owners = await Promise.all(tokens.map((token) => this.sessionOf(token)));
+    const byId = new Map(owners.flatMap((owner) => (owner ? [[owner.sessionId, owner] as const] : [])));
+    return [...byId.values()];
+  }
+
   /**
    * What a token is worth now (RFC 7662 section 2.2): its claims while its session lives, and of a refresh token only
    * while it is the newest; else undefined. Asks the store once, and not at all for what is not ours.
