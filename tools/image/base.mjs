@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { appendFileSync, existsSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { obtainProgram } from './programs.mjs';
+import { obtainProgram } from '../../scripts/programs.mjs';
 
 /** Which npm Node.js brings, by major version. */
 const NPM = { 24: '11' };

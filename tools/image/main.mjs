@@ -10,12 +10,12 @@ import { cpus, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { rootCertificates } from 'node:tls';
 import { Buildah } from './buildah.mjs';
-import { launch, prints, startRedis } from './children.mjs';
+import { launch, prints, startRedis } from '../../scripts/children.mjs';
 import { Container, containerTrouble } from './container.mjs';
-import { bringBase } from './image-base.mjs';
-import { faultsOf, sizeOf } from './image-checks.mjs';
-import { obtainProgram } from './programs.mjs';
-import { freePort, giveUp, prepare, ready, ROOT } from './project.mjs';
+import { bringBase } from './base.mjs';
+import { faultsOf, sizeOf } from './checks.mjs';
+import { obtainProgram } from '../../scripts/programs.mjs';
+import { freePort, giveUp, prepare, ready, ROOT } from '../../scripts/project.mjs';
 
 const TAG = 'localhost/otp-login';
 const APP = '/app';

@@ -2,8 +2,8 @@
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { launch } from './children.mjs';
-import { giveUp } from './project.mjs';
+import { launch } from '../../scripts/children.mjs';
+import { giveUp } from '../../scripts/project.mjs';
 
 /** Buildah with its store inside the folder. */
 export class Buildah {

@@ -4,7 +4,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ROOT } from './project.mjs';
+import { ROOT } from '../../scripts/project.mjs';
 
 const NAMESPACES = ['--mount', '--pid', '--fork'];
 
@@ -44,7 +44,7 @@ export class Container {
     const place = [this.root, user, group, this.folder, ...mounts, '--'];
     this.outer = spawn(
       'unshare',
-      [...NAMESPACES, 'sh', join(ROOT, 'scripts', 'container.sh'), ...place, ...whole],
+      [...NAMESPACES, 'sh', join(ROOT, 'tools', 'image', 'container.sh'), ...place, ...whole],
       { stdio: ['ignore', 'pipe', 'pipe'] },
     );
     for (const stream of [this.outer.stdout, this.outer.stderr])

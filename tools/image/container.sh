@@ -1,5 +1,5 @@
 # Runs a command as Kubernetes runs the pod: the files of an image as a root that cannot be written, no rights, and
-# process 1 of its own. For scripts/container.mjs, which starts it in namespaces of its own; the mounts end with them.
+# process 1 of its own. For tools/image/container.mjs, which starts it in namespaces of its own; the mounts end with them.
 # Arguments: root, user, group, folder, then mounts as `ro:from:to` or `rw:from:to`, `--`, variables, the command.
 set -eu
 root=$1 user=$2 group=$3 folder=$4
