@@ -18,6 +18,7 @@ import { validation } from './http/validation';
 import { Logger } from './logging/logger';
 import { standardOutput } from './logging/standard-output';
 import { Metrics } from './metrics/metrics';
+import { AddressLimits } from './throttling/address-limits';
 
 export interface AppOptions {
   /** The whole configuration; without it, the process's environment and `.env`. */
@@ -43,7 +44,7 @@ export async function createApp({
     reply.raw.once('finish', () => {
       observe(request, reply);
     });
-    filter.answer(error, request, reply);
+    void filter.answer(error, request, reply);
   }, config);
   adapter.getInstance().addHook('onRoute', ({ url, method }) => {
     routes.add(url, method);
@@ -55,7 +56,10 @@ export async function createApp({
   });
   const logger = app.get(Logger);
   app.useLogger(logger);
-  const filter = new ProblemFilter(routes, logger);
+  const addressLimits = app.get(AddressLimits);
+  const filter = new ProblemFilter(routes, logger, (error, request) =>
+    addressLimits.countRefused(error, request),
+  );
   for (const warning of config.warnings) logger.warn(warning);
 
   refuseExpectations(adapter);

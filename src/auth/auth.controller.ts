@@ -10,9 +10,11 @@ import {
 } from '@nestjs/swagger';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ApiProblems } from '../http/api-problems';
+import { pseudonymIn } from '../challenges/challenge-records';
 import { OtpService } from '../otp/otp.service';
 import type { Session } from '../sessions/sessions.service';
-import { AddressThrottlerGuard, LimitedByAddress } from '../throttling/address-throttler.guard';
+import { AddressLimits } from '../throttling/address-limits';
+import { AddressThrottlerGuard } from '../throttling/address-throttler.guard';
 import { ClientAddress } from '../http/client-address';
 import { MeResponse, OtpRequestResponse, OtpStatusResponse, VerifiedResponse } from './responses.dto';
 import { BearerGuard, CurrentSession } from './bearer.guard';
@@ -31,12 +33,11 @@ export class AuthController {
     private readonly logins: LoginService,
     private readonly cookie: RefreshCookie,
     private readonly clientAddress: ClientAddress,
+    private readonly addressLimits: AddressLimits,
   ) {}
 
   @Post('send-otp')
   @HttpCode(200)
-  @UseGuards(AddressThrottlerGuard)
-  @LimitedByAddress('send')
   @ApiHeader(IDEMPOTENCY_KEY)
   @ApiBody({ type: SendOtpRequest, examples: SEND_OTP_EXAMPLES })
   @ApiOperation({
@@ -67,6 +68,7 @@ export class AuthController {
     @IdempotencyKey() idempotencyKey: string | undefined,
     @Req() request: FastifyRequest,
   ): Promise<OtpRequestResponse> {
+    await this.addressLimits.admitSend(request, { phone: phoneNumber, deviceToken, solution });
     const address = this.clientAddress.of(request);
     const context = { address, deviceToken, solution, idempotencyKey };
     const { requestId, expiresAt, attemptsLeft, resendAt, delivery } = await this.otp.request(
@@ -84,7 +86,6 @@ export class AuthController {
 
   @Get('otp/:requestId')
   @UseGuards(AddressThrottlerGuard)
-  @LimitedByAddress('status')
   @ApiOperation({
     operationId: 'otpStatus',
     summary: 'How a request for a code stands',
@@ -107,8 +108,6 @@ export class AuthController {
 
   @Post('verify-otp')
   @HttpCode(200)
-  @UseGuards(AddressThrottlerGuard)
-  @LimitedByAddress('verify')
   @ApiHeader(IDEMPOTENCY_KEY)
   @ApiBody({ type: VerifyOtpRequest, examples: VERIFY_OTP_EXAMPLES })
   @ApiOperation({
@@ -142,6 +141,7 @@ export class AuthController {
     @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<VerifiedResponse> {
+    await this.addressLimits.admitVerify(request, pseudonymIn(requestId), deviceToken);
     const byCookie = tokenDelivery === 'cookie';
     // Before an attempt is taken: a refused call changes nothing.
     if (byCookie) this.cookie.checkOrigin(request);
@@ -152,6 +152,7 @@ export class AuthController {
       { address, deviceToken, idempotencyKey },
       describeClient(request, address),
       tokenDelivery ?? 'body',
+      () => this.addressLimits.giveBack(request),
     );
     const { session } = login;
     const { refreshToken, ...tokens } = login.tokens;

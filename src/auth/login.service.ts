@@ -20,7 +20,7 @@ export class LoginService {
 
   /**
    * Verifies the code, opens a session and issues its tokens. Under an Idempotency-Key `variant` is what else makes it the
-   * same request. Throws what {@link OtpService.verify} and {@link SessionsService.open} throw.
+   * same request, and `whenVerified` runs beside the opening of the session. Throws what {@link OtpService.verify} and {@link SessionsService.open} throw.
    */
   async verify(
     requestId: string,
@@ -28,9 +28,10 @@ export class LoginService {
     context: ClientContext,
     client: Client,
     variant: string,
+    whenVerified: () => Promise<void>,
   ): Promise<Login> {
     const verified = await this.otp.verify(requestId, code, context, variant);
-    const session = await this.sessions.open(verified, client);
+    const [session] = await Promise.all([this.sessions.open(verified, client), whenVerified()]);
     const tokens = await this.tokens.issue(session);
     return {
       session,

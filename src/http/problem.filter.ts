@@ -24,25 +24,33 @@ const BY_STATUS: Record<number, ErrorCode> = {
   415: 'unsupported_media_type',
 };
 
+/** Counts a refused request at its client address, and answers the error that the caller gets: its own, or `rate_limited`. */
+export type CountRefused = (
+  error: ApiError | OAuthError,
+  request: FastifyRequest,
+) => Promise<ApiError | OAuthError>;
+
 /** Turns whatever was thrown into the one error body. Nobody else writes one, so nothing that leaks can be written. */
 @Catch()
 export class ProblemFilter implements ExceptionFilter {
   constructor(
     private readonly routes: Routes,
     private readonly logger: Logger,
+    private readonly countRefused: CountRefused = (error) => Promise.resolve(error),
   ) {}
 
-  catch(thrown: unknown, host: ArgumentsHost): void {
+  async catch(thrown: unknown, host: ArgumentsHost): Promise<void> {
     const http = host.switchToHttp();
-    this.answer(thrown, http.getRequest<FastifyRequest>(), http.getResponse<FastifyReply>());
+    await this.answer(thrown, http.getRequest<FastifyRequest>(), http.getResponse<FastifyReply>());
   }
 
   /** For what Fastify reports outside of Nest, too. */
-  answer(thrown: unknown, request: FastifyRequest, reply: FastifyReply): void {
+  async answer(thrown: unknown, request: FastifyRequest, reply: FastifyReply): Promise<void> {
     // The caller is gone, or the answer has begun: there is nobody to tell.
     if (reply.sent) return;
     const hungUp = request.raw.destroyed && !request.raw.complete;
-    const error = hungUp ? new ApiError('validation_failed') : toApiError(thrown);
+    const own = hungUp ? new ApiError('validation_failed') : toApiError(thrown);
+    const error = await this.countRefused(own, request);
     if (error.code === 'not_found') {
       const allowed = this.routes.methodsOf(request.url);
       // RFC 9110 section 15.5.6: a 405 says what is allowed.

@@ -65,6 +65,14 @@ export class Metrics {
     labelNames: ['limit'] as const,
     registers: [this.registry],
   });
+  readonly addresses = new Gauge({
+    name: 'otp_login_client_addresses',
+    help:
+      'Client addresses (IPv6: /64) with a request in the current or the previous window, by the limit and by whether ' +
+      'each is counted exactly or shares a counter with others. The same of every replica: take their maximum',
+    labelNames: ['limit', 'counted'] as const,
+    registers: [this.registry],
+  });
   readonly budget = new Gauge({
     name: 'otp_login_budget_paise',
     help: 'The budget of each rolling window that has one',
@@ -138,6 +146,14 @@ export class Metrics {
   readonly redisAvailable = new Gauge({
     name: 'otp_login_redis_available',
     help: '1 while there is a connection to Redis, of a cluster to the primary of every slot',
+    registers: [this.registry],
+  });
+  readonly redisMemory = new Gauge({
+    name: 'otp_login_redis_memory_bytes',
+    help:
+      'Memory of each primary of Redis: what it uses, and its maxmemory (0: no limit), as Redis has them at the scrape. ' +
+      'The same of every replica: take their maximum',
+    labelNames: ['node', 'memory'] as const,
     registers: [this.registry],
   });
   readonly signingKeys = new Gauge({

@@ -5,6 +5,7 @@ import { Metrics } from '../metrics/metrics';
 import { redisClient, type RedisClient } from './connection';
 import { changeCredentials } from './credentials';
 import { startEmbeddedStore, type EmbeddedStore } from './embedded';
+import { watchMemory } from './memory-gauges';
 import { Store, type OnCommand } from './store';
 
 /** Whoever changes a password changes it at Redis within minutes. */
@@ -44,6 +45,7 @@ const COMMAND_TIMEOUT_MS = Symbol('command timeout');
         metrics.onScrape(() => {
           metrics.redisAvailable.set(store.available ? 1 : 0);
         });
+        watchMemory(store, metrics);
         store.connect();
         followCredentials(client, config, logger, metrics);
         return store;

@@ -1,39 +1,34 @@
 import { Module } from '@nestjs/common';
-import { ThrottlerModule, type ThrottlerOptions } from '@nestjs/throttler';
-import { Config, type Limit } from '../config/config';
+import { ThrottlerModule } from '@nestjs/throttler';
+import { Config } from '../config/config';
 import { AbuseModule } from '../abuse/abuse.module';
+import { DevicesModule } from '../devices/devices.module';
 import { Store } from '../redis/store';
-import { AddressThrottlerGuard, type AddressLimit } from './address-throttler.guard';
+import { AddressLimits } from './address-limits';
+import { AddressThrottlerGuard } from './address-throttler.guard';
 import { AdmissionControl } from './admission';
 import { BudgetGauges } from './budget-gauges';
 import { ClientAddress } from '../http/client-address';
 import { RedisThrottlerStorage } from './redis-throttler-storage';
 
-function named(name: AddressLimit, limits: readonly Limit[]): ThrottlerOptions[] {
-  return limits.map(({ count, seconds }) => ({
-    name: `${name}:${seconds}`,
-    limit: count,
-    ttl: seconds * 1_000,
-  }));
-}
-
 /** Every limit: by client address in front of a route, by phone number, service and budget in front of an SMS. */
 @Module({
   imports: [
     AbuseModule,
+    DevicesModule,
     ThrottlerModule.forRootAsync({
       inject: [Config, Store],
       useFactory: (config: Config, store: Store) => ({
-        throttlers: [
-          ...named('send', config.limitIp),
-          ...named('verify', config.limitVerifyIp),
-          ...named('status', config.limitVerifyIp),
-        ],
+        throttlers: config.limitVerifyIp.map(({ count, seconds }) => ({
+          name: `status:${seconds}`,
+          limit: count,
+          ttl: seconds * 1_000,
+        })),
         storage: new RedisThrottlerStorage(config, store),
       }),
     }),
   ],
-  providers: [AddressThrottlerGuard, ClientAddress, AdmissionControl, BudgetGauges],
-  exports: [ThrottlerModule, AddressThrottlerGuard, ClientAddress, AdmissionControl],
+  providers: [AddressLimits, AddressThrottlerGuard, ClientAddress, AdmissionControl, BudgetGauges],
+  exports: [ThrottlerModule, AddressLimits, AddressThrottlerGuard, ClientAddress, AdmissionControl],
 })
 export class ThrottlingModule {}

@@ -47,9 +47,8 @@ it('send-otp sends one SMS in 30 seconds to a number by default, and says when t
   expect(world.upstream.messages).toHaveLength(1);
 });
 
-it('LIMIT_IP counts every send of an address, and LIMIT_VERIFY_IP counts its verifications separately', async () => {
-  await start({ LIMIT_IP: '3/7200', LIMIT_VERIFY_IP: '2/7200' });
-  expect((await sendOtp(world.url, 'no number')).status).toBe(400);
+it('LIMIT_IP counts the valid sends of an address, and LIMIT_VERIFY_IP counts its verifications separately', async () => {
+  await start({ LIMIT_IP: '2/7200', LIMIT_VERIFY_IP: '2/7200' });
   expect((await sendOtp(world.url, freshNumber())).status).toBe(200);
   expect((await sendOtp(world.url, freshNumber())).status).toBe(200);
   const refused = await sendOtp(world.url, freshNumber());

@@ -69,9 +69,14 @@ const BOUNDS: Record<string, (value: string) => boolean> = {
   operation: words('send verify message wallet'),
   delivery: words('delivered failed'),
   limit: words(
-    'phone service budget denied challenge address_send address_verify address_status in_flight event_loop connections ' +
+    'phone service budget denied challenge address_send address_verify address_status ' +
+      'address_send_refused address_verify_refused in_flight event_loop connections ' +
       'pipelined',
   ),
+  counted: words('exactly shared'),
+  // The primaries of Redis.
+  node: (value) => /^Redis( \S+)?$/.test(value),
+  memory: words('used most'),
   window: words('hour day'),
   numbers: words('new returning'),
   source: words('files signing_keys redis'),

@@ -37,7 +37,7 @@ async function everyKey(): Promise<string[]> {
   return [...found].sort();
 }
 const isAddressList = (key: string): boolean =>
-  /^otp-login:\{([\w-]{22})\}:address:(send|verify|status):\1$/.test(key);
+  /^otp-login:\{addresses\}:(send|verify|status)(-refused)?:address:\d+:\d+$/.test(key);
 const isOfPrefix = (key: string): boolean => key.startsWith(PREFIX);
 
 describe('rejected inputs', () => {
@@ -121,7 +121,7 @@ describe('rejected inputs', () => {
     // The scripts, the buffers and the lists of the address are there after the first of them.
     await send(500);
     const lives = (keys: string[]): string[] =>
-      keys.filter((key) => !/address:|\{admission\}:service/.test(key));
+      keys.filter((key) => !/\{addresses\}|\{admission\}:service/.test(key));
     const keys = lives(await everyKey());
     const before = await contents(keys);
     const memoryBefore = await usedMemory();
@@ -134,11 +134,14 @@ describe('rejected inputs', () => {
     // 429 where a machine is quicker than the limit.
     expect([...statuses].filter((status) => ![400, 401, 410, 429].includes(status))).toEqual([]);
     for (const list of after.filter(isAddressList)) {
-      expect(await redis.llen(list)).toBeLessThanOrEqual(LIMIT);
+      // One address; of each request that counts it keeps six bytes, and refused ones have the looser bucket.
+      expect(await redis.hlen(list)).toBeLessThanOrEqual(2);
+      expect(Number(await redis.hget(list, '#'))).toBeLessThanOrEqual(6 * 10 * LIMIT);
       expect(await redis.pttl(list)).not.toBe(-1);
     }
-    expect(after.filter((key) => key.includes('address:') && !isAddressList(key))).toEqual([]);
-    expect(after.filter(isAddressList).length).toBeLessThanOrEqual(3);
+    expect(after.filter((key) => key.includes('address') && !isAddressList(key))).toEqual([]);
+    // Of the current and the previous second.
+    expect(after.filter(isAddressList).length).toBeLessThanOrEqual(2 * 5);
     expect(memoryAfter - memoryBefore).toBeLessThan(128 * 1024);
     expect((await verifyOtp(url, requestId, textedCode(world.upstream, phoneNumber))).status).toBe(200);
     expect((await call('POST', `${url}/auth/refresh`, { refreshToken })).status).toBe(200);
@@ -154,8 +157,9 @@ describe.each(['caller', 'provider'] as const)('every key under the %s contract'
   /** What it is a key of: its name without whose it is. */
   const kindOf = (key: string): string =>
     key
-      .replace(/\{(?!admission|revocations)[\w-]+\}/, '{}')
-      .replace(/(address:\w+|phone|challenge|send|session|opened):[\w-]+$/, '$1');
+      .replace(/\{(?!admission|revocations|addresses)[\w-]+\}/, '{}')
+      .replace(/:\d+:\d+$/, '')
+      .replace(/(phone|challenge|(?<!addresses\}:)send|session|opened):[\w-]+$/, '$1');
 
   it(`under the ${contract} contract every key has the prefix and a time to live`, async () => {
     const variables = {
@@ -332,11 +336,12 @@ describe.each(['caller', 'provider'] as const)('every key under the %s contract'
       ]),
     );
     const person = ['challenge', 'codes', 'failed', 'cleared', 'send', 'session', 'sessions', 'opened'];
-    const address = ['address:send', 'address:verify', 'address:status'];
+    const address = ['send:address', 'send-refused:network', 'verify:address', 'status:address'];
     const admission = ['phone', 'service', 'budget:minutes', 'budget:quarters'];
     expect([...kinds]).toEqual(
       expect.arrayContaining([
-        ...[...person, ...address].map((kind) => `${PREFIX}{}:${kind}`),
+        ...person.map((kind) => `${PREFIX}{}:${kind}`),
+        ...address.map((kind) => `${PREFIX}{addresses}:${kind}`),
         ...admission.map((kind) => `${PREFIX}{admission}:${kind}`),
         KEYS.revocations,
       ]),

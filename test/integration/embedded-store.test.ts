@@ -45,8 +45,8 @@ describe('the embedded store', () => {
     await steps.challenges.activate(pending.requestId, { delivery: 'accepted' }, 0);
     return pending;
   };
-  const askAddress = (address: string, count: number): Promise<number> =>
-    addresses.admit('send', address, [{ count, seconds: 3_600 }]);
+  const askAddress = async (address: string, count: number): Promise<number> =>
+    (await addresses.admit('send', address, [{ count, seconds: 3_600 }])).waitMs;
 
   beforeAll(async () => {
     const child = spawn(process.execPath, ['-e', EMBEDDED], {

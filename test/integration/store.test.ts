@@ -102,8 +102,8 @@ const linesWith = ({ logs }: Replica, text: string): number =>
 const tried = (service: Replica, times: number): Promise<void> =>
   until(() => linesWith(service, 'Redis connection failed') >= times, `${times} tries to connect`);
 
-const askAddress = ({ addresses }: Replica, address = ADDRESS, count = 100): Promise<number> =>
-  addresses.admit('send', address, [{ count, seconds: 3_600 }]);
+const askAddress = async ({ addresses }: Replica, address = ADDRESS, count = 100): Promise<number> =>
+  (await addresses.admit('send', address, [{ count, seconds: 3_600 }])).waitMs;
 
 async function open({ challenges }: Replica): Promise<{ requestId: string; nonce: string }> {
   const pending = await challenges.create(identityOf(PERSON), MADE_HERE);

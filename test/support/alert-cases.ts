@@ -197,6 +197,25 @@ export const CASES: Case[] = [
   ),
   silent('OtpLoginRedisAway', 'one of a hundred steps fails', [connected, ...steps('0+1x60', 100)], '12m'),
   fires(
+    'OtpLoginRedisMemoryNearlyFull',
+    'a primary uses 90 % of its memory',
+    [
+      of('redis_memory_bytes', { node: 'Redis', memory: 'used' }, '90x60'),
+      of('redis_memory_bytes', { node: 'Redis', memory: 'most' }, '100x60'),
+    ],
+    '12m',
+    { node: 'Redis', summary: 'Redis uses 90% of its maxmemory' },
+  ),
+  silent(
+    'OtpLoginRedisMemoryNearlyFull',
+    'Redis has no maxmemory',
+    [
+      of('redis_memory_bytes', { node: 'Redis', memory: 'used' }, '90x60'),
+      of('redis_memory_bytes', { node: 'Redis', memory: 'most' }, '0x60'),
+    ],
+    '12m',
+  ),
+  fires(
     'OtpLoginRedisCheckFailed',
     'a check failed',
     [of('check_failed', { check: 'redis_eviction' }, '1x60')],
