@@ -7,7 +7,7 @@ COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts --no-audit --no-fund
 COPY nest-cli.json tsconfig.json tsconfig.build.json ./
 COPY src ./src
-# The emulator shows codes to everyone who asks: it has no place in an image that may face the internet.
+# The emulator shows codes to every visitor: it has no place in an image that may face the internet.
 RUN npm run build && rm -rf dist/emulator
 
 # Its own stage, so that a change of the source does not install the packages again.

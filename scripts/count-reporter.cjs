@@ -13,7 +13,7 @@ module.exports = class CountReporter {
       .map(({ fullName }) => `passed when run again: ${fullName}\n`);
     // Jest's own summary is written after this: wait, so that the line is the last one.
     process.once('exit', () => {
-      // Also when something ends Node.js before Jest has said so.
+      // Needed even if something ends Node.js before Jest has finished.
       if (failed > 0) process.exitCode ||= 1;
       process.stdout.write(`\n${again.join('')}${counts.join(', ')}\n`);
     });

@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline';
 import { build, checkNode, giveUp, installPackages, portTrouble, ready, ROOT } from './project.mjs';
 
 const GRACE_MS = 10_000;
-/** What the service and the emulator print at every log level, and a newcomer need not read. */
+/** Lines of the service and the emulator that a newcomer need not read. */
 const NOISE = /"type":"audit"|^StartMessaging emulator:/;
 
 const host = process.env.HOST || '127.0.0.1';
@@ -46,7 +46,7 @@ let exitCode = 0;
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
   process.on(signal, () => {
-    // Whoever asks twice does not want to wait.
+    // A second Ctrl-C ends the demo at once.
     if (ending) killAll();
     else endAll();
   });

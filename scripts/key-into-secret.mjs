@@ -1,6 +1,6 @@
-// `node scripts/key-into-secret.mjs first|next secret-name`, in a pod: puts a signing key into a Secret of its namespace that
-// exists, through the Kubernetes API and with the pod's own token. `first` changes nothing where there is a key, `next`
-// nothing while there is one that is still to sign; neither ever changes or removes one. The key is shown to nobody.
+// `node scripts/key-into-secret.mjs first|next secret-name`, in a pod: puts a signing key into an existing Secret of its
+// namespace, through the Kubernetes API and with the pod's own token. `first` changes nothing if there is a key, `next`
+// nothing if a key still waits for its time; neither ever changes or removes one. The key is never printed.
 import { readFileSync } from 'node:fs';
 import { request } from 'node:https';
 import { join } from 'node:path';
@@ -20,7 +20,7 @@ try {
   const ready = mode === 'first' ? names[0] : names.find((name) => name.slice(0, minute.length) > minute);
   if (ready === undefined) {
     const { name, pem, from } = newSigningKey(names);
-    // With the resourceVersion that was read: whatever was written meanwhile is a 409, and not overwritten.
+    // With the resourceVersion that was read: Kubernetes refuses a change over another one by a 409.
     secret.data = { ...secret.data, [name]: Buffer.from(pem).toString('base64') };
     await call('PUT', secret);
     console.log(`${name} is in the Secret ${secretName}. It signs from ${from} on.`);

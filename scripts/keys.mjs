@@ -9,7 +9,7 @@ const folder = resolve(process.argv[2] ?? process.env.JWT_KEYS_DIR ?? 'keys');
 try {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const { name, pem, from } = newSigningKey(readdirSync(folder));
-  // Written under a name that nobody reads, then renamed: a service that looks in between must not see half a key.
+  // Written under a name that the service ignores, then renamed: the service must not read half a key.
   const draft = join(folder, `.${name}`);
   writeFileSync(draft, pem, { mode: 0o600, flag: 'wx' });
   chmodSync(draft, 0o600);

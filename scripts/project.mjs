@@ -1,4 +1,4 @@
-// What the scripts share: the checkout, its packages and its build. Plain Node, because nothing is installed yet.
+// Shared by the scripts: the checkout, its packages and its build. Plain Node, because nothing is installed yet.
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
@@ -96,7 +96,7 @@ export async function portTrouble(port) {
   return undefined;
 }
 
-/** A port of the loopback address that nobody listens on. */
+/** A free port of the loopback address. */
 export async function freePort() {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');

@@ -1,4 +1,4 @@
-// What `npm run keys` and the Kubernetes Job share: a new key, and the name that says when it begins to sign.
+// Shared by `npm run keys` and the Kubernetes Job: a new key, and a name with the time from which it signs.
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 
 const LEAD_MS = 15 * 60_000;

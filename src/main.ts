@@ -35,8 +35,8 @@ async function main(): Promise<void> {
   /** Readiness says no first, and serving goes on until the load balancer has looked; then the server closes. */
   const end = async (signal: NodeJS.Signals): Promise<void> => {
     if (lifecycle.ending) {
-      // Whoever presses Ctrl-C again does not want to wait. Supervisors may send SIGTERM to the process and once more to
-      // its group: that must not cut the delay short.
+      // A second Ctrl-C ends the process at once. Supervisors may send SIGTERM to the process and once more to its group:
+      // that must not cut the delay short.
       if (signal === 'SIGINT') process.exit(130);
       return;
     }
@@ -50,7 +50,7 @@ async function main(): Promise<void> {
     );
     void setTimeout(drainMs, undefined, { ref: false }).then(() => process.exit(0));
     const closed = app.close();
-    // Nobody balances load in front of a terminal.
+    // A terminal has no load balancer in front of it.
     if (signal === 'SIGINT') server.closeAllConnections();
     // Browsers and load balancers open connections in advance. One on which nothing was said yet has no request to lose,
     // but to Node it is not idle: the server would wait for it.

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { Audit } from '../audit/audit';
 import type { AdminAction, AdminFields } from '../audit/audit-event';
 
-/** What operators did, for the audit. */
+/** The audit events of operators' calls. */
 @Injectable()
 export class AdminAudit {
   constructor(private readonly audit: Audit) {}

@@ -7,26 +7,33 @@ export class UsageTotals {
 
   @ApiProperty({
     type: 'integer',
-    description: 'Of these, what the provider certainly did not accept.',
+    description: 'SMS among the sent ones that the provider certainly did not accept.',
     example: 3,
   })
   refunded!: number;
 
-  @ApiProperty({ type: 'integer', description: 'SMS whose code came back.', example: 1822 })
+  @ApiProperty({ type: 'integer', description: 'SMS with a verified code.', example: 1822 })
   verified!: number;
 
-  @ApiProperty({ type: 'integer', description: 'As far as somebody asked for it.', example: 1611 })
+  @ApiProperty({
+    type: 'integer',
+    description: 'Known only if a login page asked for the state of the SMS.',
+    example: 1611,
+  })
   delivered!: number;
 
   @ApiProperty({ type: 'integer', description: 'SMS that the carrier failed.', example: 12 })
   failed!: number;
 
-  @ApiProperty({ type: 'integer', description: 'SMS whose acceptance is not known.', example: 0 })
+  @ApiProperty({
+    type: 'integer',
+    description: 'SMS that the provider may or may not have accepted.',
+    example: 0,
+  })
   unknown!: number;
 
   @ApiProperty({
-    description:
-      'What was charged and not refunded, in paise; by the price of the provider where it said one.',
+    description: 'Paise that were charged and not refunded, at the price of the provider if it named one.',
     example: 53425,
   })
   costPaise!: number;
@@ -65,10 +72,10 @@ export class UsageResponse {
 const STEP = { enum: ['none', 'observe', 'challenge', 'deny'], example: 'challenge' };
 
 class AbuseFiguresResponse {
-  @ApiProperty({ type: 'integer', description: 'SMS whose code has had time to come back.', example: 212 })
+  @ApiProperty({ type: 'integer', description: 'SMS with a code that had time to come back.', example: 212 })
   sent!: number;
 
-  @ApiProperty({ type: 'integer', description: 'Of these, those whose code came back.', example: 3 })
+  @ApiProperty({ type: 'integer', description: 'SMS among these with a code that came back.', example: 3 })
   verified!: number;
 
   @ApiProperty({ type: 'integer', description: 'Numbers that saw a wrong code.', example: 2 })
@@ -157,7 +164,10 @@ export class AbuseResponse {
 }
 
 export class AddressResponse {
-  @ApiProperty({ description: 'Who is connected: the last proxy, where there is one.', example: '10.0.3.7' })
+  @ApiProperty({
+    description: 'The address that is connected: the last proxy, if there is one.',
+    example: '10.0.3.7',
+  })
   peer!: string;
 
   @ApiProperty({

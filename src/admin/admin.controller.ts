@@ -14,7 +14,7 @@ import { BlockRequest, blockedForMs, UnblockRequest, UsageQuery } from './admin-
 import { NumberBlockService } from './number-block.service';
 import { Reports } from './reports';
 
-/** The header is text of whoever calls. */
+/** A longer header is cut, because any caller chooses its text. */
 const LONGEST_FORWARDED = 500;
 
 /** The HTTP face for operators. */
@@ -34,7 +34,7 @@ export class AdminController {
   @Get('usage')
   @ApiOperation({
     operationId: 'adminUsage',
-    summary: 'What was sent, what came back, what it costs',
+    summary: 'SMS sent, codes verified, and costs',
     description: 'Totals per hour and day of Asia/Kolkata, for 90 days. Counted where the SMS was sent.',
   })
   @ApiOkResponse({ type: UsageResponse, description: 'The totals of these days' })
@@ -55,7 +55,7 @@ export class AdminController {
     summary: 'Which scopes have a raised abuse level, and why',
     description: 'The levels that hold now, and the decisions that led there.',
   })
-  @ApiOkResponse({ type: AbuseResponse, description: 'What it sees and what it decided' })
+  @ApiOkResponse({ type: AbuseResponse, description: 'The figures, the levels and the decisions' })
   @ApiProblems('unauthenticated', 'payload_too_large', 'internal_error', 'store_unavailable')
   async abuse(@Admin() admin: string): Promise<AbuseResponse> {
     return this.audit.of(admin, 'abuse', {}, () => this.reports.abuse());
@@ -64,10 +64,13 @@ export class AdminController {
   @Get('address')
   @ApiOperation({
     operationId: 'adminAddress',
-    summary: 'Who asks, as the limits see it',
+    summary: 'The address that the limits count for this request',
     description: 'Ask through the load balancer: `address` must be yours, and not its own.',
   })
-  @ApiOkResponse({ type: AddressResponse, description: 'What arrived, and which address counts' })
+  @ApiOkResponse({
+    type: AddressResponse,
+    description: 'The connection, the header, and the address that counts',
+  })
   @ApiProblems('unauthenticated', 'payload_too_large', 'internal_error')
   async address(@Admin() admin: string, @Req() request: FastifyRequest): Promise<AddressResponse> {
     const header = request.headers['x-forwarded-for'];
@@ -113,7 +116,7 @@ export class AdminController {
   @ApiOperation({
     operationId: 'adminUnblock',
     summary: 'Let a phone number in again',
-    description: 'What was ended stays ended.',
+    description: 'Ended sessions, codes and device tokens stay ended.',
   })
   @ApiNoContentResponse({ description: 'It is not blocked, and was perhaps not before' })
   @ApiProblems(

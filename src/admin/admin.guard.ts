@@ -7,10 +7,10 @@ import { AdminAudit } from './admin-audit';
 
 const admins = new WeakMap<FastifyRequest, string>();
 
-/** The name of the operator whose token {@link AdminGuard} found. */
+/** The name of the operator that {@link AdminGuard} found by the token. */
 export const Admin = createParamDecorator((_: unknown, context: ExecutionContext): string => {
   const name = admins.get(context.switchToHttp().getRequest<FastifyRequest>());
-  // Without the guard in front of it a route must fail, not run for nobody.
+  // A route without the guard must fail and not run without an operator.
   if (name === undefined) throw new ApiError('unauthenticated');
   return name;
 });

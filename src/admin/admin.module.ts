@@ -11,7 +11,7 @@ import { AdminAudit } from './admin-audit';
 import { NumberBlockService } from './number-block.service';
 import { Reports } from './reports';
 
-/** What operators may see and do. Not part of an application without ADMIN_TOKENS: its routes are not found. */
+/** The routes of operators. An application without ADMIN_TOKENS leaves this module out: its routes answer 404. */
 @Module({
   imports: [AbuseModule, ChallengesModule, DevicesModule, LedgerModule, SessionsModule, ThrottlingModule],
   providers: [AdminAudit, AdminGuard, NumberBlockService, Reports],

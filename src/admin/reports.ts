@@ -12,7 +12,7 @@ const DAY_MS = 86_400_000;
 const MOST_DAYS = 92;
 const FLUSH_WITHIN_MS = 100;
 
-/** What operators are told, in their units and words. */
+/** The figures for operators, in their units and words. */
 @Injectable()
 export class Reports {
   constructor(
@@ -30,8 +30,8 @@ export class Reports {
     if (days < 1 || days > MOST_DAYS) {
       throw invalid('from', `from must be at most ${MOST_DAYS - 1} days before to, and not after it`);
     }
-    // What this replica still holds belongs to it; others' comes within a moment. Nor is this waited for longer: while Redis
-    // hangs, who asks is to be told so within the second that was promised, and not after two.
+    // Flush this replica's events, so that they are in the report; those of other replicas follow within a moment. The wait
+    // has an end: while Redis hangs, the operator gets the error within the promised second and not after two.
     await Promise.race([this.ledger.flush(), sleep(FLUSH_WITHIN_MS, undefined, { ref: false })]);
     const used = await this.usageReader.read(from, to);
     return {
@@ -86,7 +86,7 @@ function totals({ cost, ...usage }: Usage) {
 
 function parseDay(field: string, text: string): number {
   const time = Date.parse(text);
-  // 2026-02-31 is a day to nobody, but the third of March to a parser.
+  // A parser reads 2026-02-31 as the third of March.
   if (Number.isNaN(time) || dayAt(time) !== text)
     throw invalid(field, `${field} must be a date such as 2026-11-21`);
   return time;

@@ -1,4 +1,4 @@
-/** What operators must act on. docs/alerts.md has a section for each. */
+/** The alerts that need an operator. docs/alerts.md has a section for each. */
 export type Alert =
   | 'provider_down'
   | 'wallet_exhausted'

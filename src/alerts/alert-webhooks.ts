@@ -21,7 +21,7 @@ const COUNT_FOR_MS = 86_400_000;
 const GATHER_MS = 200;
 const LAST_TRIES_MS = 2_000;
 
-/** What happened, and how many alerts of its type it speaks for. */
+/** The event, and the number of alerts of its type that it stands for. */
 interface Incident {
   alert: Alert;
   message: string;
@@ -30,8 +30,8 @@ interface Incident {
 }
 
 /**
- * Sends alerts on by a webhook: one for all of its type within ten minutes, by one replica for all of them. What waits and
- * what is under way is one of each type at most, so a flood costs a counter.
+ * Sends alerts by a webhook: one of each type within ten minutes, by one replica for all of them. At most one alert of each
+ * type waits or is under way, so a flood of alerts costs a counter.
  */
 @Injectable()
 export class AlertWebhooks implements OnApplicationShutdown {
@@ -97,7 +97,7 @@ export class AlertWebhooks implements OnApplicationShutdown {
     this.metrics.alertWebhooks.inc({ outcome: arrived ? 'delivered' : 'failed' });
     this.underWay.delete(type);
     if (arrived || this.ending.signal.aborted) return;
-    this.logger.error('A webhook was given up: its alert reached nobody', { undelivered: alert });
+    this.logger.error('Webhook given up: its alert was not delivered', { undelivered: alert });
     await this.release(type, more + 1);
   }
 
@@ -108,7 +108,7 @@ export class AlertWebhooks implements OnApplicationShutdown {
       const more = (await this.store.run(CLAIM, keysOf(type), args)) as number;
       return more;
     } catch {
-      // Rather told twice than by nobody: without Redis each replica speaks for itself.
+      // A second webhook is better than none: without Redis each replica sends for itself.
       const before = this.sentAlone.get(type) ?? -Infinity;
       if (performance.now() - before < SPEAKS_FOR_ALL_MS) return -1;
       this.sentAlone.set(type, performance.now());

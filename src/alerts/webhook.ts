@@ -11,12 +11,12 @@ import { Logger } from '../logging/logger';
 const MOST_REPEATS = 5;
 
 /**
- * Posts what shall reach somebody, signed as Standard Webhooks (standardwebhooks.com) has it: HMAC-SHA-256 over id,
- * timestamp and body, by each secret of the list.
+ * Posts events to a receiver, signed as Standard Webhooks (standardwebhooks.com) demands: HMAC-SHA-256 over id, timestamp and
+ * body, by each secret of the list.
  */
 @Injectable()
 export class Webhook {
-  /** Of one call, the head of its answer included. */
+  /** The time of one call, with the head of its answer. */
   deadlineMs = 5_000;
   /** With the calls between them, less than six minutes. */
   readonly pauses = { initialDelay: 1_000, exponent: 3, maxDelay: 60_000 };
@@ -28,8 +28,8 @@ export class Webhook {
   ) {}
 
   /**
-   * Whether it arrived: answered by a 2xx, after some tries under one id. Never throws. Every try is signed anew, so that
-   * a receiver may refuse what is older than a few minutes: somebody sends it again who has seen it.
+   * Whether the receiver answered with a 2xx, after some tries under one id. Never throws. Every try is signed anew, so that
+   * the receiver may refuse an event older than a few minutes: an attacker may have seen it and may send it again.
    */
   async deliver(url: string, event: object, ending: AbortSignal): Promise<boolean> {
     const id = `msg_${randomUUID()}`;
@@ -66,20 +66,20 @@ export class Webhook {
         'webhook-signature': signatures.join(' '),
       },
       adapter: 'http',
-      // A redirect would carry it to somebody else.
+      // A redirect would carry the event to another server.
       maxRedirects: 0,
       proxy: false,
       decompress: false,
       validateStatus: () => true,
       responseType: 'stream',
       transformRequest: [(data: unknown) => data],
-      // Of the whole call: axios's own `timeout` is for idle sockets, and an answer that trickles in outlives it.
+      // The time of the whole call: axios's own `timeout` is for idle sockets, and a slow answer outlives it.
       signal: AbortSignal.any([ending, AbortSignal.timeout(this.deadlineMs)]),
     });
     let status: number;
     try {
       const response = await firstValueFrom(call);
-      // Whatever it says, it is not read: a body without an end would keep its connection.
+      // The body is not read, because a body without an end would keep its connection.
       response.data.destroy();
       ({ status } = response);
     } catch (error) {

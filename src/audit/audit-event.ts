@@ -2,9 +2,9 @@
 export type Ending = 'logout' | 'logout_everywhere' | 'too_many' | 'token_reused' | 'number_blocked';
 
 /**
- * Everything that the audit knows. People stand in it by a pseudonym of the number (`phone`) before they are logged in and
- * by `sub` after, never by both: who reads it shall not learn which number is whose. `network` is the client's address,
- * cut to /24 or /48.
+ * All events of the audit. A user appears by a pseudonym of the number (`phone`) before the login and by `sub` after it, never
+ * by both: readers of the audit shall not learn which number belongs to which user. `network` is the client's address, cut to
+ * /24 or /48.
  */
 export type AuditEvent =
   | LoginEvent
@@ -24,7 +24,7 @@ interface LoginEvent {
   device: string;
   network: string;
   outcome: 'opened' | 'repeated';
-  /** Of a test number. */
+  /** The number is a test number. */
   test?: true;
 }
 
@@ -44,7 +44,7 @@ type AdminEvent =
   | { audit: 'admin.refused'; method: string; route: string }
   | ({ audit: `admin.${AdminAction}`; admin: string; outcome: 'begun' | 'done' | 'failed' } & AdminFields);
 
-/** What was asked for. `reason` is what the operator wrote, without numbers. */
+/** The target of the call. `reason` is the operator's text, without numbers. */
 export interface AdminFields {
   phone?: string;
   days?: number;

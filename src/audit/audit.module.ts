@@ -1,7 +1,7 @@
 import { Global, Module } from '@nestjs/common';
 import { Audit } from './audit';
 
-/** For every room that does what somebody will ask about. */
+/** The audit, for every room that records its actions. */
 @Global()
 @Module({ providers: [Audit], exports: [Audit] })
 export class AuditModule {}

@@ -14,7 +14,7 @@ export const AUDIT_KEY = `${KEY_PREFIX}{audit}:events`;
 
 const RECORD = Script.load(__dirname, 'record');
 
-/** For how long an event is personal data of somebody. */
+/** Events are personal data, so they are kept for this long only. */
 const KEEP_MS = 90 * 86_400_000;
 /** An event with its id and time. */
 type Entry = Record<string, string | number | boolean | undefined>;
@@ -24,7 +24,7 @@ const MOST_WAITING = 10_000;
 const REFUSALS_EVERY_MS = 60_000;
 
 /**
- * Who did what: a line of the log at once, at every LOG_LEVEL, and soon after an entry of a bounded stream, under the same
+ * Records an event: at once as a log line, at every LOG_LEVEL, and soon after as an entry of a bounded stream, under the same
  * id. No answer waits for the stream, and none fails with it.
  */
 @Injectable()
@@ -61,7 +61,7 @@ export class Audit implements OnApplicationShutdown {
   }
 
   private async write(batchId: string, entries: Entry[]): Promise<void> {
-    // What is told at the start waits in silence for the first connection.
+    // Events of the start wait for the first connection, without a warning.
     if (!this.store.reached) throw new Error('Redis was not reached yet');
     await this.store.run(
       RECORD,
@@ -70,7 +70,7 @@ export class Audit implements OnApplicationShutdown {
     );
   }
 
-  /** Whoever may cause events without end must not push all others out of the stream: one a minute. */
+  /** A caller that causes endless events must not push all others out of the stream: one of them a minute is recorded. */
   private refusedLately(): boolean {
     if (performance.now() - this.refusalAt < REFUSALS_EVERY_MS) return true;
     this.refusalAt = performance.now();

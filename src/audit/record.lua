@@ -1,9 +1,9 @@
--- Appends events to the stream of the audit: many in one step. Of what every replica sees, a change of a signing key, it
--- takes the first.
--- KEYS the stream, that this batch was written; in {audit}, as every key that is made from the stream's
--- ARGV how many events are kept, for how long (ms), the events as a JSON array: each an array of field, value, field, value ...
--- Returns how many were appended, or 0 when they were written before.
--- One script, because a replica that dies between an event and the mark of it would have it told twice, or never.
+-- Appends events to the stream of the audit, many in one step. Every replica sees a change of a signing key; the first one
+-- that reports it is kept.
+-- KEYS the stream, the mark that this batch was written; in {audit}, as every key that is made from the stream's
+-- ARGV the number of events to keep, for how long (ms), the events as a JSON array: each an array of field, value, field, value ...
+-- Returns the number of appended events, or 0 when the batch was written before.
+-- One script, because a replica that dies between an event and its mark would write it twice, or never.
 local stream, most, keep = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local oldest = text(now_ms() - keep)
 -- The answer to an earlier try was lost.

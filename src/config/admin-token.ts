@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Rule } from './rules';
 
-/** Who may call /admin, by the SHA-256 of a token: the token itself is nobody's to read. */
+/** An operator for /admin, by the SHA-256 of a token: the token itself is not stored. */
 export interface AdminToken {
   /** Stands in the audit. */
   readonly name: string;
@@ -24,7 +24,7 @@ export const adminToken: Rule<AdminToken> = {
   },
 };
 
-/** What tokens are compared by: of one length, whatever was sent. */
+/** Tokens are compared by digests, because these have one length for every input. */
 export function tokenDigest(token: string): Buffer {
   return createHash('sha256').update(token).digest();
 }

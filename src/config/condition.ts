@@ -8,7 +8,7 @@ export interface Condition {
 
 // A text in quotes may hold commas, so the list is read from its beginning and not split.
 const NEXT = / *([\w-]+(?:\.[\w-]+)*) *= *("(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|true|false|null) *(,|$)/y;
-/** What objects inherit: whoever asks for it has made a mistake that would hold for every answer. */
+/** Members that every object inherits: a condition on one of them would hold for every answer. */
 const INHERITED = ['__proto__', 'constructor', 'prototype'];
 
 /** Comma-separated `path=JSON value`, all of which must hold, such as `success=true,data.status="sent"`. */

@@ -8,8 +8,8 @@ import { SecretFiles } from './secret-files';
 @Module({})
 export class ConfigModule {
   /**
-   * Reads the configuration and registers it; `config` is it, for who composes the application by it.
-   * @param environment the whole truth when it is given; otherwise `process.env`, and below it the file `.env`.
+   * Reads the configuration and registers it. `config` is for the code that composes the application.
+   * @param environment all settings when it is given; otherwise `process.env`, and below it the file `.env`.
    * @throws ConfigError with all faults at once.
    */
   static register(environment?: Environment): DynamicModule & { config: Config } {
@@ -30,8 +30,8 @@ export class ConfigModule {
         return {};
       },
     });
-    // forRoot is an async function and validates before its first await. Thrown here, a fault is an exception of
-    // the caller's; within it, it would be a rejected promise that nobody holds yet.
+    // forRoot is an async function and validates before its first await. Thrown here, a fault is an exception for the
+    // caller; within forRoot it would be an unhandled rejection.
     if (outcome === undefined) throw new Error('@nestjs/config no longer validates at once');
     if ('fault' in outcome) throw outcome.fault;
     const { files } = outcome;

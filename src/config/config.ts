@@ -82,13 +82,13 @@ export class Config {
   /** How long serving goes on after SIGTERM, so that a load balancer can look away. */
   readonly shutdownDelaySeconds!: number;
 
-  /** Who sends, the preferred one first. */
+  /** The providers that send, the preferred one first. */
   readonly providers!: readonly ProviderName[];
   /** Undefined only where it is none of the providers. */
   readonly startMessagingApiKey!: string | undefined;
   /** Without a slash at its end. */
   readonly startMessagingBaseUrl!: string;
-  /** Who makes and checks the code: `caller` is this service, `provider` is StartMessaging. */
+  /** `caller`: this service makes and checks the code. `provider`: StartMessaging does. */
   readonly startMessagingContract!: StartMessagingContract;
   readonly startMessagingTemplateId!: string | undefined;
   readonly startMessagingAppName!: string;
@@ -104,7 +104,7 @@ export class Config {
 
   /** At least one; the first signs, all are accepted. Use them through a `Keyring` only. */
   readonly secrets!: readonly string[];
-  /** Who everyone is hangs on it. Use it through `deriveKey` only. */
+  /** Every user id depends on it. Use it through `deriveKey` only. */
   readonly subjectSecret!: string;
   /** Undefined means a signing key that is generated in memory, which production refuses. */
   readonly jwtKeysDir!: string | undefined;
@@ -129,9 +129,9 @@ export class Config {
   readonly smsPricePaise!: number;
   /** The share of each budget that is kept for numbers that logged in before. */
   readonly budgetReservePercent!: number;
-  /** What is done when few codes come back. */
+  /** The highest reaction to few codes that come back. */
   readonly abuseConversion!: AbuseMode;
-  /** What is done when many numbers see wrong codes. */
+  /** The highest reaction to many numbers with wrong codes. */
   readonly abuseWrongCodes!: AbuseMode;
 
   /** Leading digits of national numbers that count as mobile although libphonenumber's metadata does not know them. */
@@ -156,7 +156,7 @@ export class Config {
   /** Each signs every webhook, so that the receiver may change over in its own time. */
   readonly alertWebhookSecrets!: readonly Buffer[];
 
-  /** What an operator wants to read once at start: names and reasons, never a value. */
+  /** Warnings that are logged once at the start: names and reasons, never a value. */
   readonly warnings!: readonly string[];
 
   #secrets: Secrets;
@@ -171,7 +171,7 @@ export class Config {
     Object.freeze(this);
   }
 
-  /** Takes over these secrets of another `Config`, all in one step, so that nobody sees half of them. */
+  /** Takes over these secrets of another `Config` in one step, so that no request sees half of them. */
   replaceSecrets(from: Config, names: readonly SecretName[]): void {
     const taken = names.map((name) => [SECRETS[name], from[SECRETS[name]]]);
     this.#secrets = { ...this.#secrets, ...(Object.fromEntries(taken) as Partial<Secrets>) };
@@ -200,7 +200,7 @@ export class Config {
     return alive ? found?.code : undefined;
   }
 
-  /** What no log line and no finding may repeat, whatever it looks like. */
+  /** Values that no log line and no finding may contain, in any form. */
   get knownSecrets(): string[] {
     return [
       ...this.secrets,
@@ -214,7 +214,7 @@ export class Config {
     ];
   }
 
-  /** Half of these values are secrets, and a logger serialises whatever it is handed. */
+  /** Half of these values are secrets, and a logger serialises every object that it gets. */
   toJSON(): string {
     return '[Config]';
   }

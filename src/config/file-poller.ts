@@ -21,7 +21,7 @@ export class FilePoller<Content> {
   /**
    * Reads the files now.
    * @returns the content, or undefined when the read before returned another one
-   * @throws whatever `read` throws; the next content is then used after two more reads
+   * @throws the error of `read`; the next content is then used after two more reads
    */
   poll(): Content | undefined {
     const before = this.last;

@@ -5,7 +5,7 @@ import type { Environment } from './settings';
  * stand in the list of processes. No setting of the service, which knows ADMIN_TOKENS.
  */
 export function operatorToken(environment: Environment = process.env): string | undefined {
-  // What could not stand in a header would be repeated by the error that says so.
+  // fetch would repeat an invalid header value in its error.
   const token = environment.ADMIN_TOKEN?.trim() ?? '';
   return /^[!-~]+$/.test(token) ? token : undefined;
 }

@@ -22,10 +22,10 @@ const introspectionClient: Rule<IntrospectionClient> = {
 // A number of one digit would call a tenth of India's landlines mobile.
 const mobileSeries = matching(/^[6-9][0-9]{1,9}$/, '2 to 10 digits that begin with 6 to 9');
 
-/** Who is believed about addresses, who may call with cookies, who may introspect. */
+/** Trusted proxies, origins with cookies, and clients of introspection. */
 export function readAccess(settings: Settings, issuer: string) {
   const trustedProxies = settings.withDefault('TRUSTED_PROXIES', listOf(network), []);
-  // Whoever is a trusted proxy chooses the address that the limits count: were that everyone, nobody is limited.
+  // A trusted proxy chooses the address that the limits count. If every address were trusted, no caller would be limited.
   settings.require(
     !settings.production || !trustedProxies.some(isEverywhere),
     'TRUSTED_PROXIES',
@@ -64,9 +64,9 @@ export function readAccess(settings: Settings, issuer: string) {
   settings.require(
     new Set(adminTokens.map(({ name }) => name)).size === adminTokens.length,
     'ADMIN_TOKENS',
-    'must not name anybody twice',
+    'must not name a client twice',
   );
-  // A variable is seen by whoever sees the pod's description, a mounted secret is not.
+  // Readers of the pod's description see a variable, but not a mounted secret.
   settings.require(
     !settings.production || settings.isFile('ADMIN_TOKENS') || !adminTokens.some(({ plain }) => plain),
     'ADMIN_TOKENS',

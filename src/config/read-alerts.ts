@@ -21,11 +21,11 @@ const webhookSecret: Rule<Buffer> = {
   },
 };
 
-/** Who is told what happens: the stream of the audit, the webhook of the alerts. */
+/** The stream of the audit and the webhook of the alerts. */
 export function readAlerts(settings: Settings) {
   const url = settings.optional('ALERT_WEBHOOK_URL', webhookAddress);
   const secrets = settings.withDefault('ALERT_WEBHOOK_SECRET', listOf(webhookSecret), []);
-  // Whoever may read on the way could hold alerts back; and who redirects it, send others.
+  // An attacker on the way could hold alerts back, and one that redirects the call could send false alerts.
   settings.require(
     !settings.production ||
       url === undefined ||
@@ -34,7 +34,7 @@ export function readAlerts(settings: Settings) {
     'ALERT_WEBHOOK_URL',
     'must be https in production, except to a loopback address',
   );
-  // Nobody could tell our alerts from those that a stranger posts.
+  // Without a signature the receiver could not tell these alerts from those of a stranger.
   settings.require(
     url === undefined || secrets.length > 0,
     'ALERT_WEBHOOK_SECRET',

@@ -5,7 +5,7 @@ import type { SettingName, Settings } from './settings';
 
 /** Below this a secret can be guessed offline from a dump of the store. */
 const SECRET_LENGTH = 32;
-/** What stands where a secret is still to be put, in .env.example and in many a tutorial. */
+/** Placeholders of secrets in .env.example and in many tutorials. */
 const PLACEHOLDER = /^(change|replace|your|insert)[-_ ]?(me|it|this|with|secret)/i;
 
 const secret = matching(/^[^,\p{Cc}]+$/u, 'text without commas and control characters');
@@ -33,7 +33,7 @@ export function readKeys(settings: Settings) {
     settings.warn('SECRET', 'is unset and random: sessions end when this process does');
   }
   if (!settings.production && subjectSecret === undefined) {
-    settings.warn('SUBJECT_SECRET', 'is unset and random: everyone is someone else when this process ends');
+    settings.warn('SUBJECT_SECRET', 'is unset and random: every user gets a new id when this process ends');
   }
   return {
     secrets: secrets ?? [randomSecret()],

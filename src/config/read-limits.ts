@@ -7,7 +7,7 @@ export interface Limit {
   readonly seconds: number;
 }
 
-/** What the abuse control does about a signal: nothing, tell, or challenge and deny. */
+/** The reaction of the abuse control to a signal: nothing, an alert, or challenges and refusals. */
 export type AbuseMode = 'off' | 'observe' | 'enforce';
 
 const abuseMode = oneOf('off', 'observe', 'enforce');
@@ -42,10 +42,10 @@ export function readLimits(settings: Settings) {
   // 0 is a valid budget: it stops every SMS. A price of 0 would make every budget endless.
   const budget = wholeNumber(0, 100_000_000_000);
   const smsPricePaise = settings.withDefault('SMS_PRICE_PAISE', wholeNumber(1, 100_000), 25);
-  // The last of each budget is for those who were here before: an attack must not lock them out.
+  // The reserve of each budget is for returning numbers: an attack by new numbers must not lock them out.
   const budgetReservePercent = settings.withDefault('BUDGET_RESERVE_PERCENT', wholeNumber(0, 100), 30);
   const budgetPaisePerHour = settings.optional('BUDGET_PAISE_PER_HOUR', budget);
-  // Without it, whoever gets round the limits can spend everything that the wallet holds.
+  // Without a budget, an attacker that gets round the limits can spend the whole wallet.
   const budgetPaisePerDay = settings.requiredInProduction('BUDGET_PAISE_PER_DAY', budget);
   for (const [name, paise] of [
     ['BUDGET_PAISE_PER_HOUR', budgetPaisePerHour],

@@ -63,7 +63,7 @@ export function readLogin(settings: Settings, contract: StartMessagingContract |
     sessionMaxTtlSeconds,
     sessionsPerUser: settings.withDefault('SESSIONS_PER_USER', wholeNumber(1, 100), 10),
     testNumbers: readTestNumbers(settings, otpLength),
-    // A phone number in a token travels to everyone who is shown the token.
+    // With it, every service that gets the token learns the phone number.
     tokenPhoneNumber: settings.withDefault('TOKEN_PHONE_NUMBER', trueOrFalse, false),
   };
 }

@@ -12,7 +12,7 @@ const providers: Rule<readonly ProviderName[]> = {
   },
 };
 
-/** Who sends the messages, the preferred one first, and how patient the service is with each of them. */
+/** The providers that send messages, the preferred one first, and the timeouts of their calls. */
 export function readProviders(settings: Settings) {
   return {
     providers: settings.withDefault('PROVIDERS', providers, ['startmessaging']),
@@ -23,7 +23,7 @@ export function readProviders(settings: Settings) {
       3000,
     ),
     upstreamRetryDelayMs: settings.withDefault('UPSTREAM_RETRY_DELAY_MS', wholeNumber(0, 45_000), 1000),
-    // An Idempotency-Key is held for as long, and five seconds: nobody shall be told to wait for more than a minute.
+    // An Idempotency-Key is held five seconds longer than this, and no client shall wait for more than a minute.
     upstreamDeadlineMs: settings.withDefault('UPSTREAM_DEADLINE_MS', wholeNumber(1, 45_000), 20_000),
   };
 }

@@ -10,7 +10,7 @@ const uuid = matching(/^[\da-f]{8}-[\da-f]{4}-[\da-f]{4}-[\da-f]{4}-[\da-f]{12}$
 // It becomes the text of an SMS, in any script.
 const appName = matching(/^[\p{L}\p{M}\p{N}\p{P}\p{S} ]{1,50}$/u, '1 to 50 printable characters');
 
-/** The first provider. What it needs is required where it is `listed`; what it sent can be verified without that. */
+/** The first provider. Its settings are required when it is `listed`; without that, it can still verify its codes. */
 export function readStartMessaging(settings: Settings, listed: boolean) {
   const key = settings.optional('STARTMESSAGING_API_KEY', apiKey);
   settings.require(!listed || key !== undefined, 'STARTMESSAGING_API_KEY', 'is required');

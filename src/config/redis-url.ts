@@ -1,7 +1,7 @@
 import { isIP } from 'node:net';
 import { decimal, type Rule } from './rules';
 
-/** What a Redis URL says, whichever of its six schemes it has. Ports and the database are filled in. */
+/** The parts of a Redis URL of any of the six schemes. Ports and the database are filled in. */
 export interface RedisTarget {
   readonly kind: 'standalone' | 'cluster' | 'sentinel';
   readonly tls: boolean;

@@ -1,4 +1,4 @@
-/** What a setting's text must be: `read` answers undefined when it is not, and `is` completes "NAME must be". */
+/** The rule of a setting: `read` answers undefined for an invalid text, and `expected` completes "NAME must be". */
 export interface Rule<T> {
   readonly expected: string;
   read(text: string): T | undefined;

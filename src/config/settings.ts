@@ -7,7 +7,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 /** The text of the file that a `NAME_FILE` names; throws when there is none to be read. */
 export type ReadFile = (path: string) => string;
 
-/** Editors and `echo` end a file with a newline; whatever stands before it belongs to the secret. */
+/** Editors and `echo` end a file with a newline; every character before it belongs to the secret. */
 export const readText: ReadFile = (path) => readFileSync(path, 'utf8').replace(/\r?\n$/, '');
 
 /** Every variable that is read, in the order of the documentation; each may be given as `NAME_FILE` too. */

@@ -42,7 +42,7 @@ export function readTestNumbers(settings: Settings, otpLength: number): readonly
     'must have codes of OTP_LENGTH digits',
     'OTP_LENGTH',
   );
-  // A code that everybody knows, for ever, is a back door that nobody remembers.
+  // A code that many people know and that never ends would be a forgotten back door.
   const latest = Date.now() + LONGEST_DAYS * DAY_MS;
   settings.require(
     !settings.production ||
@@ -51,7 +51,7 @@ export function readTestNumbers(settings: Settings, otpLength: number): readonly
     `must expire within ${LONGEST_DAYS} days in production`,
   );
   if (settings.production && numbers.length > 0)
-    settings.warn('TEST_NUMBERS', 'lets everybody who knows a code log in');
+    settings.warn('TEST_NUMBERS', 'allows a login to every person with a code of the list');
   // No fault: a pod that restarts on the day after must not fail for it.
   if (numbers.some(({ expiresAt }) => expiresAt !== undefined && expiresAt.getTime() <= Date.now())) {
     settings.warn('TEST_NUMBERS', 'holds a number that has expired');

@@ -21,7 +21,7 @@ export class Keyring {
   private derived: { secrets: readonly string[]; current: Key; keys: ReadonlyMap<string, Buffer> };
 
   /**
-   * @param config whose list it follows.
+   * @param config the owner of the list of secrets; changes of the list are followed
    * @throws Error when there is no secret.
    */
   constructor(

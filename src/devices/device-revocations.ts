@@ -3,7 +3,7 @@ import { KEY_PREFIX, Store } from '../redis/store';
 import { Script } from '../redis/script';
 import { DEVICE_TOKEN_TTL_MS } from './device-tokens';
 
-/** What scripts of a number ask about its devices. */
+/** The Lua functions of devices, for scripts of a number. */
 export const DEVICE_FUNCTIONS = Script.library(__dirname, 'device_lives');
 const REVOKE = Script.load(__dirname, 'revoke-devices', DEVICE_FUNCTIONS);
 

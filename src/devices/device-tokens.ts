@@ -13,7 +13,7 @@ export const DEVICE_CODES: readonly Limit[] = [
   { count: 100, seconds: 2_592_000 },
 ];
 
-/** What an authentic device token says. */
+/** The content of an authentic device token. */
 export interface Device {
   /** The session that it was issued with. */
   id: string;
@@ -25,8 +25,8 @@ export interface Device {
 const FORM = /^([\w-]{22})\.([1-9]\d{0,14})\.([\w-]{6})\.([\w-]{43})$/;
 
 /**
- * Says that its holder logged in with this number before: `device.issued.secret id.MAC`. Strangers who know a number can
- * use up its sends and its wrong codes; they cannot touch the allowance of its devices. It logs nobody in.
+ * A device token proves an earlier login with this number on the device: `device.issued.secret id.MAC`. Strangers that know a
+ * number can use up its sends and its wrong codes, but not the allowance of its devices. The token alone is no login.
  */
 @Injectable()
 export class DeviceTokens {
@@ -44,8 +44,8 @@ export class DeviceTokens {
   }
 
   /**
-   * The device of a token that was signed here for this number and is not too old; else undefined. It is never an error:
-   * who holds an old token is like anyone else. Whether it was ended says the store.
+   * The device of a token that was signed here for this number and is not too old; otherwise undefined. A bad token is not an
+   * error: its holder is treated like a caller without one. The store decides whether a token was revoked.
    */
   read(token: string | undefined, pseudonym: string): Device | undefined {
     const [, id, issued, secretId, given] = FORM.exec(token ?? '') ?? [];

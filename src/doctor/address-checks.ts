@@ -6,7 +6,7 @@ import { fault, ok, warning, type Finding } from './finding';
 
 const CHECK = 'client_address';
 
-/** How TRUSTED_PROXIES is understood, and whom it makes of a peer and its X-Forwarded-For. */
+/** The meaning of TRUSTED_PROXIES, and the client address that results from a peer and its X-Forwarded-For. */
 export function checkAddresses(
   config: Config,
   logger: Logger,
@@ -15,12 +15,12 @@ export function checkAddresses(
   const { trustedProxies } = config;
   const findings = [
     trustedProxies.length === 0
-      ? ok('trusted_proxies', 'TRUSTED_PROXIES is not set: nobody’s X-Forwarded-For is believed')
+      ? ok('trusted_proxies', 'TRUSTED_PROXIES is not set: X-Forwarded-For is ignored')
       : ok('trusted_proxies', `X-Forwarded-For is believed from ${trustedProxies.join(', ')}`),
   ];
   if (peer === undefined && forwarded === undefined) return findings;
   if (peer === undefined || isIP(peer) === 0) {
-    return [...findings, fault(CHECK, '--peer must be the IP address of who connects, such as 10.0.3.7.')];
+    return [...findings, fault(CHECK, '--peer must be the IP address of the connection, such as 10.0.3.7.')];
   }
   return [...findings, found(new ClientAddress(config, logger).find(peer, forwarded))];
 }
@@ -52,7 +52,7 @@ function found({ address, reason }: FoundAddress): Finding {
     case 'only_proxies':
       return warning(
         CHECK,
-        `${address} counts: everybody in X-Forwarded-For is in TRUSTED_PROXIES. It should name proxies only, or a ` +
+        `${address} counts: every address in X-Forwarded-For is in TRUSTED_PROXIES. It should name proxies only, or a ` +
           'client can choose its address.',
       );
   }

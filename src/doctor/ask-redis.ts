@@ -10,7 +10,7 @@ export interface Refusal {
   readonly refused: string;
 }
 
-/** What a primary said of itself. */
+/** The answers of a primary about itself. */
 export interface RedisAnswers {
   readonly name: string;
   readonly info: Info | Refusal;
@@ -45,7 +45,7 @@ export async function askRedis({ name, client }: Primary, now: () => number): Pr
     }, PATIENCE_MS);
   });
   const answered = answers();
-  // Who came too late fails unheard.
+  // After the deadline, a failure must not become an unhandled rejection.
   answered.catch(() => undefined);
   return Promise.race([answered, late]).finally(() => {
     clearTimeout(timer);

@@ -6,7 +6,7 @@ const CHECK = 'service_address';
 const PATIENCE_MS = 10_000;
 const LARGEST_ANSWER = 16_384;
 
-/** Asks a running service, perhaps through its load balancer, whom it takes this machine for. */
+/** Asks a running service, perhaps through its load balancer, which client address it sees for this machine. */
 export async function askService(url: string, token: string | undefined): Promise<Finding[]> {
   const base = webAddress.read(url)?.replace(/\/+$/, '');
   if (base === undefined) return [fault(CHECK, `--url must be ${webAddress.expected}.`)];
@@ -17,7 +17,12 @@ export async function askService(url: string, token: string | undefined): Promis
   }
   const seenOnTheWay =
     base.startsWith('http:') && !isLoopback(new URL(base).hostname)
-      ? [warning(CHECK, 'The token goes to --url without TLS: who sees the wire can use it.')]
+      ? [
+          warning(
+            CHECK,
+            'The token goes to --url without TLS: an attacker on the network can read and use it.',
+          ),
+        ]
       : [];
   return [...seenOnTheWay, await ask(base, token)];
 }
@@ -63,7 +68,7 @@ function seen(text: string): Finding {
   }
   const { peer, forwarded, address } = (body ?? {}) as Record<string, unknown>;
   if (typeof peer !== 'string' || typeof address !== 'string') {
-    return fault(CHECK, 'What answers /admin/address is not this service: is --url its address?');
+    return fault(CHECK, 'The server at /admin/address is not this service: is --url its address?');
   }
   const header = typeof forwarded === 'string' ? printable(forwarded) : undefined;
   const message =
@@ -76,7 +81,7 @@ function seen(text: string): Finding {
   );
 }
 
-/** A terminal obeys what it reads, and the header is anybody's text. */
+/** A terminal obeys control characters, and any client chooses the text of the header. */
 function printable(text: string): string {
   return text.slice(0, 500).replace(/[^ -~]/g, '?');
 }

@@ -1,6 +1,6 @@
 import { Module } from '@nestjs/common';
 import { StartChecks } from './start-checks';
 
-/** The checks that run by themselves. All of them runs who calls `npm run doctor`. */
+/** The checks that the service runs by itself. `npm run doctor` runs all checks. */
 @Module({ providers: [StartChecks] })
 export class DoctorModule {}

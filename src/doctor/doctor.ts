@@ -18,7 +18,7 @@ const USAGE =
 export interface Visit {
   /** The whole configuration; without it, the process's environment and `.env`, as for the service. */
   environment?: Environment | undefined;
-  /** What stands behind the command. */
+  /** The arguments of the command. */
   arguments: readonly string[];
   /** Is given one line at a time. */
   print: (line: string) => void;
@@ -30,7 +30,7 @@ export async function doctor({ environment, arguments: args, print }: Visit): Pr
   let secrets: readonly string[] = [];
   const tell = ({ check, level, message }: Finding): void => {
     if (level === 'fault') faults += 1;
-    // Whatever a library or a server quoted, no secret leaves through here.
+    // A library or a server may have quoted a secret: none may be printed.
     const clean = secrets.reduce((text, secret) => text.replaceAll(secret, '***'), message);
     print(`${(level === 'fault' ? 'FAULT' : level).padEnd(8)} ${check}: ${clean}`);
   };

@@ -1,4 +1,4 @@
-/** What a check found. A fault keeps the service from working; a warning lets it work less safely than it could. */
+/** The result of a check. A fault keeps the service from working; with a warning it works less safely than it could. */
 export interface Finding {
   readonly check: string;
   readonly level: 'ok' | 'warning' | 'fault';

@@ -44,7 +44,7 @@ function signing({ kid, activeFrom }: SigningKey, keys: readonly SigningKey[], n
   return warning(CHECK, `${kid} signs for ${days} days: make a successor (npm run keys -- folder).`);
 }
 
-/** By when its file came here: a key whose time is near may well have been there for long. */
+/** Judged by the time of its file: a key that signs soon may have been published for long. */
 function toCome({ kid, activeFrom }: SigningKey, folder: string, now: number): Finding {
   const message = `${kid} will sign from ${at(activeFrom)} on`;
   const cached = JWKS_CACHE_SECONDS * 1_000;

@@ -6,7 +6,7 @@ import { examineRedis } from './examine-redis';
 import { fault, ok, type Finding } from './finding';
 
 const PATIENCE_MS = 5_000;
-/** What trying again does not mend. */
+/** Errors that another try does not repair. */
 const FINAL = /^(WRONGPASS|NOAUTH|NOPERM|ERR invalid password|ERR AUTH)/;
 
 /** Connects as the service does, and looks at what it finds. */

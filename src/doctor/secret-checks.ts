@@ -2,10 +2,10 @@ import type { Config } from '../config/config';
 import { ok, warning, type Finding } from './finding';
 
 const FEWEST_DISTINCT = 8;
-/** What people type where something random belongs, and what documentation shows there. */
+/** Words that people type instead of random characters, and examples of documentation. */
 const WRITTEN = /secret|passw|change|replace|example|default|qwerty|letmein|123456|abcdef|otp.?login/i;
 
-/** What a secret must be beyond its length, which the configuration judges. Says nothing of its value. */
+/** The rules for a secret beyond its length, which the configuration checks. Never repeats its value. */
 export function checkSecrets({ secrets, subjectSecret }: Config): Finding[] {
   const named: [string, string, string][] = [
     ...secrets.map((secret, i): [string, string, string] => [
@@ -21,8 +21,8 @@ export function checkSecrets({ secrets, subjectSecret }: Config): Finding[] {
     const remedy =
       check === 'secret'
         ? 'Put a random one in front of it: openssl rand -base64 32.'
-        : 'Take a random one before people log in (openssl rand -base64 32): changed later, everyone is someone else.';
-    return warning(check, `${name} ${weakness}: who has a dump of Redis may guess it. ${remedy}`);
+        : 'Use a random one before the first login (openssl rand -base64 32): a later change gives every user another id.';
+    return warning(check, `${name} ${weakness}: an attacker with a dump of Redis may guess it. ${remedy}`);
   });
 }
 

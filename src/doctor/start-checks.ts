@@ -11,8 +11,8 @@ import { REDIS_CHECKS, type RedisKind } from './redis-checks';
 const RUN_AGAIN_MS = 3_600_000;
 
 /**
- * Looks at Redis whenever it is reached, for after a failover it is another one, and every hour. What is to mend becomes a
- * line in the log and a gauge; nobody waits for it, and nothing is refused because of it.
+ * Checks Redis after each connection, because a failover may have brought another server, and every hour. Each warning becomes
+ * a log line and a gauge. No request waits for these checks or is refused because of them.
  */
 @Injectable()
 export class StartChecks implements OnModuleInit, OnModuleDestroy {
@@ -38,7 +38,7 @@ export class StartChecks implements OnModuleInit, OnModuleDestroy {
       return;
     }
     this.store.onReached(() => {
-      // Of a new connection everything is told, of the same one only what is new.
+      // A new connection logs every warning again; the same connection logs only new ones.
       this.failed = new Set();
       void this.runChecks(target.kind);
     });

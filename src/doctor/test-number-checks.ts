@@ -4,7 +4,7 @@ import { ok, warning, type Finding } from './finding';
 
 const CHECK = 'test_numbers';
 
-/** Who may log in without an SMS, and until when. */
+/** The numbers that can log in without an SMS, and until when. */
 export function checkTestNumbers({ testNumbers }: Config, now = Date.now()): Finding[] {
   if (testNumbers.length === 0) return [ok(CHECK, 'There are no test numbers')];
   return testNumbers.map(({ phoneNumber, expiresAt }, i) => {

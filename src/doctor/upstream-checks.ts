@@ -12,7 +12,7 @@ const WALLET = 'startmessaging_wallet';
 /** Asks StartMessaging what it speaks and what is left to pay with. Sends no SMS, and so costs nothing. */
 export async function checkUpstream(config: Config): Promise<Finding[]> {
   if (!config.startMessagingApiKey) {
-    return [ok(CONTRACT, 'STARTMESSAGING_API_KEY is not set: nobody is asked')];
+    return [ok(CONTRACT, 'STARTMESSAGING_API_KEY is not set: no call is made')];
   }
   const client = standaloneClient({
     baseUrl: config.startMessagingBaseUrl,
@@ -21,7 +21,7 @@ export async function checkUpstream(config: Config): Promise<Finding[]> {
     timeoutMs: config.upstreamTimeoutMs,
     connectTimeoutMs: config.upstreamConnectTimeoutMs,
     retryDelayMs: 0,
-    // A tool is run again by who runs it.
+    // The operator can run the tool again.
     maxAttempts: 1,
     deadlineMs: config.upstreamDeadlineMs,
   });
@@ -29,7 +29,7 @@ export async function checkUpstream(config: Config): Promise<Finding[]> {
   return [await contract(client, config, missing), finding];
 }
 
-/** A code under an id that nobody issued: only the `provider` contract has a route for it, which does not know the id. */
+/** Verifies a code of an unknown id: only the `provider` contract has a route for it, and that does not know the id. */
 async function contract(client: StartMessagingClient, config: Config, noWallet: boolean): Promise<Finding> {
   const configured = config.startMessagingContract;
   let spoken: 'caller' | 'provider' = 'provider';
@@ -38,7 +38,7 @@ async function contract(client: StartMessagingClient, config: Config, noWallet: 
     if ((await client.verifyOtp({ requestId: randomUUID(), code })).verified) {
       return fault(
         CONTRACT,
-        'StartMessaging calls a code right that nobody sent: do not log anybody in by it.',
+        'StartMessaging calls an invented code right: do not use its answers for a login.',
       );
     }
   } catch (error) {
@@ -49,7 +49,7 @@ async function contract(client: StartMessagingClient, config: Config, noWallet: 
       case 'request_malformed':
         break;
       case 'contract_mismatch':
-        // A redirect or another refusal comes from who is not StartMessaging.
+        // A redirect or another refusal comes from another server than StartMessaging.
         if (error.status !== 404) return fault(CONTRACT, `POST /otp/verify ${words(error)}`);
         spoken = 'caller';
         break;
@@ -61,7 +61,7 @@ async function contract(client: StartMessagingClient, config: Config, noWallet: 
   }
   if (spoken === configured && noWallet) {
     const doubt = 'but it has no wallet: is STARTMESSAGING_BASE_URL that of StartMessaging?';
-    return warning(CONTRACT, `What answers seems to speak \`${spoken}\`, ${doubt}`);
+    return warning(CONTRACT, `The server seems to speak \`${spoken}\`, ${doubt}`);
   }
   if (spoken === configured) return ok(CONTRACT, `StartMessaging speaks \`${spoken}\`, as is configured`);
   return fault(
@@ -71,7 +71,7 @@ async function contract(client: StartMessagingClient, config: Config, noWallet: 
   );
 }
 
-/** `missing`: nobody there knows of a wallet, as any server on the web would say. */
+/** `missing`: the server has no wallet, as any other web server would answer. */
 async function wallet(client: StartMessagingClient): Promise<{ finding: Finding; missing: boolean }> {
   try {
     return { finding: filled(await client.readWallet()), missing: false };

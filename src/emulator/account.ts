@@ -21,7 +21,7 @@ export interface EmulatorSettings {
 /** An SMS that was accepted and charged. */
 export interface SentMessage {
   readonly id: string;
-  /** What upstream calls this OTP: `otpRequestId` to one contract, `requestId` to the other. */
+  /** The id of this OTP: `otpRequestId` in one contract, `requestId` in the other. */
   readonly requestId: string;
   readonly phoneNumber: string;
   readonly code: string;
@@ -43,7 +43,7 @@ export interface OtpRequest {
   used: boolean;
 }
 
-/** What becomes of an SMS instead of its delivery. */
+/** The fate of an SMS instead of its delivery. */
 export interface Fate {
   status: string;
   failureReason?: string;
@@ -58,7 +58,7 @@ const LIMIT_MS = 300_000;
 // A load test must not fill the memory: the oldest SMS are forgotten.
 const REMEMBERED = 20_000;
 
-/** What StartMessaging keeps of one customer: the wallet, the SMS, and the codes that it made. */
+/** The data of one customer of StartMessaging: the wallet, the SMS, and the codes that it made. */
 export class Account {
   readonly messages: SentMessage[] = [];
   /** No setting: settings are shown in the inbox. */
@@ -101,7 +101,7 @@ export class Account {
     return recent.length >= LIMIT;
   }
 
-  /** Accepts an SMS, and charges for it; Send With SES is another account, whose wallet is never empty by itself. */
+  /** Accepts an SMS, and charges for it. Send With SES is another account, which only a fault empties. */
   accept(
     sms: Pick<SentMessage, 'phoneNumber' | 'code' | 'text' | 'contract' | 'idempotencyKey'>,
   ): SentMessage {

@@ -100,7 +100,7 @@ export class Api {
   }
 }
 
-// What goes wrong before the call has its effect has no right answer.
+// The answer of a fault that happens before the call has its effect.
 const NOTHING_DONE = refused(failure(500, 'INTERNAL_ERROR', 'Internal server error'));
 
 function operationOf({ method, path }: Call): Operation | undefined {

@@ -8,7 +8,7 @@ import { write } from './misbehave';
 import { listPresets } from './presets';
 import { isJson, readBody } from './requests';
 
-/** What the control routes reach. */
+/** The parts that the control routes use. */
 export interface Desk {
   account: Account;
   faults: Faults;
@@ -59,7 +59,7 @@ export async function serveControl(
   response: ServerResponse,
   path: string,
 ): Promise<void> {
-  // What an SMS says goes to no cache, and to no other site's script, frame or image either.
+  // SMS contain codes: no cache may keep them, and no script, frame or image of another site may read them.
   response.setHeader('Cache-Control', 'no-store');
   response.setHeader('Cross-Origin-Resource-Policy', 'same-origin');
   response.setHeader('X-Content-Type-Options', 'nosniff');

@@ -41,5 +41,5 @@ export type Fault =
 
 export type Operation = 'send' | 'verify' | 'message' | 'wallet';
 
-/** Whose API a call belongs to. */
+/** The provider that a call belongs to. */
 export type Provider = 'startmessaging' | 'sendwithses';

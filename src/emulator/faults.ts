@@ -11,7 +11,7 @@ export interface FaultScript {
   phoneNumber?: string;
   /** How many calls; 1 unless given, and 0 is all of them until the reset. */
   times?: number;
-  /** What goes wrong, or the name of a preset. */
+  /** A fault, or the name of a preset. */
   fault: Fault | PresetName;
 }
 

@@ -79,8 +79,7 @@ export class Inbox {
     return JSON.stringify({ messages, settings: this.account.settings, faults: this.faults.list() });
   }
 
-  // The one script and the one style of the page run because of their hash; whatever got into the page otherwise
-  // would not.
+  // The one script and the one style of the page run because of their hash. Injected ones do not.
   private hashOf(tag: 'script' | 'style'): string {
     const content = this.page.split(`<${tag}>`)[1]?.split(`</${tag}>`)[0] ?? '';
     return `'sha256-${createHash('sha256').update(content).digest('base64')}'`;

@@ -1,7 +1,7 @@
 import { startEmulator } from './emulator';
 
 async function main(): Promise<void> {
-  // It shows every code to whoever opens its page.
+  // It shows every code to every visitor of its page.
   if (process.env.NODE_ENV === 'production')
     throw new Error('The emulator does not run with NODE_ENV=production.');
   const host = setting('EMULATOR_HOST', '127.0.0.1');

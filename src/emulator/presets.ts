@@ -1,7 +1,7 @@
 import type { Fault, Operation } from './fault';
 
 interface Preset {
-  /** What it does, in words for a button. */
+  /** The label of its button. */
   title: string;
   on: readonly Operation[];
   fault: () => Fault;

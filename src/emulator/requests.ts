@@ -49,7 +49,7 @@ export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
-/** Whether the Host header names this machine by a name that nobody else can give it. */
+/** Whether the Host header names this machine by a name that no foreign DNS can resolve. */
 export function isLocalRequest(request: IncomingMessage): boolean {
   return /^(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$/i.test(request.headers.host ?? '');
 }

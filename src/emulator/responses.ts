@@ -27,7 +27,7 @@ export function failure(
   return { status, body: { success: false, ...envelope(status), error } };
 }
 
-/** What the vendor's framework says of a route that does not exist. */
+/** The answer of the vendor's framework for an unknown route. */
 export function noSuchRoute(method: string, path: string): Answer {
   return failure(404, 'NOT_FOUND', `Cannot ${method} ${path}`);
 }
@@ -40,7 +40,7 @@ function envelope(statusCode: number) {
   };
 }
 
-/** One in which nobody who looks for phone numbers finds one. */
+/** An id without digits in a row that would look like a phone number. */
 function newCorrelationId(): string {
   let id: string;
   do id = randomBytes(8).toString('hex');

@@ -38,17 +38,17 @@ export interface FieldError {
 }
 
 export interface ApiErrorDetails {
-  /** One sentence for the developer who reads the answer; it never repeats what the caller sent. */
+  /** One sentence for the developer of the client; it never repeats input of the caller. */
   detail?: string;
   attemptsLeft?: number;
   /** Rounded up to whole seconds, at least 1. Every 429 and 503 has one; 1 when none is given. */
   retryAfterSeconds?: number;
   errors?: FieldError[];
-  /** What is to be solved before the request may come again; of ALTCHA's protocol. */
+  /** The challenge of ALTCHA's protocol that the client must solve before it repeats the request. */
   proofOfWork?: object;
   /** How to authenticate instead of by a bearer token, for WWW-Authenticate. */
   challenge?: string;
-  /** The private reason. Of an internal error it is logged; it cannot reach the caller: only the filter writes bodies. */
+  /** The private reason. It is logged for internal errors and cannot reach the caller: only the filter writes bodies. */
   cause?: unknown;
 }
 

@@ -5,12 +5,12 @@ import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
 import { WriteBehind } from '../redis/write-behind';
 
-/** What the ledger adds to a step over {@link LEDGER_KEY}. */
+/** The Lua functions of the ledger, for scripts over {@link LEDGER_KEY}. */
 export const LEDGER_FUNCTIONS = Script.library(__dirname, 'ledger_append', 'usage_add');
 /** On the slot of admission, so that what is charged is written down in the same step. */
 export const LEDGER_KEY = `${KEY_PREFIX}{admission}:ledger`;
 
-/** That somebody logged in within 30 days: whom a reserve of the budget is for. */
+/** Exists when a number logged in within 30 days: a reserve of the budget is for such numbers. */
 export const REGULARS_KEY = `${KEY_PREFIX}{admission}:regulars`;
 
 const RECORD = Script.load(__dirname, 'record', LEDGER_FUNCTIONS, ABUSE_FUNCTIONS);
@@ -18,7 +18,7 @@ const RECORD = Script.load(__dirname, 'record', LEDGER_FUNCTIONS, ABUSE_FUNCTION
 /** While Redis is away; what is older is dropped, and told. */
 const MOST_WAITING = 20_000;
 
-/** What became of an SMS, or of a code. `handed over`: to this provider, by which it was sent if it was. */
+/** An event about an SMS or a code. `handed over`: this provider is asked next, and has sent the SMS if it was sent. */
 export type Outcome =
   | { what: 'verified'; sms: string; at: number; scopes: string[]; tried: string[] }
   | { what: 'handed over'; sms: string; provider: string }

@@ -1,11 +1,11 @@
--- Records what became of SMS, and of codes, and counts it for the abuse control: many events in one step.
--- KEYS the ledger, the abuse control, that this batch was written, that somebody logged in within 30 days; all in {admission}
+-- Records the outcomes of SMS and of codes, and counts them for the abuse control: many events in one step.
+-- KEYS the ledger, the abuse control, the mark that this batch was written, the mark of a login within 30 days; all in {admission}
 -- ARGV the events as a JSON array. Each has `what`:
 --      verified: sms, at, scopes (of the send), tried (scopes of the verification)
 --      wrong: tried, quiet (ms since the number's last wrong code, or -1)
 --      handed over: sms, provider
---      delivery: sms, at, delivery, cost (ten-thousandths of a rupee, what it is more than was charged)
--- Returns how many they were, or 0 when they were written before.
+--      delivery: sms, at, delivery, cost (ten-thousandths of a rupee above the charged price)
+-- Returns the number of events, or 0 when the batch was written before.
 -- One script, because a replica that dies between an event and its totals would leave a ledger that does not add up.
 local ledger, abuse = KEYS[1], KEYS[2]
 local now = now_ms()

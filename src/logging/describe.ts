@@ -26,9 +26,9 @@ const MOST_ERRORS = 5;
 const LONGEST_TEXT = 4_000;
 
 /**
- * A value as a log line may hold it: secrets are hidden in every text of any depth, names included, and what a secret's
- * name is given to is left out whatever it looks like. An object's own `toJSON` is not asked: that of an axios error hands
- * the API key out. Never throws: what cannot be read is said to be so.
+ * A value as a log line may hold it. Secrets are hidden in every text of any depth, names included, and values under the name
+ * of a secret are left out. An object's own `toJSON` is not called, because that of an axios error contains the API key. Never
+ * throws: an unreadable value is marked as unreadable.
  */
 export function describe(value: unknown, hide: Hide = redact, hideKnown: Hide = (text) => text): unknown {
   return new Description(hide, hideKnown).of(value, 0);
@@ -42,7 +42,7 @@ export function describeError(error: unknown, hide: Hide = redact): Described {
   return new Description(hide).ofError(error, 0);
 }
 
-/** Also one of another realm, as Node's own are to code in a vm. */
+/** Detects errors of another realm, too: Node's own errors come from one when code runs in a vm. */
 export function isError(value: unknown): value is Error {
   return types.isNativeError(value) || value instanceof Error;
 }

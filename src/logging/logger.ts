@@ -16,7 +16,7 @@ export class Logger implements LoggerService {
   readonly #secrets: Set<string>;
   #hideSecrets;
 
-  /** @param secrets texts that no line may hold, whatever they look like */
+  /** @param secrets texts that no line may contain */
   constructor(level: string, destination: DestinationStream, secrets: readonly string[] = []) {
     this.#secrets = new Set(secrets);
     this.#hideSecrets = replacing(secrets);
@@ -29,7 +29,7 @@ export class Logger implements LoggerService {
           const { requestId: id, traceId, phone, hideSecrets } = requestContext.getStore() ?? {};
           // A caller's own may be the code that its body brings.
           const requestId = id === undefined ? undefined : (hideSecrets?.(id) ?? id);
-          // An event of the audit names a person itself, by one name: with both, it would say whose `sub` a number has.
+          // An audit event has its own name of the user. A second one in the line would connect a `sub` with a number.
           return 'audit' in line ? { requestId, traceId } : { requestId, traceId, phone };
         },
         timestamp: pino.stdTimeFunctions.isoTime,
@@ -44,7 +44,7 @@ export class Logger implements LoggerService {
     this.#write('info', message, fields);
   }
 
-  /** An event of the audit. Written at every LOG_LEVEL: who may set that must not be able to hide. */
+  /** An event of the audit. Written at every LOG_LEVEL, so that an attacker with access to this setting cannot hide. */
   audit(event: string, fields: object): void {
     this.#audit.info(this.#describe({ type: 'audit', audit: event, ...fields }), 'audit');
   }
@@ -96,7 +96,7 @@ export class Logger implements LoggerService {
     return isFields(described) ? described : { fields: described };
   }
 
-  /** What is known to be secret first, by its whole text; then what looks like it. */
+  /** First the known secrets, by their whole text; then texts with the form of a secret. */
   readonly #hide = (text: string): string => redact(this.#hideKnown(text));
 
   readonly #hideKnown = (text: string): string => {

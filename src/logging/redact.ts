@@ -1,20 +1,19 @@
 /**
- * What must never stand in a log, wherever it came from: phone numbers, StartMessaging keys, tokens, codes, passwords.
- * Every string of a line is put through this, whoever wrote it. Each pattern is linear: none can be made to hang by text
- * that a caller chose.
+ * Forms of secrets that no log may contain: phone numbers, StartMessaging keys, tokens, codes, passwords. Every string of a
+ * line passes through these patterns. Each pattern is linear, so no text of a caller can make it hang.
  */
 const SECRETS: [RegExp, string][] = [
-  // A caller may spell digits as %39, twice encoded as %2539, or \u0039; nobody else does.
+  // A caller may spell digits as %39, twice encoded as %2539, or \u0039.
   [/(?:%(?:25)*|\\{1,8}u00)3(\d)/gi, '$1'],
   [/-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]*/g, '-----PRIVATE KEY***'],
   [/sm_(live|test)_[A-Za-z0-9]+/g, 'sm_$1_***'],
   [/(?<![A-Za-z0-9])eyJ[\w-]*\.[\w-]*\.?[\w-]*/g, 'eyJ***'],
-  // Ours: refresh and device tokens, whose last part is the MAC.
+  // Refresh and device tokens of this service: the last part is the MAC.
   [/\.([\w-]{6})\.[\w-]{20,}/g, '.$1.***'],
   [/(?:\+|%2B)?91[ -]?[6-9](?:[ -]?\d){9}(?!\d)/gi, '+91******'],
   [/(?:\+|%2B)91[ -]?\d(?:[ -]?\d){9}(?!\d)/gi, '+91******'],
   [/(?:\+|%2B)[1-9]\d{7,14}(?!\d)/gi, '+******'],
-  // Also behind the 0 of a trunk call, or as many as fill a field.
+  // Leading zeros may come from a trunk call or a padded field.
   [/(?<!\d)0*[6-9]\d{4}[ -]?\d{5}(?!\d)/g, '******'],
   // A code is six digits like many a figure: it is told by what is written before it. "otpCode":"123456", code is 123456.
   [/((?:otp|code|passcode|pin)(?:["'\\\s:=]|is|%22|%3A){1,12})\d{4,8}(?!\d)/gi, '$1***'],
@@ -31,7 +30,7 @@ export function redact(text: string): string {
   return SECRETS.reduce((clean, [pattern, replacement]) => clean.replace(pattern, replacement), text);
 }
 
-/** What a person wrote: numbers as people write them, too, with spaces, dashes, brackets, a leading 0, in any script. */
+/** For texts that people write: also finds numbers with spaces, dashes, brackets, a leading 0, in any script. */
 export function redactWritten(text: string): string {
   return redact(
     text
@@ -41,7 +40,7 @@ export function redactWritten(text: string): string {
   );
 }
 
-/** Fields that hold a secret whatever it looks like, by their names without dashes and case. */
+/** Names of fields that hold a secret, without dashes and case. */
 const SECRET_NAME =
   /(?:token|secret|password|passwd|apikey|privatekey|authorization|cookie)$|^(?:otp|otpcode|passcode|pin|phonenumber|mobile|msisdn|altcha)$/;
 

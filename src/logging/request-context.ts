@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 
-/** What every log line of a request says, without anybody passing it along. */
+/** The fields that every log line of a request gets. */
 export interface RequestContext {
   readonly requestId: string;
   readonly traceId?: string;
@@ -17,13 +17,13 @@ export const requestContext = new AsyncLocalStorage<RequestContext>();
 /** From here on, the lines of this request name the number by its pseudonym. */
 export function aboutNumber(pseudonym: string): void {
   const context = requestContext.getStore();
-  // A caller may write a phone number where a request id has the pseudonym. Of 22 random characters ten digits in a row are as good as never.
+  // A caller may write a phone number in place of the pseudonym in a request id. 22 random characters almost never contain ten digits in a row.
   if (context) context.phone = /\d{10}/.test(pseudonym) ? '***' : pseudonym;
 }
 
 // A caller chooses some of these: no word that our own lines are made of, or a caller could blank an alert.
 const CONCEALABLE = /^(?:\+?\d{4,13}|(?=.*[A-Z\d])[!-~]{16,2048})$/;
-/** More than an honest request brings. What is beyond is still redacted by what it looks like. */
+/** More than an honest request brings. Further secrets are still redacted by their form. */
 const MOST_SECRETS = 12;
 
 /** From here on, no line of this request holds this text. */

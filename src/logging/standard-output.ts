@@ -4,12 +4,12 @@ import type { DestinationStream } from 'pino';
 const MOST_WAITING_BYTES = 2 * 1024 * 1024;
 
 /**
- * Where the log goes. A pipe that nobody reads (a log shipper that hangs) must not stop the service: by default Node waits
- * until the pipe takes the line, and the whole process with it. Here lines wait in memory instead, some megabytes of them,
- * and what is more is dropped, and told. A reader that is gone is no reason to end either.
+ * The stream of the log. A pipe without a reader (a log shipper that hangs) must not stop the service: by default Node and the
+ * whole process wait until the pipe takes the line. Here some megabytes of lines wait in memory instead; further lines are
+ * dropped, and the log says so. The end of the reader does not end the process either.
  */
 export function standardOutput(stdout: NodeJS.WriteStream = process.stdout): DestinationStream {
-  // Node has no public way to say it. A file or a terminal has no such handle, or does not wait for anybody.
+  // Node has no public API for this. A file or a terminal has no such handle, or does not block.
   if (!stdout.isTTY)
     (stdout as { _handle?: { setBlocking?: (blocking: boolean) => unknown } })._handle?.setBlocking?.(false);
   stdout.on('error', () => undefined);
@@ -21,7 +21,12 @@ export function standardOutput(stdout: NodeJS.WriteStream = process.stdout): Des
         return;
       }
       if (dropped > 0) {
-        const told = { level: 'warn', time: new Date().toISOString(), dropped, msg: 'Nobody read the log' };
+        const told = {
+          level: 'warn',
+          time: new Date().toISOString(),
+          dropped,
+          msg: 'Log lines dropped: stdout was blocked',
+        };
         stdout.write(`${JSON.stringify(told)}\n`);
         dropped = 0;
       }

@@ -8,8 +8,8 @@ export function traceIdOf(traceparent: unknown): string {
   const given = typeof traceparent === 'string' ? traceparent.slice(0, 256) : '';
   const [, version, traceId, parentId, more] = TRACEPARENT.exec(given) ?? [];
   const wellFormed = traceId !== undefined && !/^0+$/.test(parentId ?? '') && (version !== '00' || !more);
-  // Of digits alone it is a phone number behind zeros, not sixteen random bytes; of zeros alone it says "none". With its
-  // country code a number is told among letters, too: of ten thousand random traces three look like that.
+  // A trace id of digits alone may be a phone number behind zeros; one of zeros alone means "none". With its country code a
+  // number is found among letters, too: of ten thousand random trace ids three look like that.
   const random = wellFormed && /[a-f]/.test(traceId) && !/(?:91|00)[6-9]\d{9}/.test(traceId);
   return random ? traceId : randomBytes(16).toString('hex');
 }

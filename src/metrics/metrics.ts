@@ -5,7 +5,7 @@ const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20];
 /** A Redis command takes a millisecond, and is given up after 750. */
 const REDIS_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.75];
 
-/** What operations watch, in Prometheus conventions. Every label has a bounded set of values. */
+/** All metrics for operations, in Prometheus conventions. Every label has a bounded set of values. */
 @Injectable()
 export class Metrics {
   readonly registry = new Registry();
@@ -42,7 +42,7 @@ export class Metrics {
   });
   readonly smsVerified = new Counter({
     name: 'otp_login_sms_verified_total',
-    help: 'SMS whose code came back. Divided by otp_login_sms_sent_total it is the conversion',
+    help: 'SMS with a verified code. Divided by otp_login_sms_sent_total it is the conversion',
     labelNames: ['provider'] as const,
     registers: [this.registry],
   });
@@ -82,7 +82,7 @@ export class Metrics {
   readonly budgetLeft = new Gauge({
     name: 'otp_login_budget_left_paise',
     help:
-      'What is left of it for numbers that are new here and for returning ones, as Redis has it at the scrape. ' +
+      'Rest of the budget for new numbers and for returning numbers, as Redis has it at the scrape. ' +
       'The same of every replica: take their maximum, never their sum',
     labelNames: ['window', 'numbers'] as const,
     registers: [this.registry],
@@ -114,13 +114,13 @@ export class Metrics {
   });
   readonly deliveries = new Counter({
     name: 'otp_login_deliveries_total',
-    help: 'What SMS were found to have become, as far as somebody asked',
+    help: 'Delivery states of SMS, as far as login pages asked for them',
     labelNames: ['delivery'] as const,
     registers: [this.registry],
   });
   readonly alerts = new Counter({
     name: 'otp_login_alerts_total',
-    help: 'Faults that somebody must act on, by kind',
+    help: 'Faults that an operator must act on, by kind',
     labelNames: ['alert'] as const,
     registers: [this.registry],
   });
@@ -198,12 +198,12 @@ export class Metrics {
     collectDefaultMetrics({ register: this.registry, prefix: 'otp_login_' });
   }
 
-  /** Takes what sets a gauge that is looked up at each scrape. Whoever asks Redis there is answered or refused in its time. */
+  /** Registers a function that sets a gauge at each scrape. A call to Redis in it has a deadline like any other. */
   onScrape(lookUp: () => void | Promise<void>): void {
     this.lookedUp.push(lookUp);
   }
 
-  /** What Prometheus reads. A gauge that cannot be looked up takes no other one with it. */
+  /** The page for Prometheus. A gauge that cannot be set does not hide the others. */
   async read(): Promise<string> {
     await Promise.allSettled(this.lookedUp.map(async (lookUp) => lookUp()));
     return this.registry.metrics();

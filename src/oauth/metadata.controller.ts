@@ -34,7 +34,7 @@ export class MetadataController {
   @Header('Cache-Control', 'public, max-age=300')
   @ApiOperation({
     operationId: 'metadata',
-    summary: 'What this authorization server offers (RFC 8414)',
+    summary: 'Metadata of this authorization server (RFC 8414)',
     security: [],
   })
   @ApiProblems('payload_too_large')

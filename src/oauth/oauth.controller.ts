@@ -81,7 +81,7 @@ export class OAuthController {
   @ApiBasicAuth()
   @ApiOperation({
     operationId: 'introspect',
-    summary: 'What a token is worth now (RFC 7662)',
+    summary: 'State of a token (RFC 7662)',
     description:
       'For resource servers of INTROSPECTION_CLIENTS, by Basic or by `client_id` and `client_secret`.',
   })

@@ -7,7 +7,7 @@ import type { Delivery, Sent } from '../challenges/challenge';
 import type { Challenge, OtpProvider } from './otp-provider';
 import { UpstreamFaults } from './upstream-faults';
 
-// `status` is an open set: whatever else it says, the SMS was accepted.
+// `status` is an open set: with an unknown status the SMS was accepted, too.
 const DELIVERIES = new Map<string | undefined, Delivery>([
   ['sent', 'sent'],
   ['delivered', 'delivered'],

@@ -2,7 +2,7 @@ import type { Delivery, Sender, Sent } from '../challenges/challenge';
 import type { ApiError } from '../errors/api-error';
 import type { PhoneNumber } from '../phone-number/phone-number';
 
-/** What a provider gets to know of a challenge. */
+/** The part of a challenge that a provider gets. */
 export interface Challenge {
   phone: PhoneNumber;
   /** Names the code, where this service makes it. */
@@ -28,7 +28,7 @@ export class ProviderError extends Error {
   }
 }
 
-/** Who sends an SMS and knows the right code. A right and a wrong code are values; a failure is an exception. */
+/** Sends an SMS and checks its code. A right and a wrong code are values; a failure is an exception. */
 export interface OtpProvider extends Sender {
   /** True where upstream knows a repeated send by its key, so that the repeat is no second SMS. */
   readonly supportsIdempotencyKeys: boolean;
@@ -39,6 +39,6 @@ export interface OtpProvider extends Sender {
     challenge: { phone: PhoneNumber; nonce: string; upstreamId: string },
     code: string,
   ): Promise<boolean>;
-  /** What became of an SMS, and what it cost in ten-thousandths of a rupee; where the provider can tell. Best effort. */
+  /** The state of an SMS, and its price in ten-thousandths of a rupee if the provider tells it. Best effort. */
   delivery?(messageId: string): Promise<{ delivery: Delivery; cost?: number | undefined }>;
 }

@@ -3,7 +3,7 @@ import { isTestNumber, type PhoneNumber } from '../phone-number/phone-number';
 import { madeUpstream } from '../challenges/codes';
 import type { OtpProvider } from './otp-provider';
 
-/** What there is to send by. StartMessaging is one provider, under two contracts. */
+/** The configured providers. StartMessaging is one provider, under two contracts. */
 export interface Known {
   caller: OtpProvider;
   provider: OtpProvider;
@@ -11,14 +11,14 @@ export interface Known {
   testNumbers: OtpProvider;
 }
 
-/** What says whose a challenge is. */
+/** The fields of a challenge that identify its provider. */
 interface Owned {
   provider: string;
   nonce: string;
   phone?: PhoneNumber;
 }
 
-/** Knows who sends, in which order, and who sent the code of a challenge. */
+/** Knows the providers, their order, and the provider that sent the code of a challenge. */
 export class Providers {
   private readonly order: readonly OtpProvider[];
   private readonly startMessaging: OtpProvider | undefined;
@@ -37,7 +37,7 @@ export class Providers {
     this.order = config.providers.flatMap((name) => byName[name] ?? []);
   }
 
-  /** Who is asked to send to this number, one after the other. Test numbers never reach a provider. */
+  /** The providers for a send to this number, the preferred one first. Test numbers never reach a provider. */
   inOrder(phone: PhoneNumber): readonly [OtpProvider, ...OtpProvider[]] {
     const [first, ...others] = isTestNumber(phone) ? [this.known.testNumbers] : this.order;
     if (first === undefined) throw new Error('There is no provider');
@@ -45,8 +45,8 @@ export class Providers {
   }
 
   /**
-   * Whose a challenge is: it stays with who sent its code, also when the order or the contract was changed since. Undefined
-   * where its settings are gone: nobody can say what the code was.
+   * The provider of a challenge: the one that sent its code, also after a change of the order or the contract. Undefined when
+   * its settings are gone, because no provider can check the code then.
    */
   of({ provider, nonce, phone }: Owned): OtpProvider | undefined {
     if (phone !== undefined && isTestNumber(phone)) return this.known.testNumbers;
@@ -54,7 +54,7 @@ export class Providers {
     // Written before there were two.
     if (provider === '') return this.startMessaging;
     if (provider !== 'startmessaging' || this.startMessaging === undefined) return undefined;
-    // Who made the code says which contract it was sent under: under the other it would be looked for where it is not.
+    // The maker of the code tells the contract of the send. The other contract would not find the code.
     return madeUpstream(nonce) ? this.known.provider : this.known.caller;
   }
 }

@@ -24,7 +24,7 @@ export class TestNumbers implements OtpProvider {
 
   verify({ phone }: { phone: PhoneNumber }, code: string): Promise<boolean> {
     const testCode = this.config.testCode(phone);
-    // It has expired, or was taken out of the configuration: nobody can say what the code was.
+    // The test number has expired or is no longer configured, so its code is unknown.
     if (testCode === undefined) return Promise.reject(new ApiError('otp_expired'));
     return Promise.resolve(constantTimeEqual(code, testCode));
   }

@@ -15,14 +15,14 @@ interface FailureMapping {
   retryAfterSeconds?: number;
   /** It is the provider's own, so that another one may be asked. A number's limit is not: that must not be gone round. */
   itsOwn?: true;
-  /** After it the provider certainly did not look at a code. After any other it may have: who can make it fail in between
-   * would guess for free. */
+  /** After this error the provider certainly did not check the code. After any other it may have checked it: a caller that can
+   * cause such errors would guess for free. */
   notChecked?: true;
 }
 
 /**
- * What a caller is told of each fault of a provider, and what operations are. Its 401 and 403 are our fault (500): a caller
- * who read 401 would log people out. An empty wallet is ours too (503). None of these is "wrong code".
+ * The public error and the alert for each fault of a provider. Its 401 and 403 are a fault of this service (500): a client that
+ * got a 401 would log its user out. An empty wallet is one, too (503). None of these means "wrong code".
  */
 const FAILURES: Record<UpstreamReason, FailureMapping> = {
   phone_rejected: { code: 'phone_number_rejected' },
@@ -59,7 +59,7 @@ const FAILURES: Record<UpstreamReason, FailureMapping> = {
   timed_out: { code: 'upstream_timeout' },
 };
 
-/** Turns providers' errors into ours: one line in the log, an alert where somebody must act. */
+/** Turns providers' errors into public errors: one log line each, and an alert if an operator must act. */
 @Injectable()
 export class UpstreamFaults {
   constructor(
@@ -68,7 +68,7 @@ export class UpstreamFaults {
     private readonly alerts: Alerts,
   ) {}
 
-  /** What a client shall tell of its calls and its breaker. */
+  /** The callbacks for a client's calls and its breaker. */
   watch(provider: ProviderName): {
     onCall: (call: UpstreamCall) => void;
     onBreaker: (open: boolean) => void;
@@ -98,7 +98,7 @@ export class UpstreamFaults {
     };
   }
 
-  /** Of a send. Anything but an {@link UpstreamError} is a fault in our own code, and passes unchanged. */
+  /** Translates an error of a send. An error other than {@link UpstreamError} is a fault of our code, and passes unchanged. */
   translate(error: unknown): unknown {
     if (!(error instanceof UpstreamError)) return error;
     const { code, alert, retryAfterSeconds, itsOwn = false } = FAILURES[error.reason];
@@ -122,7 +122,7 @@ export class UpstreamFaults {
     return new ProviderError(refusal, error.accepted, itsOwn && error.accepted === 'no');
   }
 
-  /** Of a verification: `accepted` says whether the code may have been looked at. */
+  /** Translates an error of a verification: `accepted` tells whether the code may have been checked. */
   translateVerification(error: unknown): unknown {
     const failure = this.translate(error);
     if (!(error instanceof UpstreamError) || !(failure instanceof ProviderError)) return failure;

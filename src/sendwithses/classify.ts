@@ -2,7 +2,7 @@ import { type UpstreamResponse, isFields, isSuccess } from '../upstream/response
 import type { Outcome } from '../upstream/upstream.error';
 import { type Condition, meets } from './predicate';
 
-/** Says what the answer to a send means. What is no clear refusal may have sent the SMS. */
+/** Classifies the answer to a send. Without a clear refusal the SMS may have been sent. */
 export function classifySend({ status, body }: UpstreamResponse, sentIf: readonly Condition[]): Outcome {
   if (isSuccess(status)) {
     if (!isFields(body)) return 'failed';

@@ -9,9 +9,9 @@ export interface SendWithSesOptions extends UpstreamOptions {
   templateKey: string;
   senderId?: string | undefined;
   originationNumber?: string | undefined;
-  /** What the answer to a send says when the SMS was accepted. */
+  /** The conditions on an answer that accepts the SMS. */
   sentIf: readonly Condition[];
-  /** What the answer to a verification says when the code is right. */
+  /** The conditions on an answer that confirms the code. */
   verifiedIf: readonly Condition[];
 }
 

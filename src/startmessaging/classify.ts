@@ -6,10 +6,10 @@ import { hasData, readErrorCode, readSentOtp, readVerified, saysFailure, takesBa
 export type Operation = 'sendCode' | 'sendOtp' | 'verifyOtp';
 
 /**
- * Says what an answer means.
+ * Classifies an answer.
  *
- * The vendor's pages, its source and its tutorials contradict each other, so `error.code` counts before the
- * status, except for the statuses that mean one thing whatever code comes with them.
+ * The vendor's pages, its source and its tutorials contradict each other, so `error.code` counts before the status. Exceptions
+ * are the statuses that have one meaning with every code.
  */
 export function classify(operation: Operation, answer: UpstreamResponse): Outcome {
   return (
@@ -67,16 +67,16 @@ function bySuccess(operation: Operation, body: unknown): Outcome {
     return verified === true && !saysFailure(body) && !takesBack(body) ? 'verified' : 'failed';
   }
   if (saysFailure(body) || !hasData(body)) return 'failed';
-  // Without upstream's id nobody could ever verify this code.
+  // Without upstream's id this code could never be verified.
   return operation === 'sendOtp' && readSentOtp(body).id === undefined ? 'failed' : 'accepted';
 }
 
 function byStatus(operation: Operation, { status, body }: UpstreamResponse): Outcome {
   switch (status) {
     case 400:
-      // A proxy's page says nothing of a number or a code, and a person must not be told that it did. Nor does a list.
+      // A proxy's page or a list knows nothing of a number or a code, and the user must not be told that it does.
       if (!isFields(body)) return 'contract_mismatch';
-      // A code that we do not know, or none, is how a wrong OTP is told, whatever else the text names.
+      // A wrong OTP is told by an unknown code or none, although the text may name something else.
       return operation === 'verifyOtp' && (readErrorCode(body) !== undefined || !namesOtherContract(body))
         ? 'not_verified'
         : byMessages(operation, body);

@@ -3,7 +3,7 @@ import type { UpstreamReason } from '../upstream/upstream.error';
 import { hasData, readErrorCode, saysFailure } from './responses';
 import { saysRouteMissing } from './classify';
 
-/** What StartMessaging says of one SMS. Every field may be missing, and `status` is an open set. */
+/** StartMessaging's state of one SMS. Every field may be missing, and `status` is an open set. */
 export interface MessageState {
   status?: string;
   /** In ten-thousandths of a rupee, a whole number. */
@@ -66,7 +66,8 @@ function bySuccess(id: string | undefined, body: unknown): 'accepted' | 'failed'
     : 'failed';
 }
 
-// What became of somebody else's SMS, out of a proxy's cache for one, must not be taken for what became of ours. One of the
+// The state of another SMS, for example from a proxy's cache, must not be taken for this one. One of the two names may be the
+// id of the record itself.
 // two names may be the record's own.
 function namesAnother(id: string, body: unknown): boolean {
   const data = fields(fields(body).data);

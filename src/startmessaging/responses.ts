@@ -1,6 +1,6 @@
 import { fields, isFields, isSuccess, shortText } from '../upstream/responses';
 
-/** What StartMessaging says of a send. Every field may be missing, and `status` is an open set. */
+/** StartMessaging's answer to a send. Every field may be missing, and `status` is an open set. */
 export interface SentOtp {
   id?: string;
   messageId?: string;
@@ -53,7 +53,7 @@ export function readVerified(body: unknown): boolean | undefined {
   return typeof verified === 'boolean' ? verified : undefined;
 }
 
-/** Whether the envelope itself speaks of a failure, whatever the status says. */
+/** Whether the envelope tells of a failure. It counts more than the status. */
 export function saysFailure(body: unknown): boolean {
   const { success, error, statusCode } = fields(body);
   return (success ?? true) !== true || Boolean(error) || !isSuccess(Number(statusCode ?? 200));

@@ -101,7 +101,7 @@ export class StartMessagingClient {
   }
 
   /**
-   * What became of an SMS, by the `messageId` of its send. One call, never repeated: it is best effort.
+   * The state of an SMS, by the `messageId` of its send. One call, never repeated: it is best effort.
    *
    * @throws UpstreamError when no answer about this SMS came; `request_expired` when upstream does not know
    *   it. `accepted` has no meaning here.
@@ -112,7 +112,7 @@ export class StartMessagingClient {
     return readMessageState(await this.lookUp('message', `/messages/${encodeURIComponent(id)}`, id));
   }
 
-  /** What is left to pay with. Otherwise as `readMessage`; for operators, and never on a request's path. */
+  /** The balance of the wallet. Otherwise as `readMessage`; for operators, and never on a request's path. */
   async readWallet(): Promise<Wallet> {
     return readBalance(await this.lookUp('wallet', '/wallet'));
   }

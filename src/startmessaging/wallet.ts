@@ -1,13 +1,13 @@
 import { fields, shortText } from '../upstream/responses';
 
-/** What StartMessaging says of the wallet. Either may be missing. */
+/** StartMessaging's answer about the wallet. Either field may be missing. */
 export interface Wallet {
-  /** A decimal number, as upstream wrote it: whether it counts rupees or millionths of one, nobody says. */
+  /** A decimal number, as upstream wrote it. Its documentation does not tell whether it counts rupees or millionths of one. */
   balance?: string;
   currency?: string;
 }
 
-/** Reads the `data` of an answer about the wallet. What is no amount, or no currency, is as if it was missing. */
+/** Reads the `data` of an answer about the wallet. An invalid amount or currency counts as missing. */
 export function readBalance(body: unknown): Wallet {
   const { balance, currency } = fields(fields(body).data);
   const amount = typeof balance === 'number' ? String(balance) : shortText(balance);

@@ -9,8 +9,8 @@ import { BUDGET } from './admission';
 const SPENT = Script.load(__dirname, 'budget');
 
 /**
- * Tells what is left of the budgets. Asked at each scrape and not kept from the last send: a budget refills while nobody
- * sends, and each replica would go on telling of the last one that it has seen itself.
+ * Gauges of the rest of the budgets. They are read at each scrape and not kept from the last send, because a budget refills
+ * without sends, and each replica would show the last state that it has seen itself.
  */
 @Injectable()
 export class BudgetGauges implements OnModuleInit {
@@ -35,7 +35,7 @@ export class BudgetGauges implements OnModuleInit {
 
   private async lookUp(): Promise<void> {
     const { budgetLeft } = this.metrics;
-    // Whatever goes wrong: an old figure is worse than none.
+    // After any error no figure is shown: an old figure is worse than none.
     const answer = this.store.available
       ? await this.store.run(SPENT, [...BUDGET, REGULARS_KEY], []).catch(() => undefined)
       : undefined;
@@ -45,7 +45,7 @@ export class BudgetGauges implements OnModuleInit {
     const spent = { hour, day };
     for (const { window, paise } of this.budgets) {
       if (paise === undefined) continue;
-      // What admission keeps from numbers that are new here.
+      // The reserve, which admission keeps from new numbers.
       const reserved = known === 1 ? Math.floor((paise * this.config.budgetReservePercent) / 100) : 0;
       budgetLeft.set({ window, numbers: 'new' }, Math.max(0, paise - reserved - spent[window]));
       budgetLeft.set({ window, numbers: 'returning' }, Math.max(0, paise - spent[window]));

@@ -1,8 +1,8 @@
--- Tells what was charged to the budget within its windows, as admission counts it, and changes nothing.
--- KEYS the budget's minutes (hash), its quarter hours (hash), that somebody logged in within 30 days; all in {admission}
+-- Reads the sums that were charged to the budget within its windows, as admission counts them. Changes nothing.
+-- KEYS the budget's minutes (hash), its quarter hours (hash), the mark of a login within 30 days; all in {admission}
 -- ARGV none
--- Returns {paise of the hour, paise of the day, 1 when there is somebody to keep a reserve for}.
--- One script, because buckets are told old from young by the store's own clock.
+-- Returns {paise of the hour, paise of the day, 1 when the reserve is kept for returning numbers}.
+-- One script, because the store's own clock tells old buckets from young ones.
 local now = now_ms()
 
 local function spent(key, width, buckets)

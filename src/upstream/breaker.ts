@@ -58,8 +58,8 @@ function untilProbe(): { readonly duration: number; next: typeof untilProbe } {
 }
 
 /**
- * Keeps calls from a provider that is down: nobody waits for it, and it is not hammered while it gets up. It closes by
- * itself, on the first call that works.
+ * Keeps calls from a provider that is down: no request waits for it, and it is not flooded while it restarts. The breaker
+ * closes by itself, on the first call that works.
  */
 export class Breaker {
   private readonly failures = new Failures();
@@ -80,14 +80,14 @@ export class Breaker {
     });
   }
 
-  /** Also while a probe is under way. */
+  /** True while a probe is under way, too. */
   get open(): boolean {
     return this.circuit.state !== CircuitState.Closed;
   }
 
   /** Makes a call, and counts how it ended; undefined when it is not to be made. */
   async run<Result extends Counted>(call: () => Promise<Result>): Promise<Result | undefined> {
-    // cockatiel would let it wait for the probe; that may hang, and nobody shall.
+    // cockatiel would let the call wait for the probe, which may hang.
     if (this.circuit.state === CircuitState.HalfOpen) return undefined;
     try {
       return await this.circuit.execute(call);

@@ -60,13 +60,13 @@ class TlsAgent extends https.Agent {
 }
 
 /**
- * An agent whose sockets are destroyed when they are not connected (with TLS: the handshake done) within
- * `connectTimeoutMs`, and when an answer floods them.
+ * An agent that destroys sockets when they are not connected (with TLS: the handshake done) within `connectTimeoutMs`, and when
+ * an answer floods them.
  *
- * A connection carries one call. HTTP/1.1 names no request in an answer, so on a kept connection a second
- * `verified: true` after the first answer would be taken for what upstream says of the next person's code, and no look
- * at the idle socket helps against one that comes a moment after the next request. A kept connection that the server
- * has just closed would also make a send look possibly sent. The price is a handshake, short with a TLS ticket.
+ * A connection carries one call. An HTTP/1.1 answer does not name its request. On a kept connection a second `verified: true`
+ * after the first answer would be taken for the answer about the next user's code. A check of the idle socket does not find an
+ * answer that comes a moment after the next request. A kept connection that the server has just closed would also make a send
+ * look possibly sent. The price is a handshake, which a TLS ticket shortens.
  */
 export function createAgent(baseUrl: string, connectTimeoutMs: number): http.Agent {
   return new URL(baseUrl).protocol === 'https:'

@@ -73,7 +73,7 @@ export async function callHttp(
       if (wasFlooded(response.request)) throw new Error('answer too large');
       return { status, retryAfter: response.headers['retry-after'], body: answer };
     } catch (error) {
-      // What nobody reads would keep its connection.
+      // An unread body would keep its connection.
       (response.request as ClientRequest).destroy();
       // Where the body decides, half of one decides nothing.
       if (isSuccess(status) || status === 400 || status === 422) return { failure: failureOf(error), status };

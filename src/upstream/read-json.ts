@@ -1,8 +1,8 @@
 /**
- * What a text says as JSON; the text itself when it is none.
+ * The JSON value of a text, or the text itself when it is not JSON.
  *
- * JSON that names a field twice is none either (RFC 8259, section 4: what it means is unpredictable). `JSON.parse` believes
- * the last one, so `{"verified": false, "verified": true}` would be a right code.
+ * JSON that names a field twice is not JSON either (RFC 8259, section 4: its meaning is unpredictable). `JSON.parse` takes the
+ * last one, so `{"verified": false, "verified": true}` would confirm a code.
  */
 export function readJson(text: string): unknown {
   try {

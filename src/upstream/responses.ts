@@ -1,4 +1,4 @@
-/** What came back over HTTP. `body` is what the JSON says; for anything else it is the text, or `undefined`. */
+/** An HTTP answer. `body` is the JSON value; for anything else it is the text, or `undefined`. */
 export interface UpstreamResponse {
   status: number;
   retryAfter: unknown;

@@ -19,14 +19,14 @@ export type UpstreamReason =
   | 'failed'
   | 'timed_out';
 
-/** What a call came to. A wrong code is an answer, everything else beside a success is a failure. */
+/** The outcome of a call. A wrong code is an answer; everything else beside a success is a failure. */
 export type Outcome = 'accepted' | 'verified' | 'not_verified' | UpstreamReason;
 
 export function isFailure(outcome: Outcome): outcome is UpstreamReason {
   return outcome !== 'accepted' && outcome !== 'verified' && outcome !== 'not_verified';
 }
 
-// What is not listed may have been acted on: the answer was lost, or speaks of an earlier call.
+// After any other reason upstream may have acted: the answer was lost, or tells of an earlier call.
 const CERTAINLY_NOT_ACCEPTED: ReadonlySet<UpstreamReason> = new Set([
   'phone_rejected',
   'request_malformed',

@@ -32,14 +32,14 @@ export interface Call {
   operation: UpstreamCall['operation'];
   path: string;
   body?: object;
-  /** What must never be read back out of an answer, beside the credential. */
+  /** Texts that must never be read back out of an answer, beside the credential. */
   secrets: readonly string[];
   /** When all calls and pauses must be over, by `performance.now()`. */
   until?: number | undefined;
   classify: (answer: UpstreamResponse, redactions: readonly string[]) => Outcome;
 }
 
-/** What a call that succeeded came to. */
+/** The result of a successful call. */
 export interface UpstreamResult {
   outcome: Outcome;
   answer: UpstreamResponse;
@@ -57,7 +57,7 @@ export class Upstream {
   private readonly baseUrl: string;
   private readonly breaker: Breaker;
 
-  /** @param credential the header that says who we are; its value is asked for at each call */
+  /** @param credential the header that authenticates this service; its value is read at each call */
   constructor(
     private readonly provider: string,
     private readonly http: HttpService,
@@ -90,7 +90,7 @@ export class Upstream {
     return result.ended.value;
   }
 
-  /** One call that nobody waits for: it does not count for the breaker, and is not made while that is open. */
+  /** One call that no request waits for: it does not count for the breaker, and is not made while that is open. */
   async callOnce(call: Call): Promise<UpstreamResult> {
     const { timeoutMs, deadlineMs } = this.options;
     const ended = this.breaker.open ? undefined : await this.once(call, Math.min(timeoutMs, deadlineMs));
@@ -135,7 +135,7 @@ export class Upstream {
   }
 }
 
-// A refusal, whatever it is, shows that the provider works: strangers could open the breaker by bad numbers otherwise.
+// Any refusal shows that the provider works. Otherwise strangers could open the breaker by bad numbers.
 function isDown(outcome: Outcome, answer: UpstreamResponse | NoResponse): boolean {
   if (outcome === 'unreachable' || outcome === 'failed' || outcome === 'timed_out') return true;
   return (answer.status ?? 0) >= 500;

@@ -290,7 +290,7 @@ describe('the client address', () => {
       '10.0.3.7',
       /^warning .* 192\.168\.1\.1 counts: .* add it to TRUSTED_PROXIES/,
     ],
-    ['of a proxy only', '10.0.0.1, 10.0.1.2', '10.0.3.7', /^warning .* 10\.0\.0\.1 counts: everybody/],
+    ['of a proxy only', '10.0.0.1, 10.0.1.2', '10.0.3.7', /^warning .* 10\.0\.0\.1 counts: every address/],
     ['that is a name', '203.0.113.9', 'load-balancer', /^FAULT .*--peer must be the IP address/],
   ])(
     'the doctor prints which client address counts, and why: an address %s',
@@ -451,7 +451,7 @@ describe('StartMessaging', () => {
     [{ kind: 'raw', status: 429, body: '' }, /^warning .* throttled/],
     [
       { kind: 'raw', status: 200, body: { data: { verified: true } } },
-      /^FAULT .* calls a code right that nobody/,
+      /^FAULT .* calls an invented code right/,
     ],
     [{ kind: 'raw', status: 400, body: { error: { code: 'OTP_INVALID' } } }, /^ok .* speaks `provider`/],
   ] as const)('the doctor asks StartMessaging once and explains the response %j', async (fault, expected) => {

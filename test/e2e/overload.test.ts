@@ -206,9 +206,9 @@ describe('a log that is not read', () => {
     service.readOn();
     await until(async () => {
       await call('GET', `${url}/auth/me`);
-      return service.stdout.includes('"msg":"Nobody read the log"');
+      return service.stdout.includes('"msg":"Log lines dropped: stdout was blocked"');
     }, 'the line that tells of dropped lines');
-    const told = service.log.find(({ msg }) => msg === 'Nobody read the log');
+    const told = service.log.find(({ msg }) => msg === 'Log lines dropped: stdout was blocked');
     expect(told).toMatchObject({ level: 'warn', dropped: expect.any(Number) as number });
     service.signal('SIGTERM');
     expect(await service.ended).toEqual({ code: 0, signal: null });

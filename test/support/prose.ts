@@ -57,7 +57,7 @@ function mergeLines(prose: Prose[]): Prose[] {
   const sorted = [...prose].sort((a, b) => lineOf(a) - lineOf(b));
   return sorted.reduce<Prose[]>((merged, each) => {
     const last = merged.at(-1);
-    if (last && lineOf(each) - lineOf(last) === last.text.split('\n').length && each.text.startsWith(' '))
+    if (last && each.text.startsWith(' ') && lineOf(each) === lineOf(last) + last.text.split('\n').length)
       last.text += `\n${each.text}`;
     else merged.push({ ...each });
     return merged;

@@ -860,7 +860,7 @@ describe('ADMIN_TOKENS', () => {
 
   test('ADMIN_TOKENS refuses a name that is listed twice', () => {
     expect(developmentFaults({ ADMIN_TOKENS: `ops:${TOKEN},ops:sha256:${HASH}` })).toEqual([
-      'ADMIN_TOKENS must not name anybody twice',
+      'ADMIN_TOKENS must not name a client twice',
     ]);
   });
 
@@ -952,7 +952,7 @@ describe('TEST_NUMBERS', () => {
       ...PRODUCTION,
       TEST_NUMBERS: `+910000000001:123456:${inDays(30)}`,
     });
-    expect(warnings).toEqual(['TEST_NUMBERS lets everybody who knows a code log in']);
+    expect(warnings).toEqual(['TEST_NUMBERS allows a login to every person with a code of the list']);
     expect(inDevelopment({ TEST_NUMBERS: '+910000000001:123456' }).warnings.join()).not.toContain('TEST_');
   });
 

@@ -7,7 +7,7 @@ import { obtainProgram } from '../../scripts/programs.mjs';
 
 /** Which npm Node.js brings, by major version. */
 const NPM = { 24: '11' };
-// What Debian's slim images leave out too.
+// Files that Debian's slim images leave out, too.
 const NOT_SLIM = ['usr/share/doc', 'usr/share/man', 'usr/share/info', 'usr/share/locale'];
 const LEFT_OVER = ['var/cache/apt', 'var/lib/apt/lists', 'var/log'];
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';

@@ -13,7 +13,7 @@ export class Buildah {
     this.global = ['--root', `${folder}/store`, '--runroot', `${folder}/run`, '--storage-driver', 'vfs'];
   }
 
-  /** What the command printed; gives up with what it said when it failed. */
+  /** The output of the command; ends the script with the output when the command failed. */
   run(command, ...args) {
     const { status, stdout, stderr } = this.attempt(command, ...args);
     if (status !== 0) giveUp(`buildah ${command} failed:\n${stdout}${stderr}`);
@@ -42,7 +42,7 @@ export class Buildah {
     return this.run('mount', this.run('from', '--pull-never', image));
   }
 
-  /** What an image says of how it is run: Docker's `Config`. */
+  /** The configuration of an image: Docker's `Config`. */
   configOf(image) {
     return JSON.parse(this.run('inspect', '--type', 'image', image)).Docker.config;
   }

@@ -1,4 +1,4 @@
-// What an image must and must not hold, looked up in its files.
+// Checks of an image's files: the files that it must have and those that it must not have.
 import { existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 

@@ -65,7 +65,7 @@ export class Container {
     }
   }
 
-  /** What /proc says of process 1. */
+  /** A field of /proc about process 1. */
   status(field) {
     return new RegExp(`^${field}:[ \\t]*(.*)$`, 'm').exec(
       readFileSync(`/proc/${this.pid}/status`, 'utf8'),

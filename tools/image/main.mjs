@@ -97,7 +97,7 @@ function skip(reason) {
 async function buildImage() {
   const context = join(folder, 'context');
   mkdirSync(context);
-  // What .dockerignore lets in, and beside it what it must keep out.
+  // The files that .dockerignore lets in, and beside them decoys that it must keep out.
   const ignore = readFileSync(join(ROOT, '.dockerignore'), 'utf8');
   const wanted = [...ignore.matchAll(/^!(.+)$/gm)].map(([, path]) => path);
   for (const path of [...wanted, 'Dockerfile', '.dockerignore'])
@@ -176,7 +176,7 @@ function writeSettings() {
   const read = (path) => readFileSync(join(ROOT, 'deploy', 'kubernetes', path, 'settings.env'), 'utf8');
   const lines = ['base', 'overlays/small'].flatMap((path) => [...read(path).matchAll(/^([A-Z_]+)=(.*)$/gm)]);
   const variables = Object.fromEntries(lines.map(([, name, value]) => [name, value]));
-  // The network is the machine's: nobody else shall reach it. The end shall not take as long as a load balancer needs.
+  // The network is the machine's, and other machines must not reach it. The end need not wait for a load balancer.
   Object.assign(variables, {
     HOST: '127.0.0.1',
     SHUTDOWN_DELAY_SECONDS: '1',
@@ -247,7 +247,7 @@ async function login(url) {
   const { messages } = await (await fetch(`${emulatorUrl}/_emulator/messages`)).json();
   const { accessToken, user } = await call('/auth/verify-otp', { requestId, otpCode: messages.at(-1)?.code });
   const me = await call('/auth/me', undefined, accessToken);
-  if (!user.id || me.id !== user.id) giveUp('/auth/me does not know who logged in.');
+  if (!user.id || me.id !== user.id) giveUp('/auth/me does not return the user of the login.');
 }
 
 function lookAtProcess(container) {
