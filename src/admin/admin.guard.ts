@@ -30,7 +30,9 @@ export class AdminGuard implements CanActivate {
     const route = request.routeOptions.url ?? '';
     if (name === undefined) {
       this.audit.refused(request.method, route);
-      throw new ApiError('unauthenticated');
+      throw new ApiError('unauthenticated', {
+        detail: 'Send an operator’s token of ADMIN_TOKENS as Authorization: Bearer <token>.',
+      });
     }
     this.audit.called(name, request.method, route);
     admins.set(request, name);

@@ -1,5 +1,6 @@
 import { createParamDecorator, Injectable, type CanActivate, type ExecutionContext } from '@nestjs/common';
 import type { FastifyRequest } from 'fastify';
+import { Config } from '../config/config';
 import { ApiError } from '../errors/api-error';
 import { SessionsService, type Session } from '../sessions/sessions.service';
 import { AccessTokens } from '../tokens/access-tokens';
@@ -26,6 +27,7 @@ export function bearerToken(request: FastifyRequest): string | undefined {
 @Injectable()
 export class BearerGuard implements CanActivate {
   constructor(
+    private readonly config: Config,
     private readonly tokens: AccessTokens,
     private readonly sessionsService: SessionsService,
   ) {}
@@ -34,11 +36,29 @@ export class BearerGuard implements CanActivate {
     const request = context.switchToHttp().getRequest<FastifyRequest>();
     const token = bearerToken(request);
     const claims = token === undefined ? undefined : await this.tokens.verify(token);
-    if (claims === undefined) throw new ApiError('unauthenticated');
+    if (claims === undefined) throw new ApiError('unauthenticated', this.hint(request, token));
     const session = await this.sessionsService.find(claims.subject, claims.sessionId);
     if (session === 'revoked') throw new ApiError('session_revoked');
     if (session === 'expired') throw new ApiError('session_expired');
     sessions.set(request, session);
     return true;
+  }
+
+  /** Tells a developer what is wrong. In production, an attacker who tries tokens learns nothing of what comes close. */
+  private hint({ headers }: FastifyRequest, token: string | undefined): { detail?: string } {
+    if (this.config.production) return {};
+    if (headers.authorization === undefined) {
+      return {
+        detail: 'Send the header Authorization: Bearer <accessToken>: there is no Authorization header.',
+      };
+    }
+    if (token === undefined) {
+      return { detail: 'Write Bearer and a space before the access token: this is not a Bearer token.' };
+    }
+    return {
+      detail: this.tokens.claimsToBeExpired(token)
+        ? 'Get a new access token at POST /auth/refresh: this one has expired.'
+        : 'Send the accessToken of a login at this instance: this one is malformed, or another key signed it.',
+    };
   }
 }

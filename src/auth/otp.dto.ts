@@ -70,7 +70,7 @@ export class VerifyOtpRequest {
     pattern: '^[0-9]{4,8}$',
     example: CODE,
   })
-  @IsString()
+  @IsString({ message: '$property must be a string, because a code may start with 0' })
   @Matches(/^[0-9]{4,8}$/, { message: '$property must be a string of 4 to 8 digits' })
   otpCode!: string;
 

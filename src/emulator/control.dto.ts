@@ -21,11 +21,11 @@ export function readFaultScript(value: unknown): FaultScript {
   if (typeof script.fault === 'string') {
     if (!presetFault(script.fault))
       throw new Error('fault names no preset; GET /_emulator/presets lists them');
-  } else readFault(fields(script.fault, 'fault'));
+  } else script.fault = readFault(fields(script.fault, 'fault'));
   return script as unknown as FaultScript;
 }
 
-function readFault(fault: Record<string, unknown>): void {
+function readFault(fault: Record<string, unknown>): Record<string, unknown> {
   oneOf(fault.kind, KINDS, 'fault.kind');
   if (fault.when !== undefined) {
     oneOf(fault.when, ['before', 'after'], 'fault.when');
@@ -50,12 +50,14 @@ function readFault(fault: Record<string, unknown>): void {
   ) {
     throw new Error('fault.details must be a list of texts');
   }
-  if (fault.headers === undefined) return;
-  for (const [name, text] of Object.entries(fields(fault.headers, 'fault.headers'))) {
+  if (fault.headers === undefined) return fault;
+  fault.headers = fields(fault.headers, 'fault.headers');
+  for (const [name, text] of Object.entries(fault.headers as object)) {
     required(text, 'string', `fault.headers.${name}`);
     validateHeaderName(name);
     validateHeaderValue(name, text as string);
   }
+  return fault;
 }
 
 /**
@@ -81,9 +83,10 @@ function rupees(value: unknown): void {
   throw new Error('balance must be a number of rupees, 0 or more');
 }
 
+/** The fields of an object without those that are null, which count as absent; only a `value` to be answered may be null. */
 function fields(value: unknown, name: string): Record<string, unknown> {
   if (typeof value === 'object' && value !== null && !Array.isArray(value))
-    return value as Record<string, unknown>;
+    return Object.fromEntries(Object.entries(value).filter(([key, one]) => one !== null || key === 'value'));
   throw new Error(`${name} must be an object`);
 }
 

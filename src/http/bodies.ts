@@ -35,17 +35,18 @@ export function acceptBodies(adapter: FastifyAdapter): void {
   });
   fastify.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
     if (isOAuth(request)) {
-      done(new ApiError('unsupported_media_type'));
+      done(
+        new ApiError('unsupported_media_type', {
+          detail: 'Send a form, with the header Content-Type: application/x-www-form-urlencoded.',
+        }),
+      );
     } else if (body === '') {
       done(null, {});
     } else {
       void parseJson(request, String(body), (error, value) => {
-        const fault = error ? 'The body is not JSON' : faultOf(value);
-        if (fault === undefined) done(null, value);
-        else
-          done(
-            new ApiError('validation_failed', { detail: fault, errors: [{ field: 'body', message: fault }] }),
-          );
+        const fault = error ? 'the body is not JSON, as JSON.stringify writes it' : faultOf(value);
+        if (fault === undefined) done(null, withoutNulls(value as object));
+        else done(new ApiError('validation_failed', { errors: [{ field: 'body', message: fault }] }));
       });
     }
   });
@@ -61,7 +62,7 @@ export function acceptBodies(adapter: FastifyAdapter): void {
       const names = [...form.keys()];
       // RFC 6749 section 3.2: parameters must not be included more than once.
       if (new Set(names).size === names.length) done(null, Object.fromEntries(form));
-      else done(new ApiError('validation_failed', { detail: 'A parameter is given twice' }));
+      else done(new ApiError('validation_failed', { detail: 'Send each parameter of the form once.' }));
     },
   );
 }
@@ -77,10 +78,15 @@ function readLogout(body: string): LogoutBody {
   return typeof refreshToken === 'string' ? { refreshToken } : {};
 }
 
+/** Clients write null for what they do not have (`localStorage.getItem`, generated clients): it counts as absent. */
+function withoutNulls(body: object): object {
+  return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== null));
+}
+
 function faultOf(value: unknown): string | undefined {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
-    return 'The body must be a JSON object';
-  return isDeeperThan(DEPTH_LIMIT, value) ? 'The body is nested too deep' : undefined;
+    return 'the body must be a JSON object';
+  return isDeeperThan(DEPTH_LIMIT, value) ? 'the body is nested too deep' : undefined;
 }
 
 /** 16 KB hold eight thousand levels, and whoever walks them by recursion runs out of stack. */

@@ -24,6 +24,8 @@ const BY_STATUS: Record<number, ErrorCode> = {
   415: 'unsupported_media_type',
 };
 
+const METHOD = /^[A-Z]{1,10}$/;
+
 /** Counts a refused request at its client address, and answers the error that the caller gets: its own, or `rate_limited`. */
 export type CountRefused = (
   error: ApiError | OAuthError,
@@ -52,11 +54,17 @@ export class ProblemFilter implements ExceptionFilter {
     const own = hungUp ? new ApiError('validation_failed') : toApiError(thrown);
     const error = await this.countRefused(own, request);
     if (error.code === 'not_found') {
+      const { method } = request;
       const allowed = this.routes.methodsOf(request.url);
       // RFC 9110 section 15.5.6: a 405 says what is allowed.
-      if (allowed.length > 0 && !allowed.includes(request.method)) {
+      if (allowed.length > 0 && !allowed.includes(method)) {
         void reply.header('Allow', allowed.join(', '));
-        this.write(reply, new ApiError('method_not_allowed'));
+        const detail = `Use ${allowed.join(' or ')} for this path, not ${METHOD.test(method) ? method : 'this method'}.`;
+        this.write(reply, new ApiError('method_not_allowed', { detail }));
+        return;
+      }
+      if (allowed.length === 0) {
+        this.write(reply, new ApiError('not_found', { detail: noRoute(method, request.url) }));
         return;
       }
     }
@@ -70,6 +78,14 @@ export class ProblemFilter implements ExceptionFilter {
     reply.outcome = error.code;
     writeProblem(reply, error);
   }
+}
+
+/** Names the route that was asked for, if its path cannot be anything else: a path may hold a token or a phone number. */
+function noRoute(method: string, url: string): string {
+  const path = url.replace(/[?#].*$/s, '');
+  // Of /admin nothing is repeated: where it is switched off, each of its routes gets the response of an unknown one.
+  const plain = /^(?!\/admin)(\/[a-z_.-]{1,24}|\/v\d)+\/?$/i.test(path) && METHOD.test(method);
+  return `${plain ? `No route ${method} ${path}` : 'No such route'}: check the path in docs/api.md.`;
 }
 
 function toApiError(thrown: unknown): ApiError | OAuthError {

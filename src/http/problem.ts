@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { ApiError } from '../errors/api-error';
+import { ApiError, ERROR_CODES } from '../errors/api-error';
 import { OAuthError, oauthAnswer } from './oauth-error';
 import { pathOf } from './routes';
 
@@ -10,12 +10,19 @@ export function problemBody(error: ApiError): Record<string, unknown> {
     title: error.message,
     status: error.status,
     code: error.code,
-    detail: error.detail ?? error.message,
+    detail: detailOf(error),
     ...(error.attemptsLeft === undefined ? {} : { attemptsLeft: error.attemptsLeft }),
     ...(error.retryAfterSeconds === undefined ? {} : { retryAfterSeconds: error.retryAfterSeconds }),
     ...(error.errors === undefined ? {} : { errors: error.errors }),
     ...(error.proofOfWork === undefined ? {} : { challenge: error.proofOfWork }),
   };
+}
+
+/** What the caller does about the error: as its thrower says, else by its invalid fields, else by its code. */
+function detailOf({ code, detail, errors }: ApiError): string {
+  if (detail !== undefined) return detail;
+  if (errors === undefined) return ERROR_CODES[code].detail;
+  return `Correct the request: ${errors.map(({ message }) => message).join('; ')}.`;
 }
 
 /** The paths whose errors are those of the OAuth RFCs. */

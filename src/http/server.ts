@@ -91,10 +91,14 @@ export function addAnswerHooks(adapter: FastifyAdapter, isEnding: () => boolean)
     // RFC 9112 section 3.2. Node would answer it by itself, without a body and without an id.
     if (request.raw.httpVersion === '1.1' && request.headers.host === undefined) {
       void reply.header('Connection', 'close');
-      done(new ApiError('validation_failed', { detail: 'The Host header is missing' }));
+      done(new ApiError('validation_failed', { detail: 'The Host header is missing: send one.' }));
     } else if (!['identity', ''].includes((request.headers['content-encoding'] ?? '').toLowerCase())) {
       // RFC 9110 section 8.4: nothing is unpacked here, so 16 KB are 16 KB.
-      done(new ApiError('unsupported_media_type', { detail: 'The body must not be encoded' }));
+      done(
+        new ApiError('unsupported_media_type', {
+          detail: 'The body must not be encoded: send it without Content-Encoding.',
+        }),
+      );
     } else {
       requestContext.run(contextOf(request), done);
     }
@@ -125,10 +129,10 @@ function refuseConnection(error: Error & { code?: string }, socket: Socket): voi
   const tooLarge = error.code === 'HPE_HEADER_OVERFLOW';
   const tooSlow = error.code === 'ERR_HTTP_REQUEST_TIMEOUT';
   const detail = tooLarge
-    ? 'The headers are too large'
+    ? 'The headers are too large: send less than 16 KB.'
     : tooSlow
-      ? 'The request took too long'
-      : 'This is not an HTTP request';
+      ? 'The request took too long: send all of it within ten seconds.'
+      : 'This is not an HTTP request: send one.';
   const problem = new ApiError(tooLarge ? 'payload_too_large' : 'validation_failed', { detail });
   const { status, headers, body } = bareProblem(problem);
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`);
@@ -141,7 +145,9 @@ function refuseConnection(error: Error & { code?: string }, socket: Socket): voi
 export function refuseExpectations(adapter: FastifyAdapter): void {
   adapter.getHttpServer().on('checkExpectation', (_request: IncomingMessage, response: ServerResponse) => {
     const { status, headers, body } = bareProblem(
-      new ApiError('validation_failed', { detail: 'The Expect header asks for more than 100-continue' }),
+      new ApiError('validation_failed', {
+        detail: 'The Expect header asks for more than 100-continue: leave it out.',
+      }),
     );
     response.writeHead(status, headers).end(body);
   });

@@ -10,6 +10,9 @@ export class ClientGuard implements CanActivate {
 
   canActivate(context: ExecutionContext): boolean {
     if (this.clients.isClient(context.switchToHttp().getRequest<FastifyRequest>())) return true;
-    throw new ApiError('unauthenticated', { challenge: 'Basic realm="otp-login"' });
+    throw new ApiError('unauthenticated', {
+      challenge: 'Basic realm="otp-login"',
+      detail: 'Send the id and the secret of a client of INTROSPECTION_CLIENTS by Basic authentication.',
+    });
   }
 }

@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { ValidateBy, type ValidationOptions } from 'class-validator';
-import { isPhoneNumber, isTestNumber } from './phone-number';
+import { isPhoneNumber, isTestNumber, phoneNumberFault } from './phone-number';
 
 /** The EXTRA_MOBILE_SERIES of the application that validates the request: decorators get no configuration. */
 export const extraMobileSeries = new AsyncLocalStorage<readonly string[]>();
@@ -12,7 +12,7 @@ export function IsPhoneNumber(options?: ValidationOptions): PropertyDecorator {
       name: 'isPhoneNumber',
       validator: {
         validate: (value) => isPhoneNumber(value, extraMobileSeries.getStore()) || isTestNumber(value),
-        defaultMessage: () => '$property must be an Indian mobile number in E.164 form: +91 and ten digits',
+        defaultMessage: (validated) => `$property ${phoneNumberFault(validated?.value)}`,
       },
     },
     options,

@@ -30,6 +30,23 @@ export function isPhoneNumber(value: unknown, extraSeries: readonly string[] = [
   return type === 'MOBILE' || type === 'FIXED_LINE_OR_MOBILE';
 }
 
+/** Why a value is no phone number, in words that complete "phoneNumber ..." and never repeat the value. */
+export function phoneNumberFault(value: unknown): string {
+  const rule = 'must be an Indian mobile number in E.164 form: +91 and ten digits';
+  if (typeof value !== 'string') return `must be a string; it ${rule}`;
+  if (/^\+91[1-9][0-9]{9}$/.test(value)) {
+    const type = parsePhoneNumberFromString(value)?.getType();
+    if (type === 'FIXED_LINE') return 'is a landline number, which receives no SMS: ask for a mobile number';
+    return 'is not a mobile number: no operator in India has assigned numbers like it';
+  }
+  if (/^(0|91)?[6-9][0-9]{9}$/.test(value)) return `${rule}; put +91 before the ten digits`;
+  if (/^\+?[0-9 ().-]+$/.test(value) && /[^+0-9]/.test(value))
+    return `${rule}, without spaces, dots or hyphens`;
+  if (/^\+(?!91)[0-9]+$/.test(value)) return `${rule}; numbers of other countries are not served`;
+  if (/\p{Nd}/u.test(value.replace(/[0-9]/g, ''))) return `${rule}, and each digit one of 0 to 9`;
+  return rule;
+}
+
 /**
  * The one exception: the form of a test number. No SMS can reach one; whether it may log in says the configuration.
  */

@@ -83,6 +83,14 @@ export class AccessTokens {
       return undefined;
     }
   }
+
+  /** Whether a refused token says itself that it has expired. Its signature is not verified: for hints, never for access. */
+  claimsToBeExpired(token: string): boolean {
+    if (token.length > LONGEST) return false;
+    const claims: unknown = this.jwt.decode(token);
+    const exp = typeof claims === 'object' && claims !== null && 'exp' in claims ? claims.exp : undefined;
+    return typeof exp === 'number' && exp * 1_000 <= Date.now();
+  }
 }
 
 /** Seconds since 1970, as JWTs count. */

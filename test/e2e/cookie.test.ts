@@ -168,7 +168,7 @@ describe('the cookie', () => {
     const phoneNumber = freshNumber();
     const { body } = await sendOtp(world.url, phoneNumber);
     const otpCode = textedCode(world.upstream, phoneNumber);
-    for (const tokenDelivery of ['Cookie', '', null, true, ['cookie'], 'cookie '])
+    for (const tokenDelivery of ['Cookie', '', {}, true, ['cookie'], 'cookie '])
       expect(
         statusAndCode(
           await call('POST', `${world.url}/auth/verify-otp`, {

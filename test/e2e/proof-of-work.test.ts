@@ -99,7 +99,7 @@ it('send-otp answers 428 with an ALTCHA challenge, and its solution allows one s
     title: 'Proof of work is required first',
     status: 428,
     code: 'challenge_required',
-    detail: 'Proof of work is required first',
+    detail: 'Solve challenge with an ALTCHA client, and send the request again with the solution as altcha.',
     challenge: {
       parameters: {
         algorithm: 'PBKDF2/SHA-256',
@@ -315,7 +315,7 @@ it('send-otp answers a malformed solution with a challenge, and one that is too 
       altcha.slice(0, 20),
       428,
     ]);
-  for (const altcha of ['A'.repeat(4_097), 1, true, null, ['x'], { challenge: {} }]) {
+  for (const altcha of ['A'.repeat(4_097), 1, true, ['x'], { challenge: {} }]) {
     const { status, body } = await send(phoneNumber, { altcha });
     expect([status, body.code, body.errors?.[0]?.field]).toEqual([400, 'validation_failed', 'altcha']);
   }
