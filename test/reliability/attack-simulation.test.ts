@@ -199,7 +199,7 @@ describe.each([
         `| numbers known from the day before that logged in | ${share(returning)} of ${returning.tried} |`,
         `| new people that logged in | ${share(newcomers)} of ${newcomers.tried} |`,
         `| proofs of work: asked of known, of new people, of the attack | ${returning.challenged}, ${newcomers.challenged}, ${attackers.challenged.toLocaleString('en')} |`,
-        `| steps of the whole service | ${steps.join('; ') || 'none'} |`,
+        `| levels of the whole service | ${steps.join('; ') || 'none'} |`,
         '',
       ].join('\n'),
     );
