@@ -1,4 +1,5 @@
 import type { Primary } from '../redis/primaries';
+import { refusedRights } from '../redis/rights';
 
 /** How long a primary may take to answer all questions together. */
 const PATIENCE_MS = 2_000;
@@ -14,7 +15,7 @@ export interface Refusal {
 export interface RedisAnswers {
   readonly name: string;
   readonly info: Info | Refusal;
-  /** Whether scripts run. */
+  /** Whether the scripts of the service run, on its keys and with its commands. */
   readonly scripts: true | Refusal;
   /** Redis's clock minus this process's, beyond what the way there and back may account for. */
   readonly clockAheadMs: number | Refusal;
@@ -30,13 +31,14 @@ export function isRefusal(answer: unknown): answer is Refusal {
  *
  * @param now this process's clock, in milliseconds since 1970
  */
-export async function askRedis({ name, client }: Primary, now: () => number): Promise<RedisAnswers> {
+export async function askRedis(primary: Primary, now: () => number): Promise<RedisAnswers> {
+  const { name, client } = primary;
   // The clock by itself: the way of a long answer is not the same there and back.
   const answers = async (): Promise<RedisAnswers> => ({
     name,
     clockAheadMs: await allowed(aheadMs(() => client.time(), now)),
     info: await allowed(client.info().then(readInfo)),
-    scripts: await allowed(runsScripts(client)),
+    scripts: await refusedRights(primary).then((refused) => (refused === undefined ? true : { refused })),
   });
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
@@ -59,16 +61,6 @@ async function aheadMs(time: () => Promise<(string | number)[]>, now: () => numb
   const answered = now();
   const ahead = Number(seconds) * 1_000 + Number(microseconds) / 1_000 - (asked + answered) / 2;
   return Math.sign(ahead) * Math.max(0, Math.abs(ahead) - (answered - asked) / 2);
-}
-
-/** As the service runs its scripts: EVALSHA, and EVAL where Redis does not know the script. */
-async function runsScripts(client: Primary['client']): Promise<true> {
-  await client.evalsha('0'.repeat(40), 0).catch((error: unknown) => {
-    if (!(error instanceof Error && error.message.startsWith('NOSCRIPT'))) throw error;
-  });
-  // They all ask for the time.
-  await client.eval("return redis.call('TIME')", 0);
-  return true;
 }
 
 export function readInfo(text: string): Info {

@@ -7,7 +7,7 @@ import { fault, ok, type Finding } from './finding';
 
 const PATIENCE_MS = 5_000;
 /** Errors that another try does not repair. */
-const FINAL = /^(WRONGPASS|NOAUTH|NOPERM|ERR invalid password|ERR AUTH)/;
+const FINAL = /^(WRONGPASS|NOAUTH|NOPERM|ERR invalid password|ERR AUTH|Redis refuses database)/;
 
 /** Connects as the service does, and looks at what it finds. */
 export async function reachRedis(redisUrl: string | undefined): Promise<Finding[]> {

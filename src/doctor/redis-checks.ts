@@ -42,8 +42,8 @@ function scripts({ name, scripts: runs }: RedisAnswers): Finding {
   const check = 'redis_scripts';
   if (!isRefusal(runs)) return ok(check, `${name} runs scripts`);
   const message =
-    `${name} refuses scripts (${runs.refused}): nothing that the service does works. Allow EVAL and EVALSHA to the ` +
-    'user of REDIS_URL (ACL +@all, or +@scripting and the commands that scripts use).';
+    `${name} refuses the scripts of the service (${runs.refused}): nothing that the service does works. Give the user of ` +
+    'REDIS_URL the rights that docs/operations.md lists (ACL ~otp-login:* +@all -@dangerous +info +role).';
   return fault(check, message);
 }
 
@@ -65,12 +65,23 @@ function clock({ name, clockAheadMs }: RedisAnswers): Finding {
 function version(name: string, info: Info): Finding {
   const check = 'redis_version';
   const text = info.get('redis_version') ?? '';
+  const server = serverOf(info);
   const [, major, minor] = /^(\d+)\.(\d+)/.exec(text) ?? [];
   if (major === undefined) return warning(check, `${name} does not tell its version: 6.2 is needed.`);
   const [atLeast, andMinor] = OLDEST;
   const old = Number(major) < atLeast || (Number(major) === atLeast && Number(minor) < andMinor);
-  if (!old) return ok(check, `${name} is of version ${text}`);
-  return fault(check, `${name} is of version ${text}: 6.2 is needed, and 7 or newer is wanted.`);
+  if (!old) return ok(check, `${name} runs ${server}`);
+  return fault(check, `${name} runs ${server}: version 6.2 of Redis is needed, and 7 or newer is wanted.`);
+}
+
+/** Name and version of the server itself: others than Redis also tell the version of Redis that they are compatible with. */
+function serverOf(info: Info): string {
+  const compatible = info.get('redis_version') ?? '';
+  const own = [...info].find(([field]) => /^(?!redis_|gcc_)[a-z]+_version$/.test(field));
+  if (own === undefined) return `Redis ${compatible}`;
+  const [field, version] = own;
+  const name = info.get('server_name') ?? field.replace('_version', '');
+  return `${name.slice(0, 1).toUpperCase()}${name.slice(1)} ${version}, compatible with Redis ${compatible}`;
 }
 
 function eviction(name: string, info: Info): Finding {

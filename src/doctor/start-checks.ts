@@ -37,10 +37,14 @@ export class StartChecks implements OnModuleInit, OnModuleDestroy {
       for (const check of REDIS_CHECKS) this.metrics.checkFailed.set({ check }, 0);
       return;
     }
-    this.store.onReached(() => {
+    this.store.onConnected(() => {
       // A new connection logs every warning again; the same connection logs only new ones.
       this.failed = new Set();
       void this.runChecks(target.kind);
+    });
+    // No connection is made then, and the store logs the reason.
+    this.store.onDatabaseRefused(() => {
+      this.metrics.checkFailed.set({ check: 'redis_reached' }, 1);
     });
     this.timer = setInterval(() => {
       if (this.store.available) void this.runChecks(target.kind);

@@ -37,7 +37,7 @@ export class HealthController {
   @ApiOkResponse({ ...healthy, description: 'Yes; `degraded` while Redis is away' })
   @ApiServiceUnavailableResponse({
     ...unhealthy,
-    description: 'Redis was never reached, or the process is ending',
+    description: 'Redis was never reached, or refuses what the service needs, or the process is ending',
   })
   @ApiProblems('payload_too_large')
   ready(@Res({ passthrough: true }) reply: FastifyReply): { status: Status } {
@@ -51,7 +51,10 @@ export class HealthController {
   @Get('startup')
   @ApiOperation({ operationId: 'startup', summary: 'The process has started', security: [] })
   @ApiOkResponse(healthy)
-  @ApiServiceUnavailableResponse({ ...unhealthy, description: 'Redis was never reached' })
+  @ApiServiceUnavailableResponse({
+    ...unhealthy,
+    description: 'Redis was never reached, or refuses what the service needs',
+  })
   @ApiProblems('payload_too_large')
   startup(@Res({ passthrough: true }) reply: FastifyReply): { status: Status } {
     return this.store.reached ? { status: 'ok' } : this.unavailable(reply, 'starting');

@@ -26,6 +26,17 @@ const COMMON: RedisOptions = {
   lazyConnect: true,
 };
 
+/** Redis does not let the service use the database of REDIS_URL: it has no such database, or the user has no right to it. */
+export class DatabaseRefused extends Error {
+  override readonly name = 'DatabaseRefused';
+
+  constructor(db: number, cause: Error) {
+    // The first word only: the rest may repeat what was sent.
+    const code = /^[A-Z]+/.exec(cause.message)?.[0] ?? 'an error';
+    super(`Redis refuses database ${db} of REDIS_URL (SELECT: ${code})`, { cause });
+  }
+}
+
 /**
  * A client for `redis[s]://`, `redis[s]+sentinel://` or `redis[s]+cluster://` (rediss+… for TLS), not yet connected.
  * The URL was checked with the configuration.
@@ -62,6 +73,7 @@ export function redisClient(redisUrl: string): RedisClient {
   client.on('close', () => {
     stopSocketTimer(client);
   });
+  if (db > 0) neverUseAnotherDatabase(client, db);
   if (kind === 'sentinel' && password) {
     // The password is the store's. Most sentinels want none, and are not shown it; those that ask are given the same.
     client.on('sentinelError', ({ message }: Error) => {
@@ -73,4 +85,27 @@ export function redisClient(redisUrl: string): RedisClient {
     });
   }
   return client;
+}
+
+/**
+ * ioredis reports a refused SELECT and then goes on in database 0, where another service may keep its keys, and where other
+ * replicas do not look. Here such a connection never becomes ready: it is closed, and a new one is tried.
+ */
+function neverUseAnotherDatabase(client: Redis, db: number): void {
+  let refused = false;
+  const select = client.select.bind(client);
+  client.select = async (database: number) => {
+    refused = false;
+    try {
+      return await select(database);
+    } catch (error) {
+      if (!(error instanceof Error) || error.name !== 'ReplyError') throw error;
+      refused = true;
+      throw new DatabaseRefused(db, error);
+    }
+  };
+  // ioredis asks this before a connection becomes ready; the answer to SELECT, which was sent first, is there by then.
+  const { connector } = client as unknown as { connector: { check(info: unknown): boolean } };
+  const check = connector.check.bind(connector);
+  connector.check = (info) => !refused && check(info);
 }

@@ -2,9 +2,10 @@ import { Cluster } from 'ioredis';
 import { ApiError } from '../errors/api-error';
 import type { Logger } from '../logging/logger';
 import { isComplete, settled } from './cluster';
-import type { RedisClient } from './connection';
+import { DatabaseRefused, type RedisClient } from './connection';
 import { primariesOf, type Primary } from './primaries';
 import { Replication } from './replication';
+import { refusedRights } from './rights';
 import type { Script, ScriptCall } from './script';
 
 /** The one prefix of every key. */
@@ -18,6 +19,8 @@ const COMMAND_TIMEOUT_MS = 750;
  */
 const COMMAND_TIMEOUT_PARTS = 5;
 export const RETRY_AFTER_SECONDS = 2;
+/** Rights are given by an operator, at a time of the operator's own. */
+const CHECK_RIGHTS_EVERY_MS = 1_500;
 /** A node that is away fails several times a second. */
 const NODE_WARNING_EVERY_MS = 5_000;
 
@@ -34,7 +37,12 @@ export type OnCommand = (command: RedisCommand) => void;
 /** Redis as the rest of the house sees it: an answer, or an {@link ApiError} `store_unavailable`. Never anything else. */
 export class Store {
   #reached = false;
+  /** What Redis refused when it was asked last, so that the log says it once. */
+  #refused = '';
+  #checkingRights = false;
+  #closed = false;
   readonly #listeners: (() => void)[] = [];
+  #onDatabaseRefused: () => void = () => undefined;
   readonly #replication: Replication;
 
   constructor(
@@ -45,17 +53,20 @@ export class Store {
   ) {
     this.#replication = new Replication(client, logger);
     client.on('ready', () => {
-      // A cluster is ready when its map is read; who comes before its nodes are connected would be refused.
+      // A cluster is ready when its map is read; a command that comes before its nodes are connected would be refused.
       const connected = client instanceof Cluster ? settled(client) : Promise.resolve();
       void connected.then(() => {
-        this.#reached = true;
-        logger.info('Redis is reached');
-        for (const listener of this.#listeners) listener();
+        this.#tellListeners();
+        if (this.#reached) logger.info('Redis is reached');
+        else void this.#checkRights();
       });
     });
     // Without a listener an error event would end the process.
     client.on('error', (error: Error) => {
-      logger.warn('Redis connection failed', { error });
+      if (error instanceof DatabaseRefused) {
+        this.#logRefusal(error.message);
+        this.#onDatabaseRefused();
+      } else logger.warn('Redis connection failed', { error });
     });
     client.on('end', () => {
       logger.warn('The connection to Redis has ended');
@@ -68,7 +79,7 @@ export class Store {
     });
   }
 
-  /** True from the first time that Redis was reached. */
+  /** True from the first time that Redis was reached and refused nothing that the service needs. */
   get reached(): boolean {
     return this.#reached;
   }
@@ -84,9 +95,14 @@ export class Store {
   }
 
   /** Tells of every connection that is made from now on, and of the one that there is. */
-  onReached(listener: () => void): void {
+  onConnected(listener: () => void): void {
     this.#listeners.push(listener);
-    if (this.#reached && this.available) setImmediate(listener);
+    if (this.available) setImmediate(listener);
+  }
+
+  /** Tells of every connection that failed because Redis refuses the database of REDIS_URL. */
+  onDatabaseRefused(listener: () => void): void {
+    this.#onDatabaseRefused = listener;
   }
 
   /** Starts connecting, and goes on trying in the background: a service that starts before its Redis is no fault. */
@@ -125,8 +141,57 @@ export class Store {
 
   /** Ends the connection at once: what is under way was answered, or its caller is gone. */
   close(): void {
+    this.#closed = true;
     this.#replication.close();
     this.client.disconnect();
+  }
+
+  #tellListeners(): void {
+    for (const listener of this.#listeners) listener();
+  }
+
+  /**
+   * Until Redis was reached once, its refusals keep this pod from being ready, so that a rollout with a wrong user stops.
+   * No other trouble does: a Redis that is full or read-only would keep a pod away that could still answer.
+   */
+  async #checkRights(): Promise<void> {
+    if (this.#checkingRights) return;
+    this.#checkingRights = true;
+    const refused = await this.#refusedRights();
+    this.#checkingRights = false;
+    // The connection was lost meanwhile: the next one is asked.
+    if (this.#reached || this.#closed || !this.available) return;
+    if (refused === undefined) {
+      this.#reached = true;
+      this.logger.info('Redis is reached');
+      if (this.#refused !== '') this.#tellListeners();
+      return;
+    }
+    this.#logRefusal(`Redis refuses the user of REDIS_URL what the service needs (${refused})`);
+    setTimeout(() => {
+      if (this.available) void this.#checkRights();
+    }, CHECK_RIGHTS_EVERY_MS).unref();
+  }
+
+  /** Of the first primary that refuses something. A primary that gives no answer in time refuses nothing. */
+  async #refusedRights(): Promise<string | undefined> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<undefined>((resolve) => {
+      timer = setTimeout(() => {
+        resolve(undefined);
+      }, this.commandTimeoutMs);
+    });
+    const answers = this.primaries.map((primary) => refusedRights(primary).catch(() => undefined));
+    const all = Promise.all(answers).then((refusals) => refusals.find((refused) => refused !== undefined));
+    return Promise.race([all, late]).finally(() => {
+      clearTimeout(timer);
+    });
+  }
+
+  #logRefusal(message: string): void {
+    if (message === this.#refused) return;
+    this.#refused = message;
+    this.logger.error(`${message}: ${this.#reached ? 'it is not used' : 'the service is not ready'}`);
   }
 
   async #answer<Answer>(name: string, send: (givenUp: () => boolean) => Promise<Answer>): Promise<Answer> {

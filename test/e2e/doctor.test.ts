@@ -515,4 +515,18 @@ describe('Redis', () => {
   it('the doctor needs no checks for the embedded store', async () => {
     expect(await found(undefined)).toEqual([expect.stringMatching(/^ok .*REDIS_URL is not set/)]);
   });
+
+  it('the doctor reports a database that Redis refuses, and a user without a right, as faults', async () => {
+    const { REDIS_URL = '' } = settings();
+    expect(toMend(await found(`${REDIS_URL}/99`))).toEqual([
+      expect.stringMatching(/^FAULT {4}redis_reached: .*Redis refuses database 99 of REDIS_URL/),
+    ]);
+    const owner = new Redis(REDIS_URL);
+    await owner.call('ACL', 'SETUSER', 'narrow', 'on', '>password', '~other:*', '+@all');
+    owner.disconnect();
+    const narrow = REDIS_URL.replace(/\/\/.*@/, '//narrow:password@');
+    expect(toMend(await found(narrow))).toContainEqual(
+      expect.stringMatching(/^FAULT {4}redis_scripts: Redis refuses the scripts of the service \(NOPERM\)/),
+    );
+  });
 });

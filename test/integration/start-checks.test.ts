@@ -1,4 +1,5 @@
-import { rmSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import type { Finding } from '../../src/doctor/finding';
 import { examineRedis } from '../../src/doctor/examine-redis';
@@ -10,8 +11,9 @@ import { holdTimers, type HeldTimers } from '../support/held-timers';
 import { RedisProxy } from '../support/redis-proxy';
 import { type RedisServer, startRedis } from '../support/redis-server';
 import { holdTimersOfService } from '../support/service-clock';
-import { call, sendOtp, startInstance, type Instance } from '../support/world';
+import { call, launchInstance, sendOtp, startInstance, type Instance } from '../support/world';
 
+const SOURCES = join(__dirname, '../../src');
 /** Nothing to mend. */
 const KEEPS = ['--appendonly', 'yes'];
 const PASSWORD = 'a-password-of-a-test';
@@ -136,11 +138,17 @@ describe('checks of Redis', () => {
     ['EVALSHA', '-evalsha'],
     ['any script', '-@scripting'],
     ['TIME, which scripts need', '-time'],
-  ])('the checks see a Redis user that may not run %s', async (_, rule) => {
-    const findings = await examine(await asUser(rule));
+    ['HSET', '-hset'],
+    ['XADD', '-xadd'],
+    ['any write', '-@write'],
+    ['anything on the keys of the service', 'resetkeys ~other:*'],
+    ['anything on most keys of the service', 'resetkeys ~otp-login:{admission}*'],
+    ['a write to the keys of the service', 'resetkeys %R~otp-login:*'],
+  ])('the checks see a Redis user that may not run %s', async (_, rules) => {
+    const findings = await examine(await asUser(...rules.split(' ')));
     expect(toMend(findings)).toContain('redis_scripts fault');
     const text = findings.map(({ message }) => message).join('\n');
-    expect(text).toContain('refuses scripts (');
+    expect(text).toContain('refuses the scripts of the service (');
     expect(text).not.toContain(PASSWORD);
   });
 
@@ -156,8 +164,53 @@ describe('checks of Redis', () => {
     ]);
   });
 
-  it('the checks need neither CONFIG, which managed Redis forbids, nor any write', async () => {
-    expect(toMend(await examine(await asUser('-config', '-@write', '-@admin')))).toEqual([]);
+  it('the checks need no CONFIG, which managed Redis forbids, and leave nothing in Redis', async () => {
+    await owner.flushall();
+    expect(toMend(await examine(await asUser('-config', '-@admin', '+info')))).toEqual([]);
+    expect(await owner.dbsize()).toBe(0);
+  });
+
+  it('the finding names the commands that the Redis user lacks', async () => {
+    const findings = await examine(await asUser('-hset', '-del', '-xtrim'));
+    const { message } = findings.find(({ check }) => check === 'redis_scripts')!;
+    expect(message).toContain('(NOPERM: HSET, XTRIM, DEL)');
+  });
+
+  it('the check of rights tries every command that a script of the service uses', () => {
+    const scripts = readdirSync(SOURCES, { recursive: true, encoding: 'utf8' }).filter((name) =>
+      name.endsWith('.lua'),
+    );
+    const used = scripts
+      .map((name) => readFileSync(join(SOURCES, name), 'utf8'))
+      .flatMap((text) => [...text.matchAll(/redis\.p?call\('([A-Z]+)'/g)].map(([, command]) => command!));
+    const rights = readFileSync(join(SOURCES, 'redis/rights.lua'), 'utf8');
+    const tried = [...rights.matchAll(/try\('([A-Z]+)'/g)].map(([, command]) => command);
+    expect(used.filter((command) => !tried.includes(command))).toEqual([]);
+  });
+
+  it('every question of the checks passes a key, because some managed caches refuse scripts without one', async () => {
+    const monitor = await owner.monitor();
+    const asked: string[][] = [];
+    monitor.on('monitor', (_time: string, args: string[]) => asked.push(args));
+    await examine(redis.url);
+    await owner.echo('end');
+    await until(() => asked.some(([name]) => /^echo$/i.test(name!)), 'the end of the questions');
+    monitor.disconnect();
+    const scripts = asked.filter(([name]) => /^eval/i.test(name!));
+    expect(scripts.map(([name]) => name!.toLowerCase())).toEqual(['evalsha', 'eval']);
+    for (const [, , count, key] of scripts) expect([count, key]).toEqual(['1', 'otp-login:{check-0}:rights']);
+  });
+
+  it.each([
+    ['is full', ['maxmemory', '1'], ['maxmemory', '0']],
+    ['refuses writes because it cannot save', ['min-replicas-to-write', '1'], ['min-replicas-to-write', '0']],
+  ])('the checks do not take a Redis that %s for a refused right', async (_, set, reset) => {
+    await owner.config('SET', ...(set as [string, string]));
+    try {
+      expect(toMend(await examine(redis.url))).toEqual([]);
+    } finally {
+      await owner.config('SET', ...(reset as [string, string]));
+    }
   });
 
   it.each([
@@ -293,12 +346,111 @@ describe('checks of a running service', () => {
     expect((await call('GET', `${instance.url}/health/ready`)).body).toEqual({ status: 'ok' });
   });
 
-  it('the service reports a Redis without scripts as a fault and starts all the same', async () => {
-    const instance = await serviceOver(await asUser('-@scripting'));
-    expect(await looked(instance)).toEqual(only('redis_scripts'));
-    expect(warned(instance)).toEqual([['warn', 'redis_scripts', 'fault']]);
-    expect((await sendOtp(instance.url, '+919876543210')).body.code).toBe('store_unavailable');
-    expect(instance.logs.join('')).not.toContain(PASSWORD);
+  async function unreadyOver(url: string): Promise<Instance> {
+    const instance = await launchInstance({ REDIS_URL: url, STARTMESSAGING_BASE_URL: 'http://127.0.0.1:9' });
+    closing.push(() => instance.close());
+    return instance;
+  }
+  const ready = async ({ url }: Instance) => {
+    const { status, body } = await call('GET', `${url}/health/ready`);
+    return [status, body.status as string];
+  };
+  const errorsOf = ({ logs }: Instance): string[] =>
+    logs
+      .map((line) => JSON.parse(line) as { level: string; msg: string })
+      .flatMap(({ level, msg }) => (level === 'error' ? [msg] : []));
+
+  it.each([
+    ['scripts', '-@scripting', /what the service needs \(NOPERM\)/],
+    ['EVALSHA', '-evalsha', /what the service needs \(NOPERM\)/],
+    ['the keys of the service', 'resetkeys ~other:*', /what the service needs \(NOPERM\)/],
+    ['a command', '-hset', /what the service needs \(NOPERM: HSET\)/],
+  ])(
+    'an instance whose Redis user has no right to %s is not ready, names the fault, and is ready when the right is given',
+    async (_, rules, fault) => {
+      const instance = await unreadyOver(await asUser(...rules.split(' ')));
+      expect(await looked(instance)).toEqual(only('redis_scripts'));
+      expect(warned(instance)).toEqual([['warn', 'redis_scripts', 'fault']]);
+      await until(() => errorsOf(instance).some((message) => fault.test(message)), 'the log line');
+      expect(errorsOf(instance).filter((message) => message.includes('REDIS_URL'))).toEqual([
+        expect.stringMatching(/the service is not ready$/),
+      ]);
+      expect(await ready(instance)).toEqual([503, 'starting']);
+      expect((await sendOtp(instance.url, '+919876543210')).body.code).toBe('store_unavailable');
+      expect(instance.logs.join('')).not.toContain(PASSWORD);
+
+      await asUser();
+      await until(async () => (await ready(instance))[0] === 200, 'the readiness');
+      await until(async () => (await gauge(instance)).redis_scripts === 0, 'the end of the finding');
+    },
+  );
+
+  it('an instance that was ready stays ready when its Redis user loses a right', async () => {
+    const instance = await serviceOver(await asUser());
+    await looked(instance);
+    await asUser('-@scripting');
+    await owner.client('KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+    await until(async () => (await gauge(instance)).redis_scripts === 1, 'the finding');
+    expect((await ready(instance))[0]).toBe(200);
+  });
+
+  it.each([
+    ['is full', ['maxmemory', '1'], ['maxmemory', '0']],
+    ['is read-only', ['replicaof', '127.0.0.1 1'], ['replicaof', 'no one']],
+  ])('an instance is ready over a Redis that %s', async (what, set, reset) => {
+    const change = ([name, value]: string[]) =>
+      name === 'replicaof' ? owner.call(name, ...value!.split(' ')) : owner.config('SET', name!, value!);
+    await change(set);
+    try {
+      const instance = await unreadyOver(redis.url);
+      await until(async () => (await ready(instance))[0] === 200, `the readiness over a Redis that ${what}`);
+    } finally {
+      await change(reset);
+    }
+  });
+
+  it.each([
+    ['that does not exist', '99', []],
+    ['to which its user has no right', '3', ['-select']],
+  ])(
+    'an instance with a Redis database %s is not ready, names the fault, and uses no other database',
+    async (_, db, rules) => {
+      await owner.flushall();
+      const url = `${await asUser(...rules)}/${db}`;
+      const instance = await unreadyOver(url);
+      await until(async () => (await gauge(instance)).redis_reached === 1, 'the finding');
+      expect(errorsOf(instance).filter((message) => message.includes('REDIS_URL'))).toEqual([
+        expect.stringMatching(
+          new RegExp(
+            `^Redis refuses database ${db} of REDIS_URL \\(SELECT: (ERR|NOPERM)\\): the service is not ready$`,
+          ),
+        ),
+      ]);
+      expect((await sendOtp(instance.url, '+919876543210')).body.code).toBe('store_unavailable');
+      expect(await ready(instance)).toEqual([503, 'starting']);
+      expect(await owner.dbsize()).toBe(0);
+      await expect(examine(url)).rejects.toThrow();
+    },
+  );
+
+  it('an instance uses its own database only, also when a new connection may not select it', async () => {
+    await owner.flushall();
+    const instance = await serviceOver(`${await asUser()}/3`);
+    await sendOtp(instance.url, '+919876543210');
+    expect([await owner.dbsize(), await owner.info('keyspace')]).toEqual([
+      0,
+      expect.stringContaining('db3:'),
+    ]);
+    await asUser('-select');
+    await owner.client('KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+    await until(() => errorsOf(instance).some((message) => message.includes('database 3')), 'the refusal');
+    expect((await sendOtp(instance.url, '+919876543211')).body.code).toBe('store_unavailable');
+    expect(await ready(instance)).toEqual([200, 'degraded']);
+    expect(await owner.dbsize()).toBe(0);
+    await asUser();
+    await until(async () => (await ready(instance))[1] === 'ok', 'the connection to database 3');
+    await sendOtp(instance.url, '+919876543212');
+    expect(await owner.dbsize()).toBe(0);
   });
 
   it('the service reports a refused INFO as a warning with the reason', async () => {

@@ -86,7 +86,8 @@ function replica(url: string, variables: Environment = {}): Replica {
   };
 }
 
-const ready = ({ store }: Replica): Promise<void> => until(() => store.available, 'the connection to Redis');
+const ready = ({ store }: Replica): Promise<void> =>
+  until(() => store.reached && store.available, 'the connection to Redis');
 const lost = ({ store }: Replica): Promise<void> => until(() => !store.available, 'the loss of Redis');
 
 async function connected(variables: Environment = {}): Promise<Replica> {
@@ -475,7 +476,7 @@ describe('a Redis that answers with an error', () => {
     const guarded = await startRedis({ args: ['--rename-command', 'EVALSHA', 'FORBIDDEN'] });
     closing.push(() => guarded.stop());
     const service = replica(guarded.url);
-    await ready(service);
+    await until(() => service.store.available, 'the connection to Redis');
     await expectUnavailable([service.admission.admit(admissionRequest('pseudonym-of-somebody'))]);
     const log = service.logs.join('');
     expect(log).toContain('unknown command');

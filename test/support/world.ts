@@ -77,6 +77,17 @@ export async function startInstance(
   port = 0,
   redisTimeoutMs?: number,
 ): Promise<Instance> {
+  const instance = await launchInstance(variables, port, redisTimeoutMs);
+  await until(async () => (await fetch(`${instance.url}/health/ready`)).status === 200);
+  return instance;
+}
+
+/** The same, without waiting until it is ready. */
+export async function launchInstance(
+  variables: Variables,
+  port = 0,
+  redisTimeoutMs?: number,
+): Promise<Instance> {
   const logs: string[] = [];
   const log = new ServiceLog();
   learnSettings({ ...QUICK, ...variables });
@@ -97,9 +108,7 @@ export async function startInstance(
     await app.close();
     log.check();
   };
-  const instance = { url: await app.getUrl(), app, logs, close };
-  await until(async () => (await fetch(`${instance.url}/health/ready`)).status === 200);
-  return instance;
+  return { url: await app.getUrl(), app, logs, close };
 }
 
 interface WorldOptions {

@@ -43,7 +43,7 @@ describe('the version', () => {
     'Redis of version %s is reported as too old',
     (version) => {
       expect(toMend(answers({ redis_version: version }))).toEqual([
-        `redis_version fault: Redis is of version ${version}: 6.2 is needed, and 7 or newer is wanted.`,
+        `redis_version fault: Redis runs Redis ${version}: version 6.2 of Redis is needed, and 7 or newer is wanted.`,
       ]);
     },
   );
@@ -54,6 +54,23 @@ describe('the version', () => {
       expect(toMend(answers({ redis_version: version }))).toEqual([]);
     },
   );
+
+  test.each([
+    [{}, 'Redis 7.0.15'],
+    [{ server_name: 'redis', gcc_version: '12.2.0' }, 'Redis 7.0.15'],
+    [
+      { redis_version: '7.2.4', server_name: 'valkey', valkey_version: '9.1.2', gcc_version: '14.2.0' },
+      'Valkey 9.1.2, compatible with Redis 7.2.4',
+    ],
+    [{ redis_version: '7.2.11', redict_version: '7.3.6' }, 'Redict 7.3.6, compatible with Redis 7.2.11'],
+    [
+      { redis_version: '7.4.0', dragonfly_version: 'df-v1.34.2' },
+      'Dragonfly df-v1.34.2, compatible with Redis 7.4.0',
+    ],
+  ])('the check names the server and its own version: %j is %s', (fields, server) => {
+    const found = checkRedis('sentinel', answers(fields)).find(({ check }) => check === 'redis_version');
+    expect(found).toEqual({ check: 'redis_version', level: 'ok', message: `Redis runs ${server}` });
+  });
 
   test.each([undefined, '', 'unstable'])('an unreadable Redis version %p is a warning', (version) => {
     expect(toMend(answers({ redis_version: version }))).toEqual([
@@ -137,7 +154,7 @@ test.each([
 test('a command that Redis refuses is reported with the first word of its error', () => {
   const refused = { refused: 'NOPERM' };
   expect(toMend(answers({}, { info: refused, scripts: refused, clockAheadMs: refused }))).toEqual([
-    expect.stringMatching(/^redis_scripts fault: Redis refuses scripts \(NOPERM\)/),
+    expect.stringMatching(/^redis_scripts fault: Redis refuses the scripts of the service \(NOPERM\)/),
     expect.stringMatching(/^redis_clock warning: Redis refuses TIME \(NOPERM\)/),
     expect.stringMatching(/^redis_info warning: Redis refuses INFO \(NOPERM\)/),
   ]);
