@@ -160,7 +160,18 @@ export class Settings {
     this.faults.push(`${name} ${fault}`);
   }
 
+  /** The text of a setting, unless it stands in literal quotes. */
   private text(name: SettingName): string | undefined {
+    const text = this.rawText(name);
+    if (text === undefined || !holdsQuotes(text)) return text;
+    this.refuse(
+      name,
+      'must not stand in quotes: they would be part of the value (docker --env-file keeps them)',
+    );
+    return undefined;
+  }
+
+  private rawText(name: SettingName): string | undefined {
     const value = this.environment[name];
     const path = this.environment[`${name}_FILE`];
     if (!path) return value === '' ? undefined : value;
@@ -177,4 +188,15 @@ export class Settings {
       return undefined;
     }
   }
+}
+
+/**
+ * Whether the text, an entry of its list, or what stands behind the name of an entry (`id:"secret"`), is in quotes. A shell and
+ * a `.env` file take quotes away, and `docker --env-file` and a Secret keep them: a replica would have another secret.
+ */
+function holdsQuotes(text: string): boolean {
+  const quoted = /^(?:[\w.~-]+:)?(["'`]).*\1$/s;
+  // The entries of JSON are in quotes.
+  if (/^\s*[[{]/.test(text)) return false;
+  return [text, ...text.split(',')].some((part) => quoted.test(part.trim()));
 }

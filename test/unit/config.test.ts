@@ -803,6 +803,42 @@ describe('who is believed', () => {
   });
 });
 
+describe('literal quotes', () => {
+  const QUOTES = 'must not stand in quotes: they would be part of the value (docker --env-file keeps them)';
+  const RANDOM = 'k3v9Qw7zLm2Xc8Rt5Yb1Nd6Hf4Jg0PsA';
+
+  test.each(SETTING_NAMES)('%s in double or single quotes is refused', (name) => {
+    for (const quote of ['"', "'"]) {
+      expect(developmentFaults({ [name]: `${quote}${RANDOM}${quote}` })).toContainEqual(`${name} ${QUOTES}`);
+    }
+  });
+
+  test.each([
+    ['SECRET', `${RANDOM},"${RANDOM}x"`],
+    ['SECRET', ` "${RANDOM}" `],
+    ['INTROSPECTION_CLIENTS', `orders:"${RANDOM}"`],
+    ['ADMIN_TOKENS', `asha:'${RANDOM}'`],
+    ['CORS_ORIGINS', '"https://a.example","https://b.example"'],
+  ])('an entry of %s in quotes is refused: %s', (name, value) => {
+    expect(developmentFaults({ [name]: value })).toEqual([`${name} ${QUOTES}`]);
+  });
+
+  test('the value of a file in quotes is refused by the name of the setting', () => {
+    expect(developmentFaults({ SECRET_FILE: fileWith(`"${RANDOM}"\n`) })).toEqual([`SECRET ${QUOTES}`]);
+  });
+
+  test('quotes within a value are part of it', () => {
+    const { secrets, sendWithSes } = inDevelopment({
+      SECRET: `${RANDOM}"'x`,
+      SENDWITHSES_TEMPLATE_KEY: 'key',
+      SENDWITHSES_SENT_IF: 'data.status="sent",data.text="a, b"',
+      SENDWITHSES_VERIFIED_IF: 'data.verified=true',
+    });
+    expect(secrets).toEqual([`${RANDOM}"'x`]);
+    expect(sendWithSes).toBeDefined();
+  });
+});
+
 describe('ADMIN_TOKENS', () => {
   const TOKEN = 'operator-token-0123456789-abcdefg';
   const HASH = createHash('sha256').update(TOKEN).digest('hex');
