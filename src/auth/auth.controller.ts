@@ -10,7 +10,6 @@ import {
 } from '@nestjs/swagger';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ApiProblems } from '../http/api-problems';
-import { pseudonymIn } from '../challenges/challenge-records';
 import { OtpService } from '../otp/otp.service';
 import type { Session } from '../sessions/sessions.service';
 import { AddressLimits } from '../throttling/address-limits';
@@ -141,7 +140,7 @@ export class AuthController {
     @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<VerifiedResponse> {
-    await this.addressLimits.admitVerify(request, pseudonymIn(requestId), deviceToken);
+    await this.addressLimits.admitVerify(request, this.otp.hasDevice(requestId, deviceToken));
     const byCookie = tokenDelivery === 'cookie';
     // Before an attempt is taken: a refused call changes nothing.
     if (byCookie) this.cookie.checkOrigin(request);

@@ -2,36 +2,40 @@ import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
 import type { FastifyRequest } from 'fastify';
 import { ApiError } from '../errors/api-error';
 
-/**
- * The `Idempotency-Key` header: printable ASCII characters, `shortest` (1 unless given) to 255 of them, or undefined.
- * Throws `validation_failed`.
- */
+// A stranger who guesses the key of a login would get the owner's request id, and could use its attempts up.
+const FORM = /^[\x20-\x7e]{16,255}$/;
+
+/** The `Idempotency-Key` header: 16 to 255 printable ASCII characters, or undefined. Throws `validation_failed`. */
 export const IdempotencyKey = createParamDecorator(
-  (shortest: number | undefined, context: ExecutionContext): string | undefined => {
+  (_: unknown, context: ExecutionContext): string | undefined => {
     const key = context.switchToHttp().getRequest<FastifyRequest>().headers['idempotency-key'];
     if (key === undefined) return undefined;
-    const least = shortest ?? 1;
-    if (typeof key === 'string' && key.length >= least && /^[\x20-\x7e]{1,255}$/.test(key)) return key;
-    const message = `Idempotency-Key must be ${least} to 255 printable ASCII characters`;
+    if (typeof key === 'string' && FORM.test(key)) return key;
+    const message = 'Idempotency-Key must be 16 to 255 printable ASCII characters';
     throw new ApiError('validation_failed', { errors: [{ field: 'Idempotency-Key', message }] });
   },
 );
 
-/** The header in the OpenAPI document. */
-export const IDEMPOTENCY_KEY = {
+const HEADER = {
   name: 'Idempotency-Key',
   required: false,
-  description: 'A retry under the same key gets the first answer, or resumes what failed.',
-  schema: { type: 'string' as const, minLength: 1, maxLength: 255 },
+  schema: { type: 'string' as const, minLength: 16, maxLength: 255 },
+  example: 'c6d1b2f0-6a0e-4d8f-9a53-0d4c5f1e7b92',
 };
 
-/** A key that can be guessed would let a thief of a refresh token pass for its owner, so a refresh wants 16 characters. */
-export const REFRESH_KEY_LENGTH = 16;
+/** The header of send-otp and verify-otp in the OpenAPI document. */
+export const IDEMPOTENCY_KEY = {
+  ...HEADER,
+  description:
+    'A random value, such as a UUID, made anew for each send and each verification. A retry under the same key gets the ' +
+    'first answer, or resumes what failed. While the first request is in flight, a retry waits for up to 2 s.',
+};
+
+/** The header of a refresh in the OpenAPI document. A thief of a refresh token could pass for its owner by guessing the key. */
 export const REFRESH_IDEMPOTENCY_KEY = {
-  ...IDEMPOTENCY_KEY,
+  ...HEADER,
   description:
     'A random value, such as a UUID, made anew for each refresh and kept until its response has arrived. A repeat of the ' +
     'refresh under the same key gets the same successor as long as the session lives and the successor was not used. ' +
     'Without a key, or under another one, a repeat is answered for `REFRESH_GRACE_SECONDS` only.',
-  schema: { ...IDEMPOTENCY_KEY.schema, minLength: REFRESH_KEY_LENGTH },
 };

@@ -20,7 +20,7 @@ function IsDeviceToken(): PropertyDecorator {
 }
 
 const PHONE_NUMBER = '+919876543210';
-const REQUEST_ID = 'Zf3v0x5QW8mJkq1pY7nRtAxB2c4D6e8F0g1H3i5J7k9Q';
+const REQUEST_ID = 'Zf3v0x5QW8mJkq1pY7nRtAxB2c4D6e8F0g1H3i5J7k9QbM6sTz-uE_2LwC4vXhNd';
 const CODE = '123456';
 
 /** What Swagger UI fills in. By itself it would fill in all that is optional, too: the word string for an old token. */

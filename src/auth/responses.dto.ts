@@ -6,7 +6,7 @@ import { TokensResponse } from './session.dto';
 export class OtpRequestResponse {
   @ApiProperty({
     description: 'Opaque; give it to verify-otp with the code.',
-    example: 'Zf3v0x5QW8mJkq1pY7nRtAxB2c4D6e8F0g1H3i5J7k9Q',
+    example: 'Zf3v0x5QW8mJkq1pY7nRtAxB2c4D6e8F0g1H3i5J7k9QbM6sTz-uE_2LwC4vXhNd',
   })
   requestId!: string;
 

@@ -30,7 +30,7 @@ import { SessionsService, type Session } from '../sessions/sessions.service';
 import { TokensService } from '../tokens/tokens.service';
 import { AccountService } from './account.service';
 import { bearerToken, BearerGuard, CurrentSession } from './bearer.guard';
-import { IdempotencyKey, REFRESH_IDEMPOTENCY_KEY, REFRESH_KEY_LENGTH } from './idempotency-key';
+import { IdempotencyKey, REFRESH_IDEMPOTENCY_KEY } from './idempotency-key';
 import { RefreshCookie } from './refresh-cookie';
 import { EndSessionsQuery, RefreshTokenRequest, SessionsResponse, TokensResponse } from './session.dto';
 
@@ -75,7 +75,7 @@ export class SessionsController {
   )
   async refresh(
     @Body() body: RefreshTokenRequest,
-    @IdempotencyKey(REFRESH_KEY_LENGTH) idempotencyKey: string | undefined,
+    @IdempotencyKey() idempotencyKey: string | undefined,
     @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<TokensResponse> {

@@ -1,17 +1,13 @@
-import { randomBytes } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { Config } from '../config/config';
 import { Keyring } from '../crypto/derived-keys';
 import { deviceRevocationsKey } from '../devices/device-revocations';
 import { ApiError } from '../errors/api-error';
-import { aboutNumber } from '../logging/request-context';
 import { openPhoneNumber, sealPhoneNumber } from '../phone-number/phone-cipher';
-import { PhoneIdentities, type PhoneIdentity } from '../phone-number/phone-identity';
+import { PhoneIdentities } from '../phone-number/phone-identity';
 import type { PhoneNumber } from '../phone-number/phone-number';
 import { KEY_PREFIX } from '../redis/store';
-
-/** `pseudonym of the number` and `128 random bits`, 22 base64url characters each. */
-const REQUEST_ID = /^[\w-]{21}[AQgw][\w-]{21}[AQgw]$/;
+import type { RequestId } from './request-ids';
 
 /** The keys of everything about one number: all on the number's own slot. */
 export interface NumberKeys {
@@ -28,7 +24,29 @@ export interface ChallengeKeys extends NumberKeys {
   challenge: string;
 }
 
-/** Names the records of challenges, and seals the phone number into them. */
+/** The keys of everything about the number of this pseudonym. */
+export function numberKeys(pseudonym: string): NumberKeys {
+  const number = `${KEY_PREFIX}{${pseudonym}}:`;
+  return {
+    codes: `${number}codes`,
+    failed: `${number}failed`,
+    cleared: `${number}cleared`,
+    deviceFailed: `${number}device-failed`,
+    devicesEnded: deviceRevocationsKey(pseudonym),
+    blocked: `${number}blocked`,
+    known: `${number}known`,
+  };
+}
+
+const challengeKey = ({ pseudonym, own }: RequestId): string =>
+  `${KEY_PREFIX}{${pseudonym}}:challenge:${own}`;
+
+/** The keys of the challenge of this request id, and of its number. */
+export function challengeKeys(id: RequestId): ChallengeKeys {
+  return { challenge: challengeKey(id), ...numberKeys(id.pseudonym) };
+}
+
+/** Seals the phone number into the record of its challenge. */
 @Injectable()
 export class ChallengeRecords {
   private readonly phoneKeys: Keyring;
@@ -40,69 +58,18 @@ export class ChallengeRecords {
     this.phoneKeys = new Keyring(config, 'phone encryption');
   }
 
-  /** An id that nobody can guess (128 random bits), bound to the number's slot. */
-  newRequestId({ pseudonym }: PhoneIdentity): string {
-    return pseudonym + randomBytes(16).toString('base64url');
-  }
-
-  keys(requestId: string): ChallengeKeys {
-    return {
-      challenge: `${personPrefix(requestId)}challenge:${ownPart(requestId)}`,
-      ...this.numberKeys(pseudonymIn(requestId)),
-    };
-  }
-
-  /** The keys of the id that a caller gave; the log names its number from here on. Throws `otp_expired` for no id of ours. */
-  givenKeys(text: string): ChallengeKeys {
-    if (!REQUEST_ID.test(text)) throw new ApiError('otp_expired');
-    aboutNumber(pseudonymIn(text));
-    return this.keys(text);
-  }
-
-  numberKeys(pseudonym: string): NumberKeys {
-    const person = personPrefix(pseudonym);
-    return {
-      codes: `${person}codes`,
-      failed: `${person}failed`,
-      cleared: `${person}cleared`,
-      deviceFailed: `${person}device-failed`,
-      devicesEnded: deviceRevocationsKey(pseudonym),
-      blocked: `${person}blocked`,
-      known: `${person}known`,
-    };
-  }
-
-  /** The record of a send's Idempotency-Key, by the key's keyed hash; none without one. */
-  sendRecord(requestId: string, record: string | undefined): string[] {
-    return record === undefined ? [] : [`${personPrefix(requestId)}send:${record}`];
-  }
-
   /** The phone number as the challenge of this id keeps it. */
-  seal(phone: PhoneNumber, requestId: string): string {
-    return sealPhoneNumber(phone, this.keys(requestId).challenge, this.phoneKeys);
+  seal(phone: PhoneNumber, id: RequestId): string {
+    return sealPhoneNumber(phone, challengeKey(id), this.phoneKeys);
   }
 
   /** The phone number of the challenge. Throws `otp_expired` for a record that is not this challenge's. */
-  open(sealed: string, requestId: string): PhoneNumber {
-    const phone = openPhoneNumber(sealed, this.keys(requestId).challenge, this.phoneKeys);
-    // A record that does not open was written by another hand, or under a secret that was dropped.
-    if (phone === undefined || !requestId.startsWith(this.phones.pseudonymOf(phone))) {
+  open(sealed: string, id: RequestId): PhoneNumber {
+    const phone = openPhoneNumber(sealed, challengeKey(id), this.phoneKeys);
+    // Such a record was written by an attacker with access to Redis, or under a secret that was dropped.
+    if (phone === undefined || this.phones.pseudonymOf(phone) !== id.pseudonym) {
       throw new ApiError('otp_expired', { cause: new Error('A challenge does not open') });
     }
     return phone;
   }
-}
-
-/** The pseudonym of the number that a request id is bound to. */
-export function pseudonymIn(requestId: string): string {
-  return requestId.slice(0, 22);
-}
-
-/** The part of a request id that is the challenge's own. */
-export function ownPart(requestId: string): string {
-  return requestId.slice(22);
-}
-
-function personPrefix(requestId: string): string {
-  return `${KEY_PREFIX}{${pseudonymIn(requestId)}}:`;
 }

@@ -1,3 +1,5 @@
+import type { RequestId } from './request-ids';
+
 /** What is known of the SMS of a challenge. */
 export type Delivery = 'accepted' | 'sent' | 'delivered' | 'failed' | 'unknown';
 
@@ -10,6 +12,41 @@ export interface OtpRequest {
   attemptsLeft: number;
   resendAt: Date;
   delivery: Delivery;
+}
+
+/**
+ * A challenge before its SMS is accepted, in the hands of one request: it verifies nothing, and voids no code. Everything
+ * about its SMS is derived from the pair (request id, createdAt), because an Idempotency-Key that is used again after its
+ * challenge expired gives the same request id.
+ */
+export interface Draft {
+  readonly kind: 'new' | 'resumed';
+  readonly id: RequestId;
+  readonly requestId: string;
+  /** In milliseconds of the store's clock. */
+  readonly createdAt: number;
+  /** Rises with each request that takes the lease: admission refuses a request after a later one. */
+  readonly fencingToken: number;
+  /** The mark of this request in the lease. */
+  readonly owner: string;
+  /** It was requested under an Idempotency-Key, so a repeat may come. */
+  readonly keyed: boolean;
+  /** An earlier request may have sent it, by this provider. */
+  readonly maybeSent: boolean;
+  /** The name of the provider that is to send it. */
+  provider: string;
+  nonce: string;
+  lifeSeconds: number;
+  /** It was requested with a device token of this number. */
+  readonly byDevice: boolean;
+  /** The number logged in within 30 days. */
+  readonly returning: boolean;
+}
+
+/** The first request under this Idempotency-Key was answered: a repeat gets its answer. */
+export interface Replay {
+  readonly kind: 'replay';
+  readonly request: OtpRequest;
 }
 
 /** What a challenge needs to know of the provider that sends its code. */

@@ -4,24 +4,27 @@ import { ApiError } from '../errors/api-error';
 import type { PhoneIdentity } from '../phone-number/phone-identity';
 import { limitArguments, Script } from '../redis/script';
 import { Store } from '../redis/store';
-import { ChallengeRecords, ownPart } from './challenge-records';
-import { IdempotencyLock, type Repeated } from './idempotency-lock';
+import { challengeKeys, ChallengeRecords } from './challenge-records';
+import { IdempotencyLock, newOwner } from './idempotency-lock';
 import { Codes } from './codes';
+import { RequestIds, type RequestId } from './request-ids';
 import { DEVICE_CODES, type Device } from '../devices/device-tokens';
 import { DEVICE_FUNCTIONS } from '../devices/device-revocations';
-import type { Delivery, OtpRequest, OtpState, Sender, Sent } from './challenge';
+import type { Delivery, Draft, OtpRequest, OtpState, Replay, Sender, Sent } from './challenge';
 
 /** What scripts of this room ask about a number: its devices, and whether it is blocked. */
 export const NUMBER_FUNCTIONS = Script.library(__dirname, 'block_voids', 'codes_wait');
 
 const CREATE = Script.load(__dirname, 'create', DEVICE_FUNCTIONS, NUMBER_FUNCTIONS);
 const ACTIVATE = Script.load(__dirname, 'activate');
+const RELEASE = Script.load(__dirname, 'release');
 const REASSIGN = Script.load(__dirname, 'reassign');
 const RECORD_DELIVERY = Script.load(__dirname, 'record-delivery');
 const STATUS = Script.load(__dirname, 'status');
 
 /** An SMS that is to be looked up, and whose it is. */
 export interface DeliveryLookup {
+  id: RequestId;
   sms: string;
   provider: string;
   nonce: string;
@@ -33,28 +36,19 @@ export const CODE_LIFE_MS = 600_000;
 export const KNOWN_MS = 30 * 86_400_000;
 const LOOK_UP_EVERY_MS = 1_000;
 
-export interface PendingChallenge {
-  requestId: string;
-  pseudonym: string;
-  nonce: string;
-  lifeSeconds: number;
-  /** Who is to send it, or was before. */
-  provider: string;
-  /** It may have been sent by that one: nobody else is asked. */
-  maybeSent: boolean;
-  /** Its code is another one than the one that may have been sent, which is void. */
-  codeReplaced: boolean;
-  /** Which of the requests under its Idempotency-Key this is: a later one has it in hand. */
-  fencingToken: number;
-  /** It was asked for with the token of a device of this number. */
-  byDevice: boolean;
-  /** The number logged in within 30 days. */
-  returning: boolean;
-}
+type CreateAnswer =
+  | (Pick<
+      Draft,
+      'createdAt' | 'fencingToken' | 'maybeSent' | 'provider' | 'nonce' | 'byDevice' | 'returning'
+    > & { kind: 'new' | 'resumed'; lifeMs: number })
+  | { kind: 'replay'; expiresAt: number; attemptsLeft: number; resendAt: number; delivery: Delivery }
+  | { kind: 'locked'; ms: number }
+  | { kind: 'in_progress' }
+  | { kind: 'blocked' };
 
 /**
  * The sending half of challenges. In Redis they are one hash each, beside the number's live code and its failures, all on
- * the number's own slot.
+ * the number's own slot. docs/design.md draws the states: draft, active, used.
  */
 @Injectable()
 export class Challenges {
@@ -63,160 +57,100 @@ export class Challenges {
     private readonly store: Store,
     private readonly codes: Codes,
     private readonly records: ChallengeRecords,
+    private readonly requestIds: RequestIds,
     private readonly idempotencyLock: IdempotencyLock,
   ) {}
 
   /**
-   * Opens a pending challenge: nothing can be verified by it, and it voids nothing. Under an Idempotency-Key a repeat
-   * finds the first answer, or resumes what failed. Throws `phone_locked`, `phone_number_rejected` when the number is
-   * blocked, `idempotency_in_progress`.
+   * Creates a draft with a lease for this request. Under an Idempotency-Key a repeat finds the challenge of the first
+   * request: it gets the first answer, or resumes a send that failed. Throws `phone_locked`, `phone_number_rejected` if
+   * the number is blocked, `idempotency_in_progress`.
    */
-  async create(phone: PhoneIdentity, sender: Sender): Promise<PendingChallenge>;
+  async create(phone: PhoneIdentity, sender: Sender): Promise<Draft>;
   async create(
     phone: PhoneIdentity,
     sender: Sender,
-    repeated: Repeated | undefined,
+    idempotencyKey: string | undefined,
     device?: Device,
-  ): Promise<PendingChallenge | OtpRequest>;
+  ): Promise<Draft | Replay>;
   async create(
     phone: PhoneIdentity,
     sender: Sender,
-    repeated?: Repeated,
+    idempotencyKey?: string,
     device?: Device,
-  ): Promise<PendingChallenge | OtpRequest> {
-    const freshId = this.records.newRequestId(phone);
-    const { pseudonym } = phone;
-    const keys = this.records.keys(freshId);
-    const begun = this.store.run(
-      CREATE,
-      [
-        keys.challenge,
-        keys.codes,
-        keys.failed,
-        keys.cleared,
-        keys.deviceFailed,
-        keys.devicesEnded,
-        keys.blocked,
-        keys.known,
-        ...this.records.sendRecord(freshId, repeated?.record),
-      ],
-      [
-        this.codes.nonceFor(sender),
-        sender.resendsCode ? 1 : 0,
-        `,${this.codes.knownSecrets},`,
-        this.config.otpTtlSeconds * 1_000,
-        CODE_LIFE_MS,
-        this.config.otpMaxAttempts,
-        this.records.seal(phone.phoneNumber, freshId),
-        ownPart(freshId),
-        device?.issuedAt ?? '',
-        device?.id ?? '',
-        KNOWN_MS,
-        sender.name,
-        ...limitArguments(this.config.limitFailedCodes),
-        ...limitArguments(DEVICE_CODES),
-        ...this.idempotencyLock.lease(repeated),
-      ],
+  ): Promise<Draft | Replay> {
+    const id = this.requestIds.issue(phone, idempotencyKey);
+    const owner = newOwner();
+    const keys = challengeKeys(id);
+    const numberKeys = [keys.codes, keys.failed, keys.cleared, keys.deviceFailed, keys.devicesEnded];
+    const args = [
+      this.codes.nonceFor(sender),
+      sender.resendsCode ? 1 : 0,
+      `,${this.codes.knownSecrets},`,
+      this.config.otpTtlSeconds * 1_000,
+      CODE_LIFE_MS,
+      this.config.otpMaxAttempts,
+      this.records.seal(phone.phoneNumber, id),
+      device?.issuedAt ?? '',
+      device?.id ?? '',
+      KNOWN_MS,
+      sender.name,
+      owner,
+      this.idempotencyLock.leaseMs,
+      ...limitArguments(this.config.limitFailedCodes),
+      ...limitArguments(DEVICE_CODES),
+    ];
+    const create = async (): Promise<CreateAnswer> => {
+      const all = [keys.challenge, ...numberKeys, keys.blocked, keys.known];
+      return JSON.parse((await this.store.run(CREATE, all, args)) as string) as CreateAnswer;
+    };
+    const answer = await this.idempotencyLock.untilFree(() =>
+      idempotencyKey === undefined
+        ? create()
+        : this.idempotencyLock.orRelease(create(), () => this.runRelease(id, owner, 'no')),
     );
-    const release = repeated && this.idempotencyLock.releasing(freshId, repeated);
-    const answer = (await this.idempotencyLock.orRelease(begun, release)) as
-      | ['begun', string, number, string, number, number, string, number, number, number]
-      | ['blocked']
-      | ['replay', string, string]
-      | ['locked' | 'in progress', number];
-    switch (answer[0]) {
+    switch (answer.kind) {
       case 'locked':
-        throw new ApiError('phone_locked', { retryAfterSeconds: answer[1] / 1_000 });
-      case 'in progress':
-        throw new ApiError('idempotency_in_progress', { retryAfterSeconds: answer[1] / 1_000 });
+        throw new ApiError('phone_locked', { retryAfterSeconds: answer.ms / 1_000 });
       case 'blocked':
         throw new ApiError('phone_number_rejected');
       case 'replay': {
-        const [expiresAt, attemptsLeft, resendAt, delivery = ''] = answer[2].split(':');
-        return {
-          requestId: pseudonym + answer[1],
-          expiresAt: new Date(Number(expiresAt)),
-          attemptsLeft: Number(attemptsLeft),
-          resendAt: new Date(Number(resendAt)),
-          delivery: delivery as Delivery,
-        };
+        const { expiresAt, resendAt, attemptsLeft, delivery } = answer;
+        return { kind: 'replay', request: requestOf(id, [expiresAt, attemptsLeft, resendAt], delivery) };
       }
-      case 'begun': {
-        const [, nonce, lifeMs, own, byDevice, returning, provider, maybeSent, codeReplaced, fencingToken] =
-          answer;
-        return {
-          requestId: pseudonym + own,
-          pseudonym,
-          nonce,
-          lifeSeconds: lifeMs / 1_000,
-          provider,
-          maybeSent: maybeSent === 1,
-          codeReplaced: codeReplaced === 1,
-          fencingToken,
-          byDevice: byDevice === 1,
-          returning: returning === 1,
-        };
+      default: {
+        const { lifeMs, ...created } = answer;
+        const keyed = idempotencyKey !== undefined;
+        return { ...created, id, requestId: id.text, owner, keyed, lifeSeconds: lifeMs / 1_000 };
       }
     }
   }
 
   /**
-   * Hands a pending challenge of which certainly nothing was sent to another provider, in the store before that one is told
-   * a byte. The code is a new one.
+   * Reassigns a draft of which certainly nothing was sent to another provider, in the store before that provider is called.
+   * The code is a new one. Throws `store_unavailable` if this request no longer holds the lease.
    */
-  async reassign(
-    requestId: string,
-    sender: Sender,
-    repeated?: Repeated,
-  ): Promise<{ nonce: string; lifeSeconds: number }> {
-    const keys = this.records.keys(requestId);
+  async reassign(draft: Draft, sender: Sender): Promise<void> {
+    const { challenge, codes } = challengeKeys(draft.id);
     const nonce = this.codes.nonceFor(sender);
     const lifeMs = (await this.store.run(
       REASSIGN,
-      [keys.challenge, keys.codes, ...this.records.sendRecord(requestId, repeated?.record)],
-      [sender.name, nonce, this.config.otpTtlSeconds * 1_000, repeated?.owner ?? ''],
+      [challenge, codes],
+      [draft.owner, sender.name, nonce, this.config.otpTtlSeconds * 1_000],
     )) as number;
-    // The store was emptied, or somebody else's repeat has it in hand by now.
+    // The store was emptied, or a repeat resumed the send.
     if (lifeMs === 0) throw new ApiError('store_unavailable');
-    return { nonce, lifeSeconds: lifeMs / 1_000 };
+    Object.assign(draft, { provider: sender.name, nonce, lifeSeconds: lifeMs / 1_000 });
   }
 
-  /**
-   * Releases an Idempotency-Key for a repeat, which resumes this challenge; from the first provider on when certainly
-   * nothing was sent.
-   */
-  async release(requestId: string, repeated: Repeated, unsent: boolean): Promise<void> {
-    await this.idempotencyLock.release(this.idempotencyLock.releasing(requestId, repeated, unsent));
-  }
-
-  /**
-   * Records what became of the challenge's SMS. `resendAfterMs` says when the number may ask again, where that changed. False when
-   * the challenge is gone, or when another replica was first.
-   */
-  async recordDelivery(requestId: string, delivery: Delivery, resendAfterMs = -1): Promise<boolean> {
-    const { challenge } = this.records.keys(requestId);
-    return (await this.store.run(RECORD_DELIVERY, [challenge], [delivery, resendAfterMs])) === 1;
-  }
-
-  /** Forgets a pending challenge whose SMS was not sent. */
-  async abandon(requestId: string): Promise<void> {
-    await this.store.command('abandon', (client) => client.del(this.records.keys(requestId).challenge));
-  }
-
-  /** Opens the challenge to verification: from here on its code, if it was sent, is the live one. `sms` is in the ledger. */
-  async activate(
-    requestId: string,
-    sent: Sent,
-    resendAfterMs: number,
-    repeated?: Repeated,
-    sms = '',
-    codeSent = true,
-  ): Promise<OtpRequest> {
-    const keys = this.records.keys(requestId);
+  /** Activates a draft: from here on its code is the live one. `sms` is in the ledger. */
+  async activate(draft: Draft, sent: Sent, resendAfterMs: number, sms = ''): Promise<OtpRequest> {
+    const { challenge, codes } = challengeKeys(draft.id);
     const answer = (await this.store.run(
       ACTIVATE,
-      [keys.challenge, keys.codes, ...this.records.sendRecord(requestId, repeated?.record)],
+      [challenge, codes],
       [
+        draft.owner,
         sent.upstreamId ?? '',
         sent.delivery,
         sent.expiresAt?.getTime() ?? -1,
@@ -224,41 +158,68 @@ export class Challenges {
         resendAfterMs,
         CODE_LIFE_MS,
         sms,
-        codeSent ? 1 : 0,
       ],
-    )) as [number, number, number] | null;
+    )) as [number, number, number] | [] | null;
     // The store was emptied while the SMS was under way: its code can never be checked.
     if (answer === null) throw new ApiError('store_unavailable');
-    const [expiresAt, attemptsLeft, resendAt] = answer;
-    return {
-      requestId,
-      expiresAt: new Date(expiresAt),
-      attemptsLeft,
-      resendAt: new Date(resendAt),
-      delivery: sent.delivery,
-    };
+    // Superseded: a repeat resumed the send, and answers it.
+    if (answer.length === 0) throw new ApiError('idempotency_in_progress', { retryAfterSeconds: 1 });
+    return requestOf(draft.id, answer, sent.delivery);
   }
 
   /**
-   * How a challenge stands; `look` is the SMS that this asker shall look up, one of many does. Throws `otp_expired` for an
-   * id that is not ours, or no longer.
+   * Releases the lease of a send that failed: `refused` if admission refused it, `no` if this request certainly sent
+   * nothing, `maybe` otherwise. A repeat under the Idempotency-Key resumes the send. Never throws.
+   */
+  async release({ id, owner }: Draft, sent: 'refused' | 'no' | 'maybe'): Promise<void> {
+    await this.idempotencyLock.release(() => this.runRelease(id, owner, sent));
+  }
+
+  /**
+   * Records what became of the challenge's SMS. `resendAfterMs` says when the number may ask again, if that changed. False
+   * if the challenge is gone, or another replica recorded it first.
+   */
+  async recordDelivery(
+    { id, sms }: DeliveryLookup,
+    delivery: Delivery,
+    resendAfterMs = -1,
+  ): Promise<boolean> {
+    const { challenge } = challengeKeys(id);
+    return (await this.store.run(RECORD_DELIVERY, [challenge], [sms, delivery, resendAfterMs])) === 1;
+  }
+
+  /**
+   * How a challenge stands. One of many requests gets a `lookup`: it shall look up the SMS. Throws `otp_expired` for an id
+   * that this service did not issue, or whose challenge is gone.
    */
   async status(
     requestId: string,
   ): Promise<OtpRequest & { state: OtpState; lookup: DeliveryLookup | undefined }> {
-    const keys = this.records.givenKeys(requestId);
-    const answer = (await this.store.run(STATUS, [keys.challenge, keys.codes], [LOOK_UP_EVERY_MS])) as
+    const id = this.requestIds.read(requestId);
+    const { challenge, codes } = challengeKeys(id);
+    const answer = (await this.store.run(STATUS, [challenge, codes], [LOOK_UP_EVERY_MS])) as
       [OtpState, number, number, number, Delivery, string, string, string] | [];
     if (answer.length === 0) throw new ApiError('otp_expired');
     const [state, attemptsLeft, expiresAt, resendAt, delivery, sms, provider, nonce] = answer;
-    return {
-      requestId,
-      state,
-      lookup: sms === '' ? undefined : { sms, provider, nonce },
-      attemptsLeft,
-      expiresAt: new Date(expiresAt),
-      resendAt: new Date(resendAt),
-      delivery,
-    };
+    const lookup = sms === '' ? undefined : { id, sms, provider, nonce };
+    return { ...requestOf(id, [expiresAt, attemptsLeft, resendAt], delivery), state, lookup };
   }
+
+  private runRelease(id: RequestId, owner: string, sent: 'refused' | 'no' | 'maybe'): Promise<unknown> {
+    return this.store.run(RELEASE, [challengeKeys(id).challenge], [owner, sent]);
+  }
+}
+
+function requestOf(
+  { text }: RequestId,
+  [expiresAt, attemptsLeft, resendAt]: [number, number, number],
+  delivery: Delivery,
+): OtpRequest {
+  return {
+    requestId: text,
+    expiresAt: new Date(expiresAt),
+    attemptsLeft,
+    resendAt: new Date(resendAt),
+    delivery,
+  };
 }

@@ -1,121 +1,112 @@
 import { randomBytes } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { Config } from '../config/config';
-import { Script } from '../redis/script';
+import { ApiError } from '../errors/api-error';
 import { Store } from '../redis/store';
-import { ChallengeRecords } from './challenge-records';
 
-const RELEASE = Script.load(__dirname, 'release');
-const STORE_OUTCOME = Script.load(__dirname, 'store-outcome');
-
-/** What the steps over Redis around a call of upstream may take together. */
+/** The time of the Redis commands around a call of upstream, all together. */
 const STORE_MS = 5_000;
 
-/** Redis is often back within a second; after the last pause the place runs out by itself. */
+/** The pauses before a release is tried again. Redis is often back within a second; after the last try the lease runs out. */
 const PAUSES_MS = [100, 250, 500, 1_000, 2_000, 4_000];
-/** While Redis is away every request under a key leaves one. What is beyond waits for its time to run out. */
-const MOST_WAITING = 1_000;
+/** While Redis is away, every request under a key leaves one release. Beyond this bound, the lease runs out by itself. */
+const MOST_RELEASES = 1_000;
 
-/** A send under an Idempotency-Key: where its answer is kept, a keyed hash; and who has the key's place. */
-export interface Repeated {
-  record: string;
-  owner: string;
-}
+/** A repeat waits for the first request under its key. The bound keeps a flood of repeats from filling the process. */
+const POLL_MS = 200;
+const MOST_POLLS = 10;
+const MOST_WAITERS = 100;
 
-/** A verification under one: where its answer is kept, and what its body was, both as keyed hashes. */
+/** A verification under an Idempotency-Key: where its answer is kept, and its body, both as keyed hashes. */
 export interface VerifyIdempotency {
   field: string;
   fingerprint: string;
   owner: string;
 }
 
-/** Marks the place of this very request: whoever takes the key's place next makes another mark. */
+/** The mark of one request in a lease: the next owner of the lease has another mark. */
 export const newOwner = (): string => randomBytes(9).toString('base64url');
 
-type Task = () => Promise<unknown>;
+/** Runs a release script: 1 when it released the lease, 0 when there was no such lease. */
+type Release = () => Promise<unknown>;
 
-/** The places that requests take under their Idempotency-Keys: for how long, and how they are given up again. */
+/** The leases that requests hold under their Idempotency-Keys: their length, waiting for them, and their release. */
 @Injectable()
 export class IdempotencyLock implements OnApplicationShutdown {
   /**
-   * The longest that a send may take: a repeat that came sooner could send a second SMS beside the first. At most 50 s, so
-   * nobody is told to wait for longer than a minute, also after a crash.
+   * The longest time that a send can take: a repeat that resumed the send earlier could send a second SMS. It is at most
+   * 50 s, so a key stays in flight for less than a minute after a crash.
    */
-  private readonly leaseMs: number;
-  private readonly waiting = new Set<NodeJS.Timeout>();
-  private ended = false;
+  readonly leaseMs: number;
+  private readonly ended = new AbortController();
+  private waiters = 0;
+  private releases = 0;
 
   constructor(
     config: Config,
     private readonly store: Store,
-    private readonly records: ChallengeRecords,
   ) {
+    setMaxListeners(MOST_RELEASES, this.ended.signal);
     this.leaseMs = config.upstreamDeadlineMs + STORE_MS;
   }
 
-  /** The last arguments of the scripts that take a place. */
-  lease(by: { owner: string } | undefined): [string, number] {
-    return [by?.owner ?? '', this.leaseMs];
-  }
-
   /**
-   * The step that gives up the place of a send; see `release.lua`. `unsent` says whether certainly nothing was sent, and is
-   * left out by who did nothing.
+   * Asks until no other request holds the lease, for two seconds at most; then, and beyond a hundred waiters, throws
+   * `idempotency_in_progress`.
    */
-  releasing(requestId: string, { record, owner }: Repeated, unsent?: boolean): Task {
-    const keys = this.records.sendRecord(requestId, record);
-    return () => this.store.run(RELEASE, keys, [owner, unsent === undefined ? '' : unsent ? 1 : 0]);
-  }
-
-  /** The step that gives up the place of a verification, for the answer to be kept if there is one; see `settle.lua`. */
-  storingOutcome(requestId: string, { field, owner }: VerifyIdempotency, record: string): Task {
-    const { challenge } = this.records.keys(requestId);
-    return () => this.store.run(STORE_OUTCOME, [challenge], [field, record, owner]);
-  }
-
-  /** Gives a place up. Never throws: should the store fail, it is tried again in the background, for some seconds. */
-  async release(task: Task): Promise<void> {
-    try {
-      await task();
-    } catch {
-      this.releaseLater(task, false);
+  async untilFree<Answer extends { kind: string }>(
+    ask: () => Promise<Answer>,
+  ): Promise<Exclude<Answer, { kind: 'in_progress' }>> {
+    const free = (answer: Answer): answer is Exclude<Answer, { kind: 'in_progress' }> =>
+      answer.kind !== 'in_progress';
+    let answer = await ask();
+    if (free(answer)) return answer;
+    if (this.waiters < MOST_WAITERS) {
+      this.waiters += 1;
+      try {
+        for (let polls = 0; polls < MOST_POLLS; polls += 1) {
+          await sleep(POLL_MS);
+          answer = await ask();
+          if (free(answer)) return answer;
+        }
+      } finally {
+        this.waiters -= 1;
+      }
     }
+    throw new ApiError('idempotency_in_progress', { retryAfterSeconds: 1 });
+  }
+
+  /** Releases a lease. Never throws: if Redis fails, the release is tried again in the background. */
+  async release(release: Release): Promise<void> {
+    await release().catch(() => void this.releaseLater(release));
   }
 
   /**
-   * The answer of the step that takes a place. When it is lost the step may have run all the same, now or later, and
-   * nobody would come to use the place: it is given up in the background, while the caller is told.
+   * The answer of a script that takes a lease. If the answer is lost, the script may have run, or may still run: the lease
+   * is released in the background, and the error is thrown.
    */
-  async orRelease<Answer>(taken: Promise<Answer>, task: Task | undefined): Promise<Answer> {
-    try {
-      return await taken;
-    } catch (error) {
-      if (task) this.releaseLater(task, true);
+  async orRelease<Answer>(taken: Promise<Answer>, release: Release): Promise<Answer> {
+    return taken.catch((error: unknown) => {
+      void this.releaseLater(release);
       throw error;
-    }
-  }
-
-  /** With `unsure` a place that is not there may still be taken. */
-  private releaseLater(task: Task, unsure: boolean, tries = 0): void {
-    const pause = PAUSES_MS[tries];
-    if (this.ended || pause === undefined || this.waiting.size >= MOST_WAITING) return;
-    const again = (): void => {
-      this.releaseLater(task, unsure, tries + 1);
-    };
-    const timer = setTimeout(() => {
-      this.waiting.delete(timer);
-      // Each failure is a line in the log: none for what cannot be tried.
-      if (!this.store.available) again();
-      else
-        task().then((found) => {
-          if (unsure && found === 0) again();
-        }, again);
-    }, pause).unref();
-    this.waiting.add(timer);
+    });
   }
 
   onApplicationShutdown(): void {
-    this.ended = true;
-    for (const timer of this.waiting) clearTimeout(timer);
+    this.ended.abort();
+  }
+
+  private async releaseLater(release: Release): Promise<void> {
+    if (this.releases >= MOST_RELEASES) return;
+    this.releases += 1;
+    for (const pause of PAUSES_MS) {
+      await sleep(pause, undefined, { ref: false, signal: this.ended.signal }).catch(() => undefined);
+      if (this.ended.signal.aborted) return;
+      // A failed command is a line in the log, so none is sent that cannot succeed. A lease that is not there may be taken yet.
+      if (this.store.available && (await release().catch(() => 0)) === 1) break;
+    }
+    this.releases -= 1;
   }
 }

@@ -3,7 +3,7 @@ import { deviceRevocationsKey } from '../devices/device-revocations';
 import { DEVICE_TOKEN_TTL_MS } from '../devices/device-tokens';
 import { Script } from '../redis/script';
 import { Store } from '../redis/store';
-import { ChallengeRecords } from './challenge-records';
+import { numberKeys } from './challenge-records';
 import { CODE_LIFE_MS } from './challenges';
 
 const BLOCK = Script.load(__dirname, 'block');
@@ -11,10 +11,7 @@ const BLOCK = Script.load(__dirname, 'block');
 /** Whether a phone number is blocked: then it gets no SMS, and none of its codes is right. Sessions are another room's. */
 @Injectable()
 export class NumberBlocks {
-  constructor(
-    private readonly store: Store,
-    private readonly records: ChallengeRecords,
-  ) {}
+  constructor(private readonly store: Store) {}
 
   /** Blocks the number and revokes its device tokens. */
   async block(pseudonym: string, forMs: number): Promise<void> {
@@ -26,12 +23,12 @@ export class NumberBlocks {
   }
 
   async isBlocked(pseudonym: string): Promise<boolean> {
-    const { blocked } = this.records.numberKeys(pseudonym);
+    const { blocked } = numberKeys(pseudonym);
     return (await this.store.command('is blocked', (client) => client.get(blocked))) === 'blocked';
   }
 
   private async runBlock(pseudonym: string, forMs: number): Promise<void> {
-    const { blocked, codes } = this.records.numberKeys(pseudonym);
+    const { blocked, codes } = numberKeys(pseudonym);
     await this.store.run(
       BLOCK,
       [blocked, codes, deviceRevocationsKey(pseudonym)],

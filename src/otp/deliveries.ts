@@ -6,15 +6,14 @@ import { readSms, type Sms } from '../ledger/sms';
 import { Logger } from '../logging/logger';
 import { Metrics, startAtZero } from '../metrics/metrics';
 import { AdmissionControl } from '../throttling/admission';
-import { pseudonymIn } from '../challenges/challenge-records';
 import { Challenges, type DeliveryLookup } from '../challenges/challenges';
 import type { OtpProvider } from '../providers/otp-provider';
 import { Providers } from '../providers/providers';
 
-/** A provider that answers slowly must not pile up looks; who asks again finds a free place. */
+/** A provider that answers slowly must not pile up lookups. A later request finds a free place. */
 const MOST_LOOKUPS = 16;
 
-/** Looks up what became of SMS: when somebody asks, once for many askers, and while nobody waits for it. */
+/** Looks up what became of SMS: when a client asks for the status, once for many requests, off every request's path. */
 @Injectable()
 export class Deliveries {
   private lookups = 0;
@@ -33,28 +32,28 @@ export class Deliveries {
     startAtZero(metrics.deliveries, 'delivery', ['delivered', 'failed']);
   }
 
-  /** Looks in the background. A look that fails changes nothing: the next asker looks again. */
-  refresh(requestId: string, lookup: DeliveryLookup): void {
+  /** Looks an SMS up in the background. A lookup that fails changes nothing: the next request looks it up again. */
+  refresh(lookup: DeliveryLookup): void {
     const [sms, provider] = [readSms(lookup.sms), this.providers.of(lookup)];
     if (sms === undefined || provider?.delivery === undefined || this.lookups >= MOST_LOOKUPS) return;
     this.lookups += 1;
-    void this.follow(requestId, sms, provider)
+    void this.follow(lookup, sms, provider)
       .catch((error: unknown) => {
         this.logger.warn('What became of an SMS is not known', { error });
       })
       .finally(() => (this.lookups -= 1));
   }
 
-  private async follow(requestId: string, sms: Sms, provider: OtpProvider): Promise<void> {
+  private async follow(lookup: DeliveryLookup, sms: Sms, provider: OtpProvider): Promise<void> {
     const found = await provider.delivery?.(sms.message);
     if (found === undefined || found.delivery === 'accepted') return;
     const { delivery, cost } = found;
-    // First: the page that is told of the failure shall find that it may ask again.
+    // Before the failure is recorded: a page that reads the failure must find that it may ask again.
     const forgiven =
       delivery === 'failed'
-        ? await this.admissionControl.uncountFailedSms(pseudonymIn(requestId), sms)
+        ? await this.admissionControl.uncountFailedSms(lookup.id.pseudonym, sms)
         : undefined;
-    const news = await this.challenges.recordDelivery(requestId, delivery, forgiven);
+    const news = await this.challenges.recordDelivery(lookup, delivery, forgiven);
     if (!news || (delivery !== 'delivered' && delivery !== 'failed')) return;
     this.metrics.deliveries.inc({ delivery });
     const charged = this.config.smsPricePaise * 100;
@@ -63,7 +62,7 @@ export class Deliveries {
     this.ledger.record({ what: 'delivery', sms: sms.entry, at: sms.at, delivery, cost: more });
   }
 
-  /** Once: the budgets count with a price that is too low, until somebody sets it right. */
+  /** Once: the budgets count with a price that is too low, until an operator corrects it. */
   private alertPriceOnce(pricePaise: number): void {
     if (this.priceAlerted) return;
     this.priceAlerted = true;

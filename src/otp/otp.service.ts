@@ -12,8 +12,8 @@ import { PhoneIdentities } from '../phone-number/phone-identity';
 import { isTestNumber, type PhoneNumber } from '../phone-number/phone-number';
 import { networkOf } from '../net/addresses';
 import { Attempts, type Attempt } from '../challenges/attempts';
-import { pseudonymIn } from '../challenges/challenge-records';
 import { Challenges } from '../challenges/challenges';
+import { RequestIds } from '../challenges/request-ids';
 import { newOwner, type VerifyIdempotency } from '../challenges/idempotency-lock';
 import { Deliveries } from './deliveries';
 import { DeviceTokens } from '../devices/device-tokens';
@@ -22,7 +22,6 @@ import type { OtpRequest, OtpState } from '../challenges/challenge';
 import { counted, startOutcomes } from './outcomes';
 import { Providers } from '../providers/providers';
 import { Sends, type ClientContext } from './sends';
-import { bestEffort } from './tidy';
 
 export type { ClientContext } from './sends';
 
@@ -36,7 +35,7 @@ class VerifiedPhone {
 
   constructor(
     readonly phoneNumber: PhoneNumber,
-    /** The challenge that was used up; a session derives its id from it. */
+    /** The challenge that was used up, as `request id:createdAt`: a session derives its id from it. */
     readonly challengeId: string,
   ) {}
 
@@ -46,7 +45,7 @@ class VerifiedPhone {
 }
 export type { VerifiedPhone };
 
-/** The domain's two verbs: request a code for a phone number, verify the code that came back. */
+/** The two operations of the domain: request a code for a phone number, verify the code that came back. */
 @Injectable()
 export class OtpService {
   private readonly repeatKey: Buffer;
@@ -56,6 +55,7 @@ export class OtpService {
     private readonly sends: Sends,
     private readonly challenges: Challenges,
     private readonly attempts: Attempts,
+    private readonly requestIds: RequestIds,
     private readonly abuse: AbuseControl,
     private readonly phones: PhoneIdentities,
     private readonly devices: DeviceTokens,
@@ -70,38 +70,33 @@ export class OtpService {
   }
 
   /**
-   * Sends a code to a phone number that is neither locked nor over a limit, and opens a challenge for it. What upstream
-   * must be told is in the store before its first byte leaves. Under an Idempotency-Key a repeat gets the first answer
-   * and sends nothing, or resumes what failed with the same code under the same key of upstream.
+   * Sends a code to a phone number that is neither locked nor over a limit, and creates a challenge for it. Everything that
+   * upstream is told is in the store before the call. Under an Idempotency-Key a repeat gets the first answer and sends
+   * nothing, or resumes a send that failed, with the same code under the same upstream key.
    * Throws {@link ApiError}; `challenge_required` carries a proof of work to be solved.
    */
   async request(phone: PhoneNumber, context: ClientContext): Promise<OtpRequest> {
-    // Of the form of a test number, but none of ours: it can be nobody's.
+    // It has the form of a test number, so it is no subscriber's number.
     if (isTestNumber(phone) && this.config.testCode(phone) === undefined) {
       const message = 'phoneNumber is no test number of this service';
       throw new ApiError('validation_failed', { errors: [{ field: 'phoneNumber', message }] });
     }
-    const { idempotencyKey } = context;
-    const record =
-      idempotencyKey === undefined
-        ? undefined
-        : { record: this.keyed(`send:${idempotencyKey}`), owner: newOwner() };
-    const sent = this.sends.send(phone, context, record);
+    const sent = this.sends.send(phone, context);
     return counted(this.metrics.sends, sent, ({ delivery }) => delivery);
   }
 
-  /** How a request stands; for the page that waits for its code. Throws `otp_expired` for an id that is not ours. */
+  /** The state of a request, for the page that waits for its code. Throws `otp_expired` for an unknown id. */
   async status(requestId: string): Promise<OtpRequest & { state: OtpState }> {
     const { lookup, ...status } = await this.challenges.status(requestId);
-    if (lookup) this.deliveries.refresh(requestId, lookup);
+    if (lookup) this.deliveries.refresh(lookup);
     return status;
   }
 
   /**
-   * Answers whether this is the code of this request, and returns the proof. The phone number comes from the
-   * challenge, never from the caller: who owns one number could otherwise log in as another.
-   * Under an Idempotency-Key a repeat gets the first answer, for a minute where it was right: `variant` is whatever
-   * else makes it the same request.
+   * Checks the code of this request, and returns the proof. The phone number comes from the challenge, never from the
+   * caller: the owner of one number could otherwise log in as another.
+   * Under an Idempotency-Key a repeat gets the first answer; a right code is replayed for a minute. `variant` is the rest of
+   * the body that must be the same in a repeat.
    * Throws {@link ApiError} `otp_incorrect`, `otp_expired`, `otp_attempts_exhausted`, `phone_locked`,
    * `idempotency_key_reused`, `idempotency_in_progress`, or a fault.
    */
@@ -117,7 +112,7 @@ export class OtpService {
         ? undefined
         : {
             field: this.keyed(`key:${idempotencyKey}`),
-            // Of this request: else who sees the store could look a code up by a guess of his own.
+            // Bound to this request: otherwise a reader of the store could find the code by verifying guesses of a request of his own.
             fingerprint: this.keyed(`body:${requestId}:${code}:${variant}`),
             owner: newOwner(),
           };
@@ -125,9 +120,15 @@ export class OtpService {
     return counted(this.metrics.verifications, checked, () => 'verified');
   }
 
+  /** Whether this is a device token of the number of this request. */
+  hasDevice(requestId: string, deviceToken: string | undefined): boolean {
+    const id = deviceToken === undefined ? undefined : this.requestIds.open(requestId);
+    return id !== undefined && this.devices.read(deviceToken, id.pseudonym) !== undefined;
+  }
+
   /**
-   * A token for the device on which the number was verified, by the session that was opened there: strangers cannot use
-   * up its allowance. It logs nobody in.
+   * A token for the device on which the number was verified, with the session that was opened there: strangers cannot use
+   * up its allowance. It is no login.
    */
   deviceToken({ phoneNumber }: VerifiedPhone, sessionId: string, authenticatedAt: Date): string {
     const device = { id: sessionId, issuedAt: authenticatedAt.getTime() };
@@ -140,22 +141,22 @@ export class OtpService {
     context: ClientContext,
     repeat?: VerifyIdempotency,
   ): Promise<VerifiedPhone> {
-    const device = this.devices.read(context.deviceToken, pseudonymIn(requestId));
-    // Taken before we looked, so that a crash in between cannot give it back.
-    const attempt = await this.attempts.take(requestId, repeat, device);
-    if (attempt.wasRight) return new VerifiedPhone(attempt.phone, requestId);
+    const deviceOf = (pseudonym: string) => this.devices.read(context.deviceToken, pseudonym);
+    // Taken before the code is checked, so that a crash in between cannot give it back.
+    const attempt = await this.attempts.take(requestId, repeat, deviceOf);
+    const verified = new VerifiedPhone(attempt.phone, `${attempt.id.text}:${attempt.createdAt}`);
+    if (attempt.kind === 'replay') return verified;
     try {
-      const verified = await this.checkCode(requestId, attempt, code);
-      if (!verified) {
+      if (!(await this.checkCode(attempt, code))) {
         this.auditFailure(attempt, context);
         this.recordCode(attempt, context, false);
         throw new ApiError('otp_incorrect', { attemptsLeft: attempt.attemptsLeft });
       }
-      if (!(await this.attempts.consume(requestId, attempt, repeat))) throw new ApiError('otp_expired');
+      if (!(await this.attempts.consume(attempt, repeat))) throw new ApiError('otp_expired');
       this.recordCode(attempt, context, true);
-      return new VerifiedPhone(attempt.phone, requestId);
+      return verified;
     } catch (error) {
-      if (repeat && error instanceof ApiError) await this.attempts.storeOutcome(requestId, repeat, error);
+      if (repeat && error instanceof ApiError) await this.attempts.storeOutcome(attempt.id, repeat, error);
       throw error;
     }
   }
@@ -170,7 +171,7 @@ export class OtpService {
     if (seconds > 0) this.audit.record({ audit: 'number.locked', ...who, allowance, seconds });
   }
 
-  /** A right code counts where its SMS was asked for; and right or wrong where it was tried. */
+  /** A right code counts where its SMS was requested. Any code counts where it was tried. */
   private recordCode(attempt: Attempt, { address }: ClientContext, right: boolean): void {
     const { phone, sms: text, sinceLastFailureMs } = attempt;
     if (isTestNumber(phone)) return;
@@ -185,19 +186,20 @@ export class OtpService {
     }
   }
 
-  /** Keyed: a bare hash of a body with a six-digit code in it is guessed in a second from a dump. */
+  /** Keyed: from a dump of the store, a bare hash of a body with a six-digit code is guessed in a second. */
   private keyed(text: string): string {
     return hmac128(this.repeatKey, text);
   }
 
-  private async checkCode(requestId: string, attempt: Attempt, code: string): Promise<boolean> {
+  private async checkCode(attempt: Attempt, code: string): Promise<boolean> {
     const provider = this.providers.of(attempt);
     if (provider === undefined) throw new ApiError('otp_expired');
     try {
       return await provider.verify(attempt, code);
     } catch (error) {
       if (!(error instanceof ProviderError)) throw error;
-      if (error.accepted === 'no') await bestEffort(this.attempts.giveBack(requestId, attempt));
+      // If Redis fails, the attempt stays taken, which is the safe side.
+      if (error.accepted === 'no') await this.attempts.giveBack(attempt).catch(() => undefined);
       throw error.refusal;
     }
   }

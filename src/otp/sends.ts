@@ -1,46 +1,41 @@
 import { Injectable } from '@nestjs/common';
-import { Config } from '../config/config';
-import { deriveKey } from '../crypto/derived-keys';
-import { hmac128 } from '../crypto/mac';
 import { ApiError } from '../errors/api-error';
 import { AbuseControl } from '../abuse/abuse-control';
 import { ProofOfWork } from '../abuse/proof-of-work';
 import { Ledger } from '../ledger/ledger';
-import { readSms, writeSms } from '../ledger/sms';
+import { writeSms } from '../ledger/sms';
 import { aboutNumber } from '../logging/request-context';
 import { Metrics } from '../metrics/metrics';
 import { PhoneIdentities } from '../phone-number/phone-identity';
 import { isTestNumber, type PhoneNumber } from '../phone-number/phone-number';
-import { AdmissionControl, type Admission, type SendRetry } from '../throttling/admission';
+import { AdmissionControl, type Admission, type SendPlan } from '../throttling/admission';
 import { networkOf, originOf } from '../net/addresses';
-import { Challenges, type PendingChallenge } from '../challenges/challenges';
-import type { Repeated } from '../challenges/idempotency-lock';
+import { Challenges } from '../challenges/challenges';
 import { DeviceTokens } from '../devices/device-tokens';
-import { Failover, type SendAttempt } from './failover';
-import type { Sent } from '../challenges/challenge';
-import { ProviderError } from '../providers/otp-provider';
-import type { OtpRequest } from '../challenges/challenge';
+import { Failover } from './failover';
+import type { Draft, OtpRequest, Sent } from '../challenges/challenge';
+import { ProviderError, type OtpProvider } from '../providers/otp-provider';
 import { Providers } from '../providers/providers';
-import { bestEffort } from './tidy';
 
-/** Who asks, as far as limits and the abuse control want to know. */
+/** The client of a request, as limits and the abuse control see it. */
 export interface ClientContext {
   /** The client's address. */
   address: string;
-  /** A token that an earlier login with this number left on the device. One that is not good is none. */
+  /** The device token of an earlier login with this number. An invalid token counts as none. */
   deviceToken?: string | undefined;
-  /** The solution of a proof of work. One that is not good is none. */
+  /** The solution of a proof of work. An invalid solution counts as none. */
   solution?: string | undefined;
   idempotencyKey?: string | undefined;
 }
 
-/** The way of one SMS: a pending challenge, admission, the provider, an open challenge. */
+/** The admission of a test number: it costs nothing, and counts for no limit. */
+const FREE = { plan: 'send', resendAfterMs: 0, sms: undefined } as const;
+type Admitted = Admission | typeof FREE;
+
+/** The way of one SMS: create, admit, send, activate; or release. docs/design.md draws it. */
 @Injectable()
 export class Sends {
-  private readonly idempotencyKey: Buffer;
-
   constructor(
-    config: Config,
     private readonly challenges: Challenges,
     private readonly admissionControl: AdmissionControl,
     private readonly abuse: AbuseControl,
@@ -51,87 +46,58 @@ export class Sends {
     private readonly providers: Providers,
     private readonly failover: Failover,
     private readonly metrics: Metrics,
-  ) {
-    this.idempotencyKey = deriveKey(config.subjectSecret, 'upstream idempotency key');
-  }
+  ) {}
 
-  /**
-   * Sends a code through the first provider that takes it. `record` says where the answer is kept for repeats under an
-   * Idempotency-Key. Throws {@link ApiError}.
-   */
-  async send(phone: PhoneNumber, context: ClientContext, record?: Repeated): Promise<OtpRequest> {
+  /** Sends a code through the first provider that accepts it. Throws {@link ApiError}. */
+  async send(phone: PhoneNumber, context: ClientContext): Promise<OtpRequest> {
     const identity = this.phones.of(phone);
     aboutNumber(identity.pseudonym);
     const device = this.devices.read(context.deviceToken, identity.pseudonym);
-    const [first, ...others] = this.providers.inOrder(phone);
-    const begun = await this.challenges.create(identity, first, record, device);
-    if ('delivery' in begun) return begun;
-    const { requestId, pseudonym, nonce, lifeSeconds, maybeSent, codeReplaced } = begun;
-    // Who may have sent it before is asked again, and nobody else.
-    const turn: SendAttempt = { provider: first, nonce, lifeSeconds, others: maybeSent ? [] : others };
-    let admission: Admission | undefined;
+    const providers = this.providers.inOrder(phone);
+    const draft = await this.challenges.create(identity, providers[0], context.idempotencyKey, device);
+    if (draft.kind === 'replay') return draft.request;
+    let admission: Admitted | undefined;
     try {
-      if (maybeSent) turn.provider = this.providers.of({ ...begun, phone }) ?? gone();
-      // Where upstream ignores keys, what may have been sent is not sent again: it would be a second SMS.
-      const mayResend = !maybeSent || turn.provider.supportsIdempotencyKeys;
-      const repeat = record && { of: requestId, fencingToken: begun.fencingToken, mayResend };
-      admission = await this.admit(phone, begun, context, turn.provider.name, repeat);
-      const tells = admission?.again === true && !mayResend;
-      const sent: Sent = tells
-        ? { delivery: 'unknown' }
-        : await this.failover.send(turn, {
-            phone,
-            requestId,
-            idempotencyKey: this.keyOf(requestId),
-            record,
-            sms: admission?.sms,
-          });
-      if (admission && !(admission.again && maybeSent))
-        this.metrics.smsSent.inc({ provider: turn.provider.name });
-      const sms = admission ? writeSms({ ...admission.sms, message: sent.messageId ?? '' }) : '';
-      this.record(sent, sms);
-      const resendAfterMs = await this.resendAfter(pseudonym, sent, admission);
-      return await this.challenges.activate(
-        requestId,
-        sent,
-        resendAfterMs,
-        record,
-        sms,
-        !(tells && codeReplaced),
-      );
+      const sender = draft.maybeSent ? this.senderOf(draft, phone) : providers[0];
+      admission = await this.admit(phone, draft, context, sender);
+      const sent = await this.carryOut(admission, draft, phone, sender, providers);
+      const resendAfterMs = await this.recordDelivery(draft, sent, admission);
+      const sms = admission.sms ? writeSms({ ...admission.sms, message: sent.messageId ?? '' }) : '';
+      return await this.challenges.activate(draft, sent, resendAfterMs, sms);
     } catch (error) {
-      const failure = error instanceof ProviderError ? error : undefined;
-      const sentBefore = maybeSent && admission?.again === true;
-      const unsent = admission === undefined || (failure?.accepted === 'no' && !sentBefore);
-      if (admission && !sentBefore && failure?.accepted === 'unknown')
-        this.metrics.smsSent.inc({ provider: turn.provider.name });
-      if (unsent && admission) await bestEffort(this.admissionControl.refund(admission));
-      // A pending challenge verifies nothing. Under a key it waits for the repeat, else it is removed or expires.
-      if (record) await this.challenges.release(requestId, record, unsent && !maybeSent);
-      else if (admission === undefined) await bestEffort(this.challenges.abandon(requestId));
-      throw failure?.refusal ?? error;
+      await this.challenges.release(draft, await this.fateOf(error, draft, admission));
+      throw error instanceof ProviderError ? error.refusal : error;
     }
   }
 
-  /** Undefined for a test number: it costs nothing, and counts for nothing. */
+  /** The provider that may have sent the code. If it is configured no longer, its code can never be checked. */
+  private senderOf(draft: Draft, phone: PhoneNumber): OtpProvider {
+    const sender = this.providers.of({ ...draft, phone });
+    if (sender === undefined) throw new ApiError('upstream_unavailable');
+    return sender;
+  }
+
   private async admit(
     phone: PhoneNumber,
-    { pseudonym, byDevice, returning }: PendingChallenge,
+    draft: Draft,
     { address, solution }: ClientContext,
-    provider: string,
-    repeat: SendRetry | undefined,
-  ): Promise<Admission | undefined> {
-    if (isTestNumber(phone)) return undefined;
+    sender: OtpProvider,
+  ): Promise<Admitted> {
+    if (isTestNumber(phone)) return FREE;
     const origin = originOf(address);
     const network = networkOf(address);
+    const { byDevice, returning, createdAt, fencingToken } = draft;
+    // A repeat at a provider that ignores idempotency keys would be a second SMS.
+    const again = sender.supportsIdempotencyKeys ? 'repeat' : 'tell';
+    const resume: SendPlan = draft.maybeSent ? again : 'send';
     const admissionRequest = {
-      pseudonym,
+      pseudonym: draft.id.pseudonym,
       byDevice,
       returning,
       network,
       scopes: this.abuse.scopesOf(phone, network),
-      provider,
-      repeat,
+      provider: sender.name,
+      retry: draft.keyed ? { of: draft.id.own, createdAt, fencingToken, resume } : undefined,
       solution: solution === undefined ? undefined : await this.proofOfWork.check(solution, phone, origin),
     };
     try {
@@ -142,31 +108,49 @@ export class Sends {
     }
   }
 
-  /** An SMS that failed at once does not count against the person's resends, as one that fails later does not. */
-  private async resendAfter(
-    pseudonym: string,
+  private async carryOut(
+    { plan, sms }: Admitted,
+    draft: Draft,
+    phone: PhoneNumber,
+    sender: OtpProvider,
+    providers: readonly [OtpProvider, ...OtpProvider[]],
+  ): Promise<Sent> {
+    if (plan === 'tell') return { delivery: 'unknown' };
+    if (plan === 'repeat') return this.failover.repeat(draft, phone, sender);
+    const sent = await this.failover.send(draft, phone, providers, sms);
+    if (sms) this.metrics.smsSent.inc({ provider: draft.provider });
+    return sent;
+  }
+
+  /** Records what is known of the SMS already. Returns the milliseconds until the number may ask again. */
+  private async recordDelivery(
+    { id }: Draft,
     { delivery }: Sent,
-    admission: Admission | undefined,
+    { sms, resendAfterMs }: Admitted,
   ): Promise<number> {
-    const { resendAfterMs = 0, sms } = admission ?? {};
-    if (delivery !== 'failed' || sms === undefined) return resendAfterMs;
-    return (await this.admissionControl.uncountFailedSms(pseudonym, sms)) ?? resendAfterMs;
-  }
-
-  /** What is known of its fate already. */
-  private record({ delivery }: Sent, text: string): void {
-    const sms = readSms(text);
-    if (sms === undefined || delivery === 'accepted' || delivery === 'sent') return;
+    if (sms === undefined || delivery === 'accepted' || delivery === 'sent') return resendAfterMs;
     this.ledger.record({ what: 'delivery', sms: sms.entry, at: sms.at, delivery, cost: 0 });
+    if (delivery !== 'failed') return resendAfterMs;
+    // An SMS that failed at once does not count against the resends of the number, as an SMS that fails later does not.
+    return (await this.admissionControl.uncountFailedSms(id.pseudonym, sms)) ?? resendAfterMs;
   }
 
-  /** Derived, so that a repeat of this send finds the same key, and upstream never learns the request id. */
-  private keyOf(requestId: string): string {
-    return hmac128(this.idempotencyKey, requestId);
+  /** Whether the SMS of a send that failed may be on its way. What certainly was not sent is refunded. */
+  private async fateOf(
+    error: unknown,
+    { provider }: Draft,
+    admission: Admitted | undefined,
+  ): Promise<'refused' | 'no' | 'maybe'> {
+    // The admission script may have run although its answer was lost.
+    if (admission === undefined)
+      return error instanceof ApiError && error.code !== 'store_unavailable' ? 'refused' : 'no';
+    if (admission.plan !== 'send' || !(error instanceof ProviderError)) return 'maybe';
+    if (error.accepted === 'no') {
+      // If Redis fails, the price stays charged, which is the safe side.
+      if (admission.sms) await this.admissionControl.refund(admission).catch(() => undefined);
+      return 'no';
+    }
+    if (admission.sms) this.metrics.smsSent.inc({ provider });
+    return 'maybe';
   }
-}
-
-/** The provider that may have sent it is configured no more: its code could never be checked. */
-function gone(): never {
-  throw new ApiError('upstream_unavailable');
 }

@@ -92,13 +92,8 @@ export class AddressLimits {
     );
   }
 
-  /** Counts a verification before its code is checked; a device token of the number raises the limit. Throws `rate_limited`. */
-  async admitVerify(
-    request: FastifyRequest,
-    pseudonym: string,
-    deviceToken: string | undefined,
-  ): Promise<void> {
-    const device = this.devices.read(deviceToken, pseudonym) !== undefined;
+  /** Counts a verification before its code is checked; `device`, a device token of the number, raises the limit. Throws `rate_limited`. */
+  async admitVerify(request: FastifyRequest, device: boolean): Promise<void> {
     const refusal = await this.count(request, 'verify', { device });
     if (refusal) throw this.refused('verify', refusal.waitMs);
   }

@@ -1,25 +1,25 @@
--- Admits one SMS or refuses it: every limit and budget is checked before any is counted, so a refusal costs nothing.
--- What is admitted is in the ledger and charged in the same step.
+-- Admits one SMS or refuses it: every limit and budget is checked before any is counted, so a refusal costs nothing. An
+-- admitted SMS is charged, and written to the ledger, in the same script.
 -- KEYS the number's list of timestamps, that of its devices, the whole service's, the budget's minutes (hash), its quarter
---      hours (hash), the ledger, the abuse control, that somebody logged in within 30 days, under an Idempotency-Key
---      the send (hash: turn, charged, price, place, allowance, minute, quarter, entry, at, network, scopes), and the solution of a
---      proof of work if there is one; all in {admission}
--- ARGV price in paise, budget per hour, budget per day (-1: none), percent of them that is not for this number while
---      there are others that logged in before, 'device' | 'returning' | 'new', the abuse control's highest level for conversion and
---      for wrong codes, pseudonym, provider, how long a used solution is remembered (ms), the scopes of the abuse control as a JSON
---      array, the address range that asks, which of the key's requests this is or '' without a key, '1' when upstream is asked also
---      when it may have been before, for how long the send is known again (ms), the number's limits, those of its devices,
---      the service's
--- Returns {'admitted', ms until this number may ask again, minute, quarter hour, ledger entry, timestamp,
---      'phone' | 'device': the list that it was counted in, its address range, its scopes, 1 when all this was before},
---      what a refund and the outcome need; or {'phone' | 'service' | 'budget' | 'denied' | 'challenge', ms until it opens
---      again}; or {'late'}: a later request of the key has the send in hand; or {'judge'}: nothing was counted, because the
---      time mark of a scope has expired. judge.lua runs first, then this script runs again.
+--      hours (hash), the ledger, the abuse control, a login within 30 days, under an Idempotency-Key the admission entry
+--      (JSON text, as `send` below), and the solution of a proof of work if there is one; all in {admission}
+-- ARGV price in paise, budget per hour, budget per day (-1: none), percent of them that is not for this number once any
+--      number has logged in, 'device' | 'returning' | 'new', the abuse control's highest level for conversion and for wrong
+--      codes, pseudonym, provider, how long a used solution is remembered (ms), the scopes of the abuse control as a JSON
+--      array, the client's address range, when the challenge was created (ms) and the fencing token (both 0 without an
+--      Idempotency-Key), 'send' | 'repeat' | 'tell': what follows if the send was charged before, the number's limits, those
+--      of its devices, the service's
+-- Returns a JSON object with a `kind`: `admitted` with first (this request charged it), resendAfterMs, and send {createdAt,
+--      token, charged, price, place, allowance, minute, quarter, entry, at, network, scopes}, which a refund needs;
+--      `phone`, `service`, `budget`, `denied`, `challenge` with ms until it opens again; `superseded` if a later request
+--      under the key was here; `judge` if nothing was counted, because the time mark of a scope has expired: judge.lua
+--      runs first, then this script runs again.
 -- One script, because between a check and a count on two replicas the last place would be given twice.
 local price, per_hour, per_day, reserve = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local standing = ARGV[5]
 local modes = { conversion = tonumber(ARGV[6]), wrong_codes = tonumber(ARGV[7]) }
 local scopes = cjson.decode(ARGV[11])
+local created, token = tonumber(ARGV[13]), tonumber(ARGV[14])
 local number = { key = KEYS[1], name = 'phone' }
 local device = { key = KEYS[2], name = 'device' }
 local at
@@ -27,28 +27,47 @@ number.limits, number.keep, number.longest, at = read_limits(16)
 device.limits, device.keep, device.longest, at = read_limits(at)
 local service_limits, service_keep, service_longest = read_limits(at)
 local ledger, abuse = KEYS[6], KEYS[7]
-local send = ARGV[13] ~= '' and KEYS[9]
-local solution = KEYS[send and 10 or 9]
--- Where nobody is known yet there is nobody to keep a reserve for.
+local entry_key = token > 0 and KEYS[9]
+local solution = KEYS[entry_key and 10 or 9]
+-- Before the first login, the reserve would be for no number.
 if reserve > 0 and redis.call('EXISTS', KEYS[8]) == 1 then
   if per_hour >= 0 then per_hour = per_hour - math.floor(per_hour * reserve / 100) end
   if per_day >= 0 then per_day = per_day - math.floor(per_day * reserve / 100) end
 end
 local now = now_ms()
 
--- Of a repeat what its first try was admitted as; `charged` unless that was given back.
-local first = {}
-if send then
-  local fields = redis.call('HGETALL', send)
-  for i = 1, #fields, 2 do first[fields[i]] = fields[i + 1] end
-  -- A process that stood still until its key ran out must not send beside the repeat.
-  if first.turn and tonumber(first.turn) > tonumber(ARGV[13]) then return { 'late' } end
+-- The admission entry of an earlier request under the key. It outlives the lease and the challenge.
+local before = cjson.decode(entry_key and redis.call('GET', entry_key) or '{}')
+if before.createdAt then
+  -- A process that stalled until its lease ran out must not send beside the request that resumed the send.
+  if before.createdAt > created or (before.createdAt == created and before.token > token) then
+    return cjson.encode({ kind = 'superseded' })
+  end
+  -- The key was used again after its challenge expired: this is another send, and it is charged anew.
+  if before.createdAt < created then before = {} end
+end
+local function save(send, ms)
+  send.createdAt, send.token = created, token
+  if entry_key then redis.call('SET', entry_key, cjson.encode(send), 'PX', ms) end
+  return send
+end
+local KEEP_ENTRY, LONGEST_LEASE = 660000, 60000
+
+-- A refusal keeps the fencing token while an earlier request may still be under way, and nothing else.
+local function refuse(kind, ms)
+  if token > 1 then save(before, before.place and KEEP_ENTRY or LONGEST_LEASE) end
+  return cjson.encode({ kind = kind, ms = ms })
+end
+local function admit(first, send)
+  local wait = windows_wait(number.key, now, number.limits)
+  if standing == 'device' then wait = math.min(wait, windows_wait(device.key, now, device.limits)) end
+  return cjson.encode({ kind = 'admitted', first = first, resendAfterMs = wait, send = save(send, KEEP_ENTRY) })
 end
 
 -- A repeat takes the place that its first try holds in the list, so that it is counted once, and when it is sent. The list
--- holds no more than its limits allow: only those can refuse that are full without it.
+-- holds no more than its limits allow: only the limits that are full without that place can refuse.
 local function wait_beside_first(list)
-  local place = first.allowance == list.name and redis.call('LPOS', list.key, first.place, 'RANK', -1)
+  local place = before.allowance == list.name and redis.call('LPOS', list.key, before.place, 'RANK', -1)
   if not place then return windows_wait(list.key, now, list.limits) end
   local refusing, newer = {}, redis.call('LLEN', list.key) - place - 1
   for _, limit in ipairs(list.limits) do
@@ -57,32 +76,22 @@ local function wait_beside_first(list)
   return windows_wait(list.key, now, refusing)
 end
 local function take_place(list)
-  if first.allowance == list.name then redis.call('LREM', list.key, -1, first.place) end
+  if before.allowance == list.name then redis.call('LREM', list.key, -1, before.place) end
+  window_record(KEYS[3], now, service_keep, service_longest)
   return text(window_record(list.key, now, list.keep, list.longest))
 end
-local function until_next()
-  local wait = windows_wait(number.key, now, number.limits)
-  if standing == 'device' then wait = math.min(wait, windows_wait(device.key, now, device.limits)) end
-  return wait
-end
 
--- Admitted and charged before: that may have been sent.
-if first.charged == '1' then
-  if ARGV[14] == '1' then
-    local list = first.allowance == 'device' and device or number
+-- Charged before, so it may have been sent.
+if before.charged then
+  if ARGV[15] ~= 'tell' then
+    local list = before.allowance == 'device' and device or number
     local wait = wait_beside_first(list)
-    if wait > 0 then return { 'phone', wait } end
+    if wait > 0 then return refuse('phone', wait) end
     wait = windows_wait(KEYS[3], now, service_limits)
-    if wait > 0 then return { 'service', wait } end
-    redis.call('HSET', send, 'place', take_place(list))
-    window_record(KEYS[3], now, service_keep, service_longest)
+    if wait > 0 then return refuse('service', wait) end
+    before.place = take_place(list)
   end
-  redis.call('HSET', send, 'turn', ARGV[13])
-  redis.call('PEXPIRE', send, ARGV[15])
-  return {
-    'admitted', until_next(), first.minute, first.quarter, first.entry, first.at, first.allowance, first.network,
-    first.scopes, 1,
-  }
+  return admit(false, before)
 end
 
 -- Milliseconds until the budget has room for the price. A bucket counts until all of it has left the window: never
@@ -111,35 +120,34 @@ end
 
 -- Before the limits, because operators are told of an attack also while the budget refuses every send.
 local level, held_until, raised = abuse_levels(abuse, scopes, now, modes)
-if not level then return { 'judge' } end
+if not level then return cjson.encode({ kind = 'judge' }) end
 
 local allowance, wait = number, wait_beside_first(number)
 if wait > 0 and standing == 'device' then
-  -- Strangers who know the number can use up its own; they cannot touch that of its devices.
+  -- Strangers can use up the number's own limits. They cannot use up those of its devices.
   allowance, wait = device, math.min(wait, windows_wait(device.key, now, device.limits))
 end
-if wait > 0 then return { 'phone', wait } end
+if wait > 0 then return refuse('phone', wait) end
 wait = windows_wait(KEYS[3], now, service_limits)
-if wait > 0 then return { 'service', wait } end
+if wait > 0 then return refuse('service', wait) end
 wait = math.max(budget_wait(KEYS[4], per_hour, 60000, 60), budget_wait(KEYS[5], per_day, 900000, 96))
-if wait > 0 then return { 'budget', wait } end
+if wait > 0 then return refuse('budget', wait) end
 
--- Whoever logged in before is not denied, and who holds a device's token is not even challenged: else an attack would lock
--- the regulars out, which may be all that it wants.
+-- A returning number is not denied, and a device token is not even challenged: otherwise an attack would lock the returning
+-- users out, which may be its purpose.
 if standing == 'returning' then level = math.min(level, 2) end
 if standing == 'device' then level = 0 end
--- A solution that was used is none.
+-- A used solution counts as none.
 local solved = solution and redis.call('EXISTS', solution) == 0
 if level == 3 or (level == 2 and not solved) then
-  -- Of those that were not asked for one it would say nothing that they did not solve it.
+  -- Only a send that gets a challenge can leave it unsolved.
   if level == 2 then
     for _, scope in ipairs(raised) do abuse_count(abuse, scope, 'c', now) end
   end
-  return { level == 3 and 'denied' or 'challenge', math.max(1, held_until - now) }
+  return refuse(level == 3 and 'denied' or 'challenge', math.max(1, held_until - now))
 end
 
-local counted = tonumber(take_place(allowance))
-window_record(KEYS[3], now, service_keep, service_longest)
+local place = take_place(allowance)
 local minute, quarter = text(math.floor(now / 60000)), text(math.floor(now / 900000))
 redis.call('HINCRBY', KEYS[4], minute, price)
 redis.call('PEXPIRE', KEYS[4], 61 * 60000)
@@ -149,15 +157,12 @@ if solved then
   redis.call('SET', solution, '1', 'PX', ARGV[10])
   for _, scope in ipairs(raised) do abuse_count(abuse, scope, 'p', now) end
 end
+local counted = tonumber(place)
 for _, scope in ipairs(scopes) do abuse_count(abuse, scope, 's', counted) end
 local entry = ledger_append(ledger, now, 'event', 'sent', 'phone', ARGV[8], 'provider', ARGV[9], 'cost', text(price * 100))
 usage_add(ledger, counted, 'sent', 1)
 usage_add(ledger, counted, 'cost', price * 100)
-if send then
-  redis.call('HSET', send, 'turn', ARGV[13], 'charged', '1', 'price', text(price), 'place', text(counted), 'allowance', allowance.name, 'minute',
-    minute, 'quarter', quarter, 'entry', entry, 'at', text(counted), 'network', ARGV[12], 'scopes', ARGV[11])
-  redis.call('PEXPIRE', send, ARGV[15])
-end
-return {
-  'admitted', until_next(), minute, quarter, entry, text(counted), allowance.name, ARGV[12], ARGV[11], 0,
-}
+return admit(true, {
+  charged = true, price = price, place = place, allowance = allowance.name, minute = minute, quarter = quarter,
+  entry = entry, at = counted, network = ARGV[12], scopes = scopes,
+})

@@ -25,63 +25,78 @@ const DEVICE_SENDS: readonly Limit[] = [{ count: 5, seconds: DAY_SECONDS }];
 /** How many SMS that the carrier failed a number is forgiven. */
 const UNCOUNT_FAILED_SMSN: readonly Limit[] = [{ count: 5, seconds: DAY_SECONDS }];
 
-/** For how long a send under an Idempotency-Key is known again: no key lives longer. */
-const KNOWN_AGAIN_MS = 660_000;
+/** How long an admission entry is kept: longer than the lease and the challenge. */
+const KEEP_ENTRY_MS = 660_000;
 
 /** What refuses an SMS. */
 const LIMITS = ['phone', 'service', 'budget', 'denied', 'challenge'] as const;
 
-type Answer =
-  | ['admitted', number, string, string, string, string, Sms['allowance'], string, string, 0 | 1]
-  | ['late']
-  | ['judge']
-  | [(typeof LIMITS)[number], number];
+/**
+ * What follows an admission. `send`: the SMS goes out, because certainly none did before. `repeat`: it may have gone out, and
+ * the provider recognises the repeat by its key. `tell`: it may have gone out, and a repeat would be a second SMS.
+ */
+export type SendPlan = 'send' | 'repeat' | 'tell';
 
-const sendOf = ({ of }: SendRetry): string => `${SLOT}send:${of}`;
-
-/** A send that is known again by the key that it came under. */
+/** A send under an Idempotency-Key, which may have been admitted for an earlier request. */
 export interface SendRetry {
-  /** The send. */
+  /** Names the challenge. */
   of: string;
-  /** Which of the requests under the key this is: where a later one was here, this one is refused. */
+  /** When the challenge was created. An entry of another time is another send's. */
+  createdAt: number;
+  /** A request whose token is lower than one that admission has seen is refused. */
   fencingToken: number;
-  /** Upstream is asked also when it may have been before; otherwise nothing is sent then. */
-  mayResend: boolean;
+  /** What follows if the send was charged before. */
+  resume: SendPlan;
 }
 
-/** Who asks for an SMS. */
+/** A request for the admission of one SMS. */
 export interface AdmissionRequest {
   pseudonym: string;
-  /** Holds a token of an earlier login with this number. */
+  /** The client has a device token of this number. */
   byDevice: boolean;
   /** The number logged in within 30 days. */
   returning: boolean;
   /** Where the abuse control counts it. */
   scopes: readonly string[];
-  /** The address range that asks. */
+  /** The client's address range. */
   network: string;
-  /** Who is to send it. */
+  /** The name of the provider that is to send it. */
   provider: string;
-  /** Set under an Idempotency-Key: this send may have been admitted before. */
-  repeat?: SendRetry | undefined;
+  /** Set under an Idempotency-Key. */
+  retry?: SendRetry | undefined;
   /** The name of a solved proof of work. */
   solution?: string | undefined;
 }
 
-/** The right to send one SMS: it was counted by every limit, charged to the budget, and is in the ledger. */
+/** What a send was charged as; the scripts alone read the fields that are not here. */
+interface ChargedSend {
+  entry: string;
+  at: number;
+  allowance: Sms['allowance'];
+  network: string;
+  /** The buckets of the budget that were charged. */
+  minute: string;
+  quarter: string;
+}
+
+/** The right to send one SMS: every limit counted it, the budget was charged, and the ledger has it. */
 export interface Admission {
-  pseudonym: string;
+  /** This request charged it. Otherwise an earlier request under the key did, and it was not refunded. */
+  first: boolean;
+  plan: SendPlan;
   /** Milliseconds until this phone number may ask for the next SMS. */
   resendAfterMs: number;
   sms: Sms;
-  /** Where the abuse control counted it. */
-  scopes: readonly string[];
-  /** The budget's buckets that were charged, for {@link AdmissionControl.refund}. */
-  charged: [minute: string, quarter: string];
-  /** It was admitted before, and not given back: neither counted nor charged again. */
-  again: boolean;
-  repeat: SendRetry | undefined;
+  /** What a refund gives back, and its keys. */
+  charged: ChargedSend;
+  refundKeys: string[];
 }
+
+type Answer =
+  | { kind: 'admitted'; first: boolean; resendAfterMs: number; send: ChargedSend }
+  | { kind: 'superseded' }
+  | { kind: 'judge' }
+  | { kind: (typeof LIMITS)[number]; ms: number };
 
 /** Decides whether one more SMS may be sent: per phone number, for the whole service, within the budget; in one script. */
 @Injectable()
@@ -103,9 +118,10 @@ export class AdmissionControl {
    * `challenge_required`, still without the challenge, where the abuse control wants a proof of work first.
    */
   async admit(admissionRequest: AdmissionRequest): Promise<Admission> {
-    const { pseudonym, byDevice, returning, scopes, network, provider, repeat, solution } = admissionRequest;
+    const { pseudonym, byDevice, returning, scopes, network, provider, retry, solution } = admissionRequest;
     const { smsPricePaise, budgetPaisePerHour, budgetPaisePerDay, budgetReservePercent, limitGlobal } =
       this.config;
+    const entry = retry === undefined ? [] : [`${SLOT}send:${retry.of}`];
     const keys = [
       this.listOf(pseudonym, 'phone'),
       this.listOf(pseudonym, 'device'),
@@ -114,7 +130,7 @@ export class AdmissionControl {
       LEDGER_KEY,
       ABUSE_KEY,
       REGULARS_KEY,
-      ...(repeat === undefined ? [] : [sendOf(repeat)]),
+      ...entry,
       ...(solution === undefined ? [] : [`${SLOT}solved:${solution}`]),
     ];
     const args = [
@@ -131,35 +147,42 @@ export class AdmissionControl {
       2 * WORK_LIFE_SECONDS * 1_000,
       JSON.stringify(scopes),
       network,
-      repeat?.fencingToken ?? '',
-      repeat?.mayResend ? 1 : 0,
-      KNOWN_AGAIN_MS,
+      retry?.createdAt ?? 0,
+      retry?.fencingToken ?? 0,
+      retry?.resume ?? 'send',
       ...limitArguments(this.config.limitPhone),
       ...limitArguments(DEVICE_SENDS),
       ...limitArguments(limitGlobal),
     ];
-    const ask = async (): Promise<Answer> => (await this.store.run(ADMISSION, keys, args)) as Answer;
+    const ask = async (): Promise<Answer> =>
+      JSON.parse((await this.store.run(ADMISSION, keys, args)) as string) as Answer;
     let answer = await ask();
     // Nothing was counted: the time mark of a scope had expired. The mark that the judgement sets lasts for seconds.
-    while (answer[0] === 'judge') {
+    while (answer.kind === 'judge') {
       await this.abuse.judge(scopes);
       answer = await ask();
     }
-    if (answer[0] === 'admitted') {
-      const [, resendAfterMs, minute, quarter, entry, at, allowance, from, counted, again] = answer;
+    if (answer.kind === 'admitted') {
+      const { first, resendAfterMs, send } = answer;
+      const refundKeys = [...BUDGET, LEDGER_KEY, ABUSE_KEY, this.listOf(pseudonym, 'device'), ...entry];
       return {
-        pseudonym,
+        first,
+        plan: first ? 'send' : (retry?.resume ?? 'send'),
         resendAfterMs,
-        sms: { entry, at: Number(at), allowance, network: from, message: '' },
-        scopes: JSON.parse(counted) as string[],
-        charged: [minute, quarter],
-        again: again === 1,
-        repeat,
+        sms: {
+          entry: send.entry,
+          at: send.at,
+          allowance: send.allowance,
+          network: send.network,
+          message: '',
+        },
+        charged: send,
+        refundKeys,
       };
     }
 
-    if (answer[0] === 'late') throw new ApiError('idempotency_in_progress', { retryAfterSeconds: 1 });
-    const [limit, waitMs] = answer;
+    if (answer.kind === 'superseded') throw new ApiError('idempotency_in_progress', { retryAfterSeconds: 1 });
+    const { kind: limit, ms: waitMs } = answer;
     const retryAfterSeconds = waitMs / 1_000;
     this.metrics.limitsHit.inc({ limit });
     if (limit === 'challenge') throw new ApiError('challenge_required');
@@ -172,26 +195,8 @@ export class AdmissionControl {
   }
 
   /** Gives the price back, for an SMS that upstream certainly did not accept. The number's own limits keep counting it. */
-  async refund({ pseudonym, charged, sms, scopes, repeat }: Admission): Promise<void> {
-    await this.store.run(
-      REFUND,
-      [
-        ...BUDGET,
-        LEDGER_KEY,
-        ABUSE_KEY,
-        this.listOf(pseudonym, 'device'),
-        ...(repeat === undefined ? [] : [sendOf(repeat)]),
-      ],
-      [
-        this.config.smsPricePaise,
-        ...charged,
-        sms.entry,
-        sms.at,
-        JSON.stringify(scopes),
-        sms.allowance,
-        repeat?.fencingToken ?? '',
-      ],
-    );
+  async refund({ charged, refundKeys }: Admission): Promise<void> {
+    await this.store.run(REFUND, refundKeys, [JSON.stringify(charged), KEEP_ENTRY_MS]);
   }
 
   /**

@@ -1,33 +1,32 @@
--- Gives the price of an SMS back to the budget, when upstream certainly did not accept it, takes it from the ledger's
--- totals, and from what the abuse control waits for: its code cannot come back, and nobody is to blame for that.
+-- Gives the price of an SMS back to the budget, if upstream certainly did not accept it. Takes it from the ledger's totals,
+-- and from what the abuse control counts as sent: its code cannot come back, and that is no sign of abuse.
 -- KEYS the budget's minutes, its quarter hours, the ledger, the abuse control, the devices' list of timestamps, and under an
---      Idempotency-Key the send (see admission.lua); all in {admission}
--- ARGV price in paise, the minute and the quarter hour that were charged, ledger entry, timestamp, the scopes of the abuse control
---      as a JSON array, 'phone' | 'device': the list that it was counted in, which of the key's requests this is
--- Returns 1, or 0 when a repeat has it in hand by now, or it was given back.
+--      Idempotency-Key the admission entry; all in {admission}
+-- ARGV the `send` that admission.lua returned, as JSON; how long the admission entry is kept (ms)
+-- Returns 1, or 0 if a later request under the key was here, or the price was given back before.
 -- One script, because a bucket that expired between a check and the decrement would come back without a time to live.
-local send, price, place = KEYS[6], ARGV[1], ARGV[5]
-if send then
-  local turn, charged
-  turn, charged, place, price = unpack(redis.call('HMGET', send, 'turn', 'charged', 'place', 'price'))
-  if turn ~= ARGV[8] or charged ~= '1' then return 0 end
-  redis.call('HSET', send, 'charged', '0')
+local send = cjson.decode(ARGV[1])
+if KEYS[6] then
+  local stored = cjson.decode(redis.call('GET', KEYS[6]) or '{}')
+  local superseded = stored.createdAt ~= send.createdAt or stored.token ~= send.token
+  if superseded or not stored.charged then return 0 end
+  send = stored
 end
-price = tonumber(price)
-for i = 1, 2 do
-  local charged = tonumber(redis.call('HGET', KEYS[i], ARGV[i + 1]) or 0)
-  if charged >= price then
-    redis.call('HINCRBY', KEYS[i], ARGV[i + 1], -price)
+for i, bucket in ipairs({ send.minute, send.quarter }) do
+  if tonumber(redis.call('HGET', KEYS[i], bucket) or 0) >= send.price then
+    redis.call('HINCRBY', KEYS[i], bucket, -send.price)
   end
 end
+for _, scope in ipairs(send.scopes) do abuse_count(KEYS[4], scope, 's', send.at, nil, -1) end
+ledger_append(KEYS[3], now_ms(), 'event', 'refunded', 'sms', send.entry)
+usage_add(KEYS[3], send.at, 'refunded', 1)
+usage_add(KEYS[3], send.at, 'cost', -100 * send.price)
+send.charged = false
 -- A number's own limit keeps counting, or a broken upstream would switch it off. That of its devices does not: strangers
--- who use up the vendor's limit of the number would use up the owner's allowance with it.
-if ARGV[7] == 'device' then
-  redis.call('LREM', KEYS[5], -1, place)
-  if send then redis.call('HDEL', send, 'allowance') end
+-- could use up the owner's allowance by using up the vendor's limit of the number.
+if send.allowance == 'device' then
+  redis.call('LREM', KEYS[5], -1, send.place)
+  send.allowance, send.place = nil, nil
 end
-for _, scope in ipairs(cjson.decode(ARGV[6])) do abuse_count(KEYS[4], scope, 's', tonumber(ARGV[5]), nil, -1) end
-ledger_append(KEYS[3], now_ms(), 'event', 'refunded', 'sms', ARGV[4])
-usage_add(KEYS[3], tonumber(ARGV[5]), 'refunded', 1)
-usage_add(KEYS[3], tonumber(ARGV[5]), 'cost', -100 * price)
+if KEYS[6] then redis.call('SET', KEYS[6], cjson.encode(send), 'PX', ARGV[2]) end
 return 1

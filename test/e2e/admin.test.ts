@@ -367,7 +367,7 @@ describe('GET /admin/usage', () => {
 
     it('GET /admin/usage counts no invalid request, no wrong code and no repeat under an Idempotency-Key', async () => {
       const phoneNumber = freshNumber();
-      const headers = { 'idempotency-key': 'one' };
+      const headers = { 'idempotency-key': 'one-and-the-same' };
       const { body } = await sendOtp(used.url, phoneNumber, headers);
       await sendOtp(used.url, phoneNumber, headers);
       const code = textedCode(used.upstream, phoneNumber);

@@ -145,7 +145,9 @@ it('the audit of a login that is repeated under its Idempotency-Key says so', as
   const { body } = await sendOtp(world.url, phoneNumber);
   const code = textedCode(world.upstream, phoneNumber);
   for (const { url } of world.instances) {
-    expect((await verifyOtp(url, body.requestId, code, { 'idempotency-key': 'one' })).status).toBe(200);
+    expect(
+      (await verifyOtp(url, body.requestId, code, { 'idempotency-key': 'one-and-the-same' })).status,
+    ).toBe(200);
     // Replicas write by themselves: across them the order is that of `time`.
     await told(/^login$/);
   }
@@ -168,7 +170,8 @@ it('the audit has each wrong code once, and the lock of the number once, over al
   const wrong = wrongCode(textedCode(world.upstream, phoneNumber));
   const guess = (url: string): Promise<Answer> => verifyOtp(url, body.requestId, wrong);
   // A repeat is answered, and is no other guess.
-  for (let i = 0; i < 2; i++) await verifyOtp(world.url, body.requestId, wrong, { 'idempotency-key': 'one' });
+  for (let i = 0; i < 2; i++)
+    await verifyOtp(world.url, body.requestId, wrong, { 'idempotency-key': 'one-and-the-same' });
   const answers = await Promise.all(Array.from({ length: 8 }, (_, i) => guess(world.instances[i % 2]!.url)));
   expect(answers.map(({ status }) => status).sort()).toEqual([400, 400, 400, 429, 429, 429, 429, 429]);
   expect((await sendOtp(world.url, phoneNumber)).status).toBe(429);

@@ -285,7 +285,7 @@ describe.each([
         'POST',
         `${at()}/auth/verify-otp`,
         { requestId, otpCode: code, tokenDelivery: 'cookie' },
-        { 'idempotency-key': 'one', ...headers },
+        { 'idempotency-key': 'one-and-the-same', ...headers },
       );
     for (const origin of foreign) {
       if (origin === null) continue;

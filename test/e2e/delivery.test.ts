@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { Redis } from 'ioredis';
 import type { FaultScript } from '../../src/emulator/emulator';
 import type * as usage from '../../src/ledger/usage';
-import { admittedSendsKey, forgivenSendsKey, KEYS, keysOf } from '../support/keys';
+import { admittedSendsKey, forgivenSendsKey, KEYS, keysOf, partsOf, requestIdOf } from '../support/keys';
 import { metricOf } from '../support/metrics';
 import { contentsOf } from '../support/redis-contents';
 import { RedisProxy } from '../support/redis-proxy';
@@ -118,7 +118,7 @@ async function outcomesOf(
   of = world,
 ): Promise<Record<string, string>[]> {
   const all = await events(of);
-  const sms = all.filter(({ event, phone }) => event === 'sent' && phone === requestId.slice(0, 22));
+  const sms = all.filter(({ event, phone }) => event === 'sent' && phone === partsOf(requestId).pseudonym);
   return all.filter((event) => sms.some(({ id }) => id === event.sms));
 }
 
@@ -258,7 +258,7 @@ describe('the page that waits for its code', () => {
     await look(sent);
     await until(() => lookUps(sent) === 1, 'the look-up');
     const calls = world.upstream.calls.length;
-    for (const requestId of ['A'.repeat(44), `${sent.requestId.slice(0, 22)}${'A'.repeat(22)}`, 'x'])
+    for (const requestId of ['A'.repeat(64), requestIdOf(partsOf(sent.requestId).pseudonym), 'x'])
       expect((await look({ requestId })).status).toBe(410);
     // What upstream would be asked, it would be asked before this.
     const next = await send();
@@ -446,7 +446,7 @@ describe('an SMS that the carrier failed', () => {
           await until(async () => (await metricOf(url, DELIVER)) === 1, 'the end of the look-up');
       });
       // The instances that heard of it are closed, and have written everything.
-      const pseudonym = sent.requestId.slice(0, 22);
+      const pseudonym = partsOf(sent.requestId).pseudonym;
       expect([
         await redisCommand(own, 'LLEN', admittedSendsKey(pseudonym)),
         await redisCommand(own, 'LLEN', forgivenSendsKey(pseudonym)),

@@ -535,7 +535,7 @@ describe('a device token', () => {
   it('a repeated verification under an Idempotency-Key returns the same device token', async () => {
     const phoneNumber = freshNumber();
     const { body } = await send(phoneNumber);
-    const headers = { 'idempotency-key': 'one' };
+    const headers = { 'idempotency-key': 'one-and-the-same' };
     const first = await verify(body.requestId, codeOf(phoneNumber), undefined, { headers });
     const verifiedAt = Date.now();
     // The time of the token is that of the first verification.
@@ -549,7 +549,7 @@ describe('a device token', () => {
   it('a repeat without the device token of its first request is still the same request', async () => {
     const { phoneNumber, deviceToken } = await owner();
     const { body } = await send(phoneNumber);
-    const headers = { 'idempotency-key': 'one' };
+    const headers = { 'idempotency-key': 'one-and-the-same' };
     const first = await verify(body.requestId, codeOf(phoneNumber), deviceToken, { headers });
     const again = await verify(body.requestId, codeOf(phoneNumber), undefined, { headers });
     expect([again.status, again.body.refreshToken]).toEqual([200, first.body.refreshToken]);

@@ -14,6 +14,7 @@ import {
   under,
   withoutWrites,
 } from '../support/crowd';
+import { unknownRequestId } from '../support/keys';
 import { behindProxy, type RedisProxy, type ScriptCall } from '../support/redis-proxy';
 import { serviceModule } from '../support/service';
 import {
@@ -59,7 +60,7 @@ const others = (): World => ({ ...world, instances: world.instances.slice(0, 2) 
 /** The third instance reaches Redis again after its connection was cut. */
 const recovered = (): Promise<void> =>
   until(
-    async () => (await verifyOtp(third.url, 'A'.repeat(44), '123456')).status === 410,
+    async () => (await verifyOtp(third.url, unknownRequestId(), '123456')).status === 410,
     'Redis behind the proxy',
   );
 

@@ -1,7 +1,7 @@
 import { createHash, createHmac } from 'node:crypto';
 import { Redis } from 'ioredis';
 import { holdUpstream, PATIENT, withoutWrites } from '../support/crowd';
-import { keysOf, keysOfUser } from '../support/keys';
+import { keysOf, keysOfUser, partsOf } from '../support/keys';
 import { bearer, claimsOf } from '../support/tokens';
 import {
   anotherInstance,
@@ -23,7 +23,7 @@ let raw: Redis;
 let other: string;
 const extra: Instance[] = [];
 let keys = 0;
-const freshKey = (): string => `key-${(keys += 1)}`;
+const freshKey = (): string => `key-of-a-test-${(keys += 1)}`.padEnd(16, '.');
 
 beforeEach(() => {
   world.upstream.reset();
@@ -273,7 +273,7 @@ describe.each(['caller', 'provider'] as const)('under the %s contract', (contrac
   });
 
   it('the records in Redis reveal neither the code nor the Idempotency-Key, also when every code is tried', async () => {
-    const [one, two, key] = [await send(), await send(), 'canary-key'];
+    const [one, two, key] = [await send(), await send(), 'the-canary-of-keys'];
     const guess = '482913';
     // The same guess under the same key for two people leaves nothing in common to look up.
     for (const sent of [one, two]) expect((await verify(sent, key, { otpCode: guess })).status).toBe(400);
@@ -288,7 +288,7 @@ describe.each(['caller', 'provider'] as const)('under the %s contract', (contrac
     const text = JSON.stringify(await Promise.all([one, two, right].map((s) => raw.hgetall(challengeOf(s)))));
     expect(text).not.toContain(key);
     for (const { requestId, code } of [{ ...one, code: guess }, { ...two, code: guess }, right]) {
-      const own = requestId.slice(22);
+      const { own } = partsOf(requestId);
       const bodies = [code, `${key}${code}`, `${key}:${code}`, `${code}:${key}`];
       for (const id of [requestId, own])
         bodies.push(`${id}${code}`, `${id}:${code}`, JSON.stringify({ requestId: id, otpCode: code }));
@@ -308,25 +308,26 @@ describe.each(['caller', 'provider'] as const)('under the %s contract', (contrac
 
   it.each([
     ['empty', ''],
+    ['15 characters long', 'k'.repeat(15)],
     ['256 characters long', 'k'.repeat(256)],
-    ['beyond ASCII', 'sch\u00fcssel'],
-    ['beyond ASCII in UTF-8', Buffer.from('ключ').toString('latin1')],
-    ['split by a tab', 'a\tb'],
+    ['beyond ASCII', 'sch\u00fcssel-of-a-test'],
+    ['beyond ASCII in UTF-8', Buffer.from('ключ'.repeat(3)).toString('latin1')],
+    ['split by a tab', 'a key of\ta test'],
   ])('an Idempotency-Key that is %s is refused, and no attempt is taken', async (_, key) => {
     const sent = await send();
     const before = await costs(sent);
     const answer = await verify(sent, key);
     expect(statusAndCode(answer)).toEqual([400, 'validation_failed']);
     expect(answer.body.errors).toEqual([
-      { field: 'Idempotency-Key', message: expect.stringContaining('1 to 255') as string },
+      { field: 'Idempotency-Key', message: expect.stringContaining('16 to 255') as string },
     ]);
     expect(await costs(sent)).toEqual(before);
   });
 
   it.each([
-    ['one character', '!'],
+    ['16 characters', '!'.repeat(16)],
     ['255 characters', '~'.repeat(255)],
-    ['two words', 'a b'],
+    ['four words', 'a key of a test'.padEnd(16)],
   ])('an Idempotency-Key of %s is accepted', async (_, key) => {
     const sent = await send();
     const first = await verify(sent, key);

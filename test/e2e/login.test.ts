@@ -11,6 +11,7 @@ import {
   wrongCode,
   type World,
 } from '../support/world';
+import { partsOf, requestIdOf, unknownRequestId } from '../support/keys';
 import { bearer, claimsOf } from '../support/tokens';
 
 describe.each(['caller', 'provider'] as const)('under the %s contract', (contract) => {
@@ -156,8 +157,9 @@ describe.each(['caller', 'provider'] as const)('under the %s contract', (contrac
     const calls = world.upstream.calls.length;
     const ids = [
       'x',
-      'A'.repeat(44),
-      `${String(body.requestId).slice(0, 22)}${'A'.repeat(22)}`,
+      'A'.repeat(64),
+      unknownRequestId(),
+      requestIdOf(partsOf(body.requestId as string).pseudonym),
       `${String(body.requestId)}A`,
       world.upstream.messages.at(-1)?.requestId,
     ];
@@ -200,7 +202,7 @@ describe.each(['caller', 'provider'] as const)('under the %s contract', (contrac
     expect((await look(requestId!)).body.attemptsLeft).toBe(2);
     await verifyOtp(world.url, requestId, code);
     expect((await look(requestId!)).body.state).toBe('verified');
-    for (const id of ['x', 'A'.repeat(44), 'A'.repeat(4_000), '%00', `${requestId!}x`]) {
+    for (const id of ['x', 'A'.repeat(64), unknownRequestId(), 'A'.repeat(4_000), '%00', `${requestId!}x`]) {
       const unknown = await look(id);
       expect(statusAndCode(unknown)).toEqual([410, 'otp_expired']);
     }

@@ -101,7 +101,7 @@ describe('a blocked number', () => {
     await block(world.url, phoneNumber);
     const byDevice = await call('POST', `${world.url}/auth/send-otp`, { phoneNumber, deviceToken });
     expect(statusAndCode(byDevice)).toEqual([400, 'phone_number_rejected']);
-    const headers = { 'idempotency-key': 'one' };
+    const headers = { 'idempotency-key': 'one-and-the-same' };
     for (let i = 0; i < 2; i++)
       expect(statusAndCode(await sendOtp(world.url, phoneNumber, headers))).toEqual([
         400,
@@ -118,14 +118,14 @@ describe('a blocked number', () => {
     const code = textedCode(world.upstream, phoneNumber);
     await block(world.url, phoneNumber);
     const calls = world.upstream.calls.length;
-    for (const headers of [{}, { 'idempotency-key': 'one' }])
+    for (const headers of [{}, { 'idempotency-key': 'one-and-the-same' }])
       expect(statusAndCode(await verifyOtp(world.url, body.requestId, code, headers))).toEqual([
         410,
         'otp_expired',
       ]);
     expect(world.upstream.calls).toHaveLength(calls);
     await unblock(world.url, phoneNumber);
-    for (const headers of [{}, { 'idempotency-key': 'one' }])
+    for (const headers of [{}, { 'idempotency-key': 'one-and-the-same' }])
       expect(statusAndCode(await verifyOtp(world.url, body.requestId, code, headers))).toEqual([
         410,
         'otp_expired',
@@ -177,7 +177,7 @@ describe('a blocked number', () => {
     const phoneNumber = freshNumber();
     const { body } = await sendOtp(world.url, phoneNumber);
     const code = textedCode(world.upstream, phoneNumber);
-    const headers = { 'idempotency-key': 'one' };
+    const headers = { 'idempotency-key': 'one-and-the-same' };
     expect((await verifyOtp(world.url, body.requestId, code, headers)).status).toBe(200);
     await block(world.url, phoneNumber);
     expect(statusAndCode(await verifyOtp(world.url, body.requestId, code, headers))).toEqual([

@@ -21,7 +21,7 @@ import {
 const { ProofOfWork, WORK_LIFE_SECONDS } = serviceModule<typeof proofOfWorkModule>('abuse/proof-of-work');
 /** No challenge has its solution before: see the first test. */
 const FEWEST_TRIES = 2_000;
-const KEY = { 'idempotency-key': 'the-same-send' };
+const KEY = { 'idempotency-key': 'the-same-send-01' };
 
 let world: World;
 

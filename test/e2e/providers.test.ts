@@ -1,7 +1,7 @@
 import type { FaultScript } from '../../src/emulator/emulator';
 import { flushLedger, usageOf, WITH_ADMIN } from '../support/admin';
 import { aMinuteLater, under } from '../support/crowd';
-import { KEYS, keysOf } from '../support/keys';
+import { KEYS, keysOf, partsOf } from '../support/keys';
 import { rawAnswer, startRawUpstream } from '../support/raw-upstream';
 import { contentsOf } from '../support/redis-contents';
 import { RedisProxy } from '../support/redis-proxy';
@@ -149,7 +149,8 @@ async function ledgered(requestId: string): Promise<string[]> {
   const senders = new Map<string, string>();
   for (const [id, flat] of entries) {
     const fields = Object.fromEntries(flat.map((name, i) => [name, flat[i + 1] ?? '']));
-    if (fields.event === 'sent' && fields.phone === requestId.slice(0, 22)) senders.set(id, fields.provider!);
+    if (fields.event === 'sent' && fields.phone === partsOf(requestId).pseudonym)
+      senders.set(id, fields.provider!);
     if (fields.event === 'handed-over' && senders.has(fields.sms!))
       senders.set(fields.sms!, fields.provider!);
   }

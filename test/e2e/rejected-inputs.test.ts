@@ -1,6 +1,6 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { Redis } from 'ioredis';
-import { KEYS, PREFIX } from '../support/keys';
+import { KEYS, partsOf, PREFIX, requestIdOf, unknownRequestId } from '../support/keys';
 import {
   call,
   freshNumber,
@@ -92,10 +92,11 @@ describe('rejected inputs', () => {
           anyOf(bodies)(),
           retryKey(),
         ),
-      () => verifyOtp(url, id() + id(), digits(6), retryKey()),
-      () => verifyOtp(url, requestId.slice(0, 22) + id(), digits(6), retryKey()),
+      () => verifyOtp(url, id() + id() + id(), digits(6), retryKey()),
+      () => verifyOtp(url, unknownRequestId(), digits(6), retryKey()),
+      () => verifyOtp(url, requestIdOf(partsOf(requestId).pseudonym), digits(6), retryKey()),
       () => verifyOtp(url, requestId, `${digits(6)} `, retryKey()),
-      () => call('GET', `${url}/auth/otp/${id()}${id()}`),
+      () => call('GET', `${url}/auth/otp/${id()}${id()}${id()}`),
       () => call('POST', `${url}/auth/refresh`, { refreshToken: anyOf([id(), changed(refreshToken)]) }),
       () =>
         call('POST', `${url}/auth/refresh`, {
@@ -275,7 +276,7 @@ describe.each(['caller', 'provider'] as const)('every key under the %s contract'
       const sent = note(await sendOtp(url, failing, from()));
       for (let i = 0; i < 4 && sent.status === 200; i++) {
         const code = wrongCode(textedCode(upstream, failing));
-        note(await verifyOtp(url, sent.body.requestId, code, { 'idempotency-key': `guess ${i}` }));
+        note(await verifyOtp(url, sent.body.requestId, code, { 'idempotency-key': `the guess number ${i}` }));
       }
       await walk();
     }
@@ -297,7 +298,7 @@ describe.each(['caller', 'provider'] as const)('every key under the %s contract'
     for (const on of ['send', 'verify'] as const) {
       for (const fault of [...faults, { kind: 'reset' }, { kind: 'malformed' }] as const) {
         const phoneNumber = freshNumber();
-        const headers = { ...from(), 'idempotency-key': 'try' };
+        const headers = { ...from(), 'idempotency-key': 'one-and-the-same' };
         const hangs = typeof fault === 'object' && fault.kind === 'timeout';
         if (on === 'send') upstream.fault({ on, fault, times: 3 });
         const sending = sendOtp(hangs && on === 'send' ? hasty : url, phoneNumber, headers);

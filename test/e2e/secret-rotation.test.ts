@@ -104,7 +104,7 @@ describe.each(['caller', 'provider'] as const)('a rotation of SECRET under the %
     const { body } = await sendOtp(at.appended, phoneNumber);
     const code = textedCode(world.upstream, phoneNumber);
     const verify = (replica: Generation): Promise<Answer> =>
-      verifyOtp(at[replica], body.requestId, code, { 'idempotency-key': 'one' });
+      verifyOtp(at[replica], body.requestId, code, { 'idempotency-key': 'one-and-the-same' });
     const first = await verify('appended');
     for (const replica of HOLD_OLD) {
       const again = await verify(replica);

@@ -1,3 +1,4 @@
+import { unknownRequestId } from '../support/keys';
 import { freePort } from '../support/free-port';
 import type { RedisServer } from '../support/redis-server';
 import { bearer } from '../support/tokens';
@@ -29,7 +30,7 @@ async function expectAway(token: string): Promise<string> {
   const phoneNumber = freshNumber();
   const answers = await Promise.all([
     sendOtp(world.url, phoneNumber),
-    verifyOtp(world.url, 'A'.repeat(44), '123456'),
+    verifyOtp(world.url, unknownRequestId(), '123456'),
     call('GET', `${world.url}/auth/me`, undefined, bearer(token)),
   ]);
   for (const answer of answers) {

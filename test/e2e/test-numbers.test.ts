@@ -127,13 +127,13 @@ describe.each(['caller', 'provider'] as const)('under the %s contract', (contrac
   });
 
   it(`a repeat for a test number under an Idempotency-Key gets the same response under the ${contract} contract`, async () => {
-    const headers = { 'idempotency-key': `key-${contract}` };
+    const headers = { 'idempotency-key': `a-key-of-${contract}-1` };
     const [sent, resent] = [
       await sendOtp(world.url, REVIEW, headers),
       await sendOtp(world.url, REVIEW, headers),
     ];
     expect(resent.body).toEqual(sent.body);
-    const wrong = { 'idempotency-key': 'wrong' };
+    const wrong = { 'idempotency-key': 'a-wrong-code-key' };
     for (let i = 0; i < 2; i++)
       expect((await verifyOtp(world.url, sent.body.requestId, '123457', wrong)).body).toMatchObject({
         code: 'otp_incorrect',

@@ -4,10 +4,8 @@ import { createHash } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import type { Environment } from '../../src/config/config';
 import type { Attempt } from '../../src/challenges/attempts';
-import { newOwner } from '../../src/challenges/idempotency-lock';
-import type { PendingChallenge } from '../../src/challenges/challenges';
-import type { OtpRequest, Sent } from '../../src/challenges/challenge';
-import { keysOf } from '../support/keys';
+import type { Draft, OtpRequest, Replay, Sent } from '../../src/challenges/challenge';
+import { keysOf, partsOf, requestIdOf } from '../support/keys';
 import { type OtpSteps, otpSteps } from '../support/otp-steps';
 import { outcomes, refusal, refusalCode } from '../support/outcomes';
 import { identityOf, phoneNumber } from '../support/phone-number';
@@ -57,14 +55,14 @@ const ACCEPTED: Sent = { delivery: 'accepted' };
 
 /** Begins and finishes, as a send does whose SMS is accepted at once. */
 async function open(on: OtpSteps, number = PERSON, sender = MADE_HERE, sent = ACCEPTED): Promise<Opened> {
-  const { requestId, nonce } = await on.challenges.create(identityOf(number), sender);
-  return { nonce, ...(await on.challenges.activate(requestId, sent, 0)) };
+  const draft = await on.challenges.create(identityOf(number), sender);
+  return { nonce: draft.nonce, ...(await on.challenges.activate(draft, sent, 0)) };
 }
 
 /** Takes an attempt, compares and uses up, as a verification does. */
 async function verify({ tries, codes }: OtpSteps, requestId: string, code: string): Promise<boolean> {
   const attempt = await tries.take(requestId);
-  return codes.matches(attempt.phone, attempt.nonce, code) && tries.consume(requestId, attempt);
+  return codes.matches(attempt.phone, attempt.nonce, code) && tries.consume(attempt);
 }
 
 const rightCode = ({ codes }: OtpSteps, { nonce }: { nonce: string }, number = PERSON): string =>
@@ -75,6 +73,7 @@ async function fail(on: OtpSteps, requestId: string, times: number): Promise<voi
 }
 
 const recordOf = (requestId: string): string => keysOf(requestId).challenge;
+const partsOfDraft = (requestId: string): Draft['id'] => ({ text: requestId, ...partsOf(requestId) });
 const failuresOf = (requestId: string): Promise<number> => raw.llen(keysOf(requestId).failed);
 const attemptsOf = async (requestId: string): Promise<number> =>
   Number(await raw.hget(recordOf(requestId), 'attempts'));
@@ -97,8 +96,8 @@ describe('a challenge', () => {
 
   it('a finished send tells the attempts, the time of expiry and the time of the next resend', async () => {
     const service = replica({ OTP_TTL_SECONDS: '300', OTP_MAX_ATTEMPTS: '3' });
-    const { requestId } = await service.challenges.create(identityOf(PERSON), MADE_HERE);
-    expect(await service.challenges.activate(requestId, ACCEPTED, 30_000)).toMatchObject({
+    const draft = await service.challenges.create(identityOf(PERSON), MADE_HERE);
+    expect(await service.challenges.activate(draft, ACCEPTED, 30_000)).toMatchObject({
       attemptsLeft: 3,
       expiresAt: new Date(clock.now + 300_000),
       resendAt: new Date(clock.now + 30_000),
@@ -112,7 +111,7 @@ describe('a challenge', () => {
       'otp_expired',
     );
     expect(await failuresOf(pending.requestId)).toBe(0);
-    expect((await service.challenges.activate(pending.requestId, ACCEPTED, 0)).attemptsLeft).toBe(3);
+    expect((await service.challenges.activate(pending, ACCEPTED, 0)).attemptsLeft).toBe(3);
     expect(await verify(service, pending.requestId, rightCode(service, pending))).toBe(true);
   });
 
@@ -120,16 +119,16 @@ describe('a challenge', () => {
     const service = replica();
     const first = await open(service);
     const second = await service.challenges.create(identityOf(PERSON), MADE_HERE);
-    await service.challenges.abandon(second.requestId);
+    await service.challenges.release(second, 'refused');
     expect(await refusalCode(service.tries.take(second.requestId))).toBe('otp_expired');
     expect(await verify(service, first.requestId, rightCode(service, first))).toBe(true);
   });
 
   it('a send answers store_unavailable when Redis lost its challenge while the SMS was under way', async () => {
     const service = replica();
-    const { requestId } = await service.challenges.create(identityOf(PERSON), MADE_HERE);
+    const draft = await service.challenges.create(identityOf(PERSON), MADE_HERE);
     await clock.empty();
-    expect(await refusalCode(service.challenges.activate(requestId, ACCEPTED, 0))).toBe('store_unavailable');
+    expect(await refusalCode(service.challenges.activate(draft, ACCEPTED, 0))).toBe('store_unavailable');
     expect(await clock.keys()).toEqual([]);
   });
 
@@ -159,7 +158,7 @@ describe('a challenge', () => {
     const attempts: Attempt[] = [];
     for (let i = 0; i < 5; i += 1) attempts.push(await all[0]!.tries.take(requestId));
     const answers = await Promise.all(
-      Array.from({ length: 100 }, (_, i) => all[i % CONNECTIONS]!.tries.consume(requestId, attempts[i % 5]!)),
+      Array.from({ length: 100 }, (_, i) => all[i % CONNECTIONS]!.tries.consume(attempts[i % 5]!)),
     );
     expect(answers.filter(Boolean)).toHaveLength(1);
   });
@@ -189,20 +188,36 @@ describe('a challenge', () => {
     const ids = await Promise.all(
       Array.from({ length: 50 }, () => service.challenges.create(identityOf(PERSON), MADE_HERE)),
     );
-    expect(new Set(ids.map(({ requestId }) => requestId.slice(22))).size).toBe(50);
-    for (const { requestId } of ids) expect(requestId).toMatch(/^[\w-]{44}$/);
+    expect(new Set(ids.map(({ requestId }) => requestId)).size).toBe(50);
+    for (const { requestId } of ids) expect(requestId).toMatch(/^[\w-]{64}$/);
+    const unknown = requestIdOf(partsOf(ids[0]!.requestId).pseudonym);
+    expect(await refusalCode(service.tries.take(unknown))).toBe('otp_expired');
+  });
 
+  it('a forged or garbled request id is refused without asking Redis', async () => {
+    const service = replica();
     const { requestId } = await open(service);
     const foreign = (await open(service, OTHER)).requestId;
-    const swapped = foreign.slice(0, 22) + requestId.slice(22);
-    const unknown = requestId.slice(0, 22) + 'A'.repeat(22);
-    for (const id of [swapped, unknown])
-      expect(await refusalCode(service.tries.take(id))).toBe('otp_expired');
-
+    const elsewhere = replica({ SUBJECT_SECRET: 'challenges-another-subject-0123456789' });
     const asked = jest.spyOn(redis.stores[0]!, 'run');
-    // The last of 22 base64url characters holds two bits only, so the next letter spells the same bytes.
-    const twin = requestId.slice(0, 43) + String.fromCharCode(requestId.charCodeAt(43) + 1);
-    for (const id of ['', 'x', twin, `${requestId}A`, `${requestId}\n`, '{}'.repeat(22), '*'.repeat(44)])
+    // Each of the three parts of an id, under those of another id; and each character replaced.
+    for (const [from, to] of [
+      [0, 21],
+      [22, 42],
+      [43, 64],
+    ] as const)
+      // prettier-ignore
+      expect(
+        await refusalCode(service.tries.take(requestId.slice(0, from) + foreign.slice(from, to) + requestId.slice(to))),
+      ).toBe('otp_expired');
+    for (let at = 0; at < requestId.length; at += 1) {
+      const other = requestId[at] === 'A' ? 'B' : 'A';
+      const garbled = requestId.slice(0, at) + other + requestId.slice(at + 1);
+      expect(await refusalCode(service.tries.take(garbled))).toBe('otp_expired');
+      expect(await refusalCode(service.challenges.status(garbled))).toBe('otp_expired');
+    }
+    expect(await refusalCode(elsewhere.tries.take(requestId))).toBe('otp_expired');
+    for (const id of ['', 'x', `${requestId}A`, `${requestId}\n`, '{}'.repeat(32), '*'.repeat(64)])
       expect(await refusalCode(service.tries.take(id))).toBe('otp_expired');
     expect(asked).not.toHaveBeenCalled();
     asked.mockRestore();
@@ -248,9 +263,7 @@ describe('a resend', () => {
       await clock.empty();
       const both = [await open(all[0]!), await open(all[1]!)];
       const attempts = await Promise.all(both.map(({ requestId }) => all[2]!.tries.take(requestId)));
-      const won = await Promise.all(
-        both.map(({ requestId }, i) => all[i]!.tries.consume(requestId, attempts[i]!)),
-      );
+      const won = await Promise.all(attempts.map((attempt, i) => all[i]!.tries.consume(attempt)));
       expect(won.filter(Boolean)).toHaveLength(1);
     }
   });
@@ -263,7 +276,7 @@ describe('a resend', () => {
     expect(second.nonce).not.toBe(first.nonce);
 
     expect((await service.tries.take(first.requestId)).attemptsLeft).toBe(2);
-    await service.challenges.activate(second.requestId, ACCEPTED, 0);
+    await service.challenges.activate(second, ACCEPTED, 0);
     expect(await refusalCode(verify(service, first.requestId, rightCode(service, first)))).toBe(
       'otp_expired',
     );
@@ -275,8 +288,8 @@ describe('a resend', () => {
     const first = await open(service);
     await clock.pass(151_000);
     for (let strangers = 0; strangers < 5; strangers += 1) {
-      const { requestId } = await service.challenges.create(identityOf(PERSON), MADE_HERE);
-      if (strangers % 2 === 0) await service.challenges.abandon(requestId);
+      const draft = await service.challenges.create(identityOf(PERSON), MADE_HERE);
+      if (strangers % 2 === 0) await service.challenges.release(draft, 'refused');
     }
     await clock.pass(140_000);
     expect(await verify(service, first.requestId, rightCode(service, first))).toBe(true);
@@ -293,7 +306,7 @@ describe('a resend', () => {
       );
       expect(new Set(pending.map(({ nonce }) => nonce)).size).toBe(1);
       await Promise.all(
-        pending.map(({ requestId }, i) => all[i % CONNECTIONS]!.challenges.activate(requestId, ACCEPTED, 0)),
+        pending.map((draft, i) => all[i % CONNECTIONS]!.challenges.activate(draft, ACCEPTED, 0)),
       );
       for (const { requestId } of pending)
         expect((await all[0]!.tries.take(requestId)).nonce).toBe(pending[0]!.nonce);
@@ -307,7 +320,7 @@ describe('a resend', () => {
     const second = await service.challenges.create(identityOf(PERSON), MADE_HERE);
     const code = rightCode(service, first);
     expect(await verify(service, first.requestId, code)).toBe(true);
-    await service.challenges.activate(second.requestId, ACCEPTED, 0);
+    await service.challenges.activate(second, ACCEPTED, 0);
     expect(await refusalCode(verify(service, second.requestId, code))).toBe('otp_expired');
   });
 
@@ -320,7 +333,7 @@ describe('a resend', () => {
     const next = await open(service);
     expect(await verify(service, next.requestId, rightCode(service, next))).toBe(true);
 
-    await service.challenges.activate(slow.requestId, ACCEPTED, 0);
+    await service.challenges.activate(slow, ACCEPTED, 0);
     expect(await refusalCode(verify(service, slow.requestId, code))).toBe('otp_expired');
   });
 
@@ -335,7 +348,7 @@ describe('a resend', () => {
     expect(newer.nonce).not.toBe(slow.nonce);
     expect(await verify(service, newer.requestId, rightCode(service, newer))).toBe(true);
 
-    await service.challenges.activate(slow.requestId, ACCEPTED, 0);
+    await service.challenges.activate(slow, ACCEPTED, 0);
     expect(await refusalCode(verify(service, slow.requestId, rightCode(service, slow)))).toBe('otp_expired');
   });
 
@@ -344,8 +357,8 @@ describe('a resend', () => {
     const older = await service.challenges.create(identityOf(PERSON), MADE_UPSTREAM);
     await clock.pass(1);
     const newer = await service.challenges.create(identityOf(PERSON), MADE_UPSTREAM);
-    await service.challenges.activate(newer.requestId, ACCEPTED, 0);
-    await service.challenges.activate(older.requestId, ACCEPTED, 0);
+    await service.challenges.activate(newer, ACCEPTED, 0);
+    await service.challenges.activate(older, ACCEPTED, 0);
     expect(await refusalCode(service.tries.take(older.requestId))).toBe('otp_expired');
     expect((await service.tries.take(newer.requestId)).attemptsLeft).toBe(2);
   });
@@ -356,7 +369,7 @@ describe('a resend', () => {
     const second = await service.challenges.create(identityOf(PERSON), MADE_UPSTREAM);
     expect(second.nonce).not.toBe(first.nonce);
     expect((await service.tries.take(first.requestId)).attemptsLeft).toBe(2);
-    await service.challenges.activate(second.requestId, { delivery: 'accepted', upstreamId: 'theirs' }, 0);
+    await service.challenges.activate(second, { delivery: 'accepted', upstreamId: 'theirs' }, 0);
     expect(await refusalCode(service.tries.take(first.requestId))).toBe('otp_expired');
     expect((await service.tries.take(second.requestId)).upstreamId).toBe('theirs');
   });
@@ -390,7 +403,7 @@ describe('the life of a code', () => {
     const pending = await service.challenges.create(identityOf(PERSON), MADE_HERE);
     expect(pending.nonce).toBe(first.nonce);
     expect(pending.lifeSeconds).toBe(310);
-    const second = { ...pending, ...(await service.challenges.activate(pending.requestId, ACCEPTED, 0)) };
+    const second = { ...pending, ...(await service.challenges.activate(pending, ACCEPTED, 0)) };
     expect(second.expiresAt.getTime()).toBe((await born(second)) + LIFE_MS);
     await clock.pass(310_000);
     expect(await refusalCode(service.tries.take(second.requestId))).toBe('otp_expired');
@@ -399,9 +412,9 @@ describe('the life of a code', () => {
 
   it('the life of a code counts from when the code was made, not from when its SMS was accepted', async () => {
     const service = replica({ OTP_TTL_SECONDS: '600' });
-    const { requestId } = await service.challenges.create(identityOf(PERSON), MADE_HERE);
+    const draft = await service.challenges.create(identityOf(PERSON), MADE_HERE);
     await clock.pass(20_000);
-    const opened = await service.challenges.activate(requestId, ACCEPTED, 0);
+    const opened = await service.challenges.activate(draft, ACCEPTED, 0);
     expect(opened.expiresAt.getTime()).toBe(clock.now + LIFE_MS - 20_000);
   });
 
@@ -530,7 +543,7 @@ describe('failed codes', () => {
     for (let logins = 0; logins < 5; logins += 1) {
       const opened = await open(service);
       const both = [await service.tries.take(opened.requestId), await service.tries.take(opened.requestId)];
-      const won = await Promise.all(both.map((attempt) => service.tries.consume(opened.requestId, attempt)));
+      const won = await Promise.all(both.map((attempt) => service.tries.consume(attempt)));
       expect(won.filter(Boolean)).toHaveLength(1);
       expect(await failuresOf(opened.requestId)).toBe(0);
     }
@@ -543,7 +556,7 @@ describe('an attempt that is given back', () => {
     const opened = await open(service);
     for (let outages = 0; outages < 10; outages += 1) {
       const attempt = await service.tries.take(opened.requestId);
-      await service.tries.giveBack(opened.requestId, attempt);
+      await service.tries.giveBack(attempt);
     }
     expect(await attemptsOf(opened.requestId)).toBe(3);
     expect(await failuresOf(opened.requestId)).toBe(0);
@@ -557,9 +570,7 @@ describe('an attempt that is given back', () => {
     await clock.pass(1);
     const attempt = await service.tries.take(requestId);
     const all = replicas();
-    await Promise.all(
-      Array.from({ length: 30 }, (_, i) => all[i % CONNECTIONS]!.tries.giveBack(requestId, attempt)),
-    );
+    await Promise.all(Array.from({ length: 30 }, (_, i) => all[i % CONNECTIONS]!.tries.giveBack(attempt)));
     expect(await attemptsOf(requestId)).toBe(2);
     expect(await failuresOf(requestId)).toBe(1);
   });
@@ -571,7 +582,7 @@ describe('an attempt that is given back', () => {
       Array.from({ length: 90 }, async (_, i) => {
         const { tries } = all[i % CONNECTIONS]!;
         const attempt = await tries.take(requestId).catch(() => undefined);
-        if (attempt) await tries.giveBack(requestId, attempt);
+        if (attempt) await tries.giveBack(attempt);
       }),
     );
     expect(await attemptsOf(requestId)).toBe(3);
@@ -583,7 +594,7 @@ describe('an attempt that is given back', () => {
     const gone = await open(service);
     const first = await service.tries.take(gone.requestId);
     await raw.del(recordOf(gone.requestId));
-    await service.tries.giveBack(gone.requestId, first);
+    await service.tries.giveBack(first);
     expect(await raw.exists(recordOf(gone.requestId))).toBe(0);
 
     const used = await open(service);
@@ -591,8 +602,8 @@ describe('an attempt that is given back', () => {
       await service.tries.take(used.requestId),
       await service.tries.take(used.requestId),
     ];
-    expect(await service.tries.consume(used.requestId, right)).toBe(true);
-    await service.tries.giveBack(used.requestId, lost);
+    expect(await service.tries.consume(right)).toBe(true);
+    await service.tries.giveBack(lost);
     expect(await refusalCode(service.tries.take(used.requestId))).toBe('otp_expired');
   });
 });
@@ -680,9 +691,9 @@ describe('the records of a person', () => {
     const keys = await clock.keys();
     for (const key of keys) expect(key).toMatch(/^otp-login:\{[\w-]{22}\}:[^{}]+$/);
     expect(new Set(keys.map((key) => /\{(.+)\}/.exec(key)![1]))).toEqual(
-      new Set(ids.map((requestId) => requestId.slice(0, 22))),
+      new Set(ids.map((requestId) => partsOf(requestId).pseudonym)),
     );
-    expect(keys.filter((key) => key.includes(ids[0]!.slice(0, 22))).length).toBeGreaterThanOrEqual(6);
+    expect(keys.filter((key) => key.includes(partsOf(ids[0]!).pseudonym)).length).toBeGreaterThanOrEqual(6);
   });
 
   it('each key of a number has a time to live after every single step', async () => {
@@ -691,21 +702,21 @@ describe('the records of a person', () => {
       await clock.empty();
       const first = await service.challenges.create(identityOf(PERSON), sender);
       await expectEveryKeyToExpire();
-      await service.challenges.activate(first.requestId, ACCEPTED, 0);
+      await service.challenges.activate(first, ACCEPTED, 0);
       await expectEveryKeyToExpire();
-      await service.tries.giveBack(first.requestId, await service.tries.take(first.requestId));
+      await service.tries.giveBack(await service.tries.take(first.requestId));
       await expectEveryKeyToExpire();
       const late = await service.challenges.create(identityOf(PERSON), sender);
       const attempt = await service.tries.take(first.requestId);
       await expectEveryKeyToExpire();
-      expect(await service.tries.consume(first.requestId, attempt)).toBe(true);
+      expect(await service.tries.consume(attempt)).toBe(true);
       await expectEveryKeyToExpire();
-      await service.challenges.activate(late.requestId, ACCEPTED, 0);
+      await service.challenges.activate(late, ACCEPTED, 0);
       await expectEveryKeyToExpire();
     }
     await clock.empty();
     const only = await open(service);
-    expect(await service.tries.consume(only.requestId, await service.tries.take(only.requestId))).toBe(true);
+    expect(await service.tries.consume(await service.tries.take(only.requestId))).toBe(true);
     await expectEveryKeyToExpire();
   });
 
@@ -779,71 +790,172 @@ describe('rotation of SECRET', () => {
   });
 });
 
-describe('a send under an Idempotency-Key', () => {
-  const key = { record: 'key', owner: newOwner() };
-
-  it('a send that finished while its answer was lost is not released, and its repeat gets the answer', async () => {
+describe('the request id', () => {
+  it('two request ids of one number have no part in common, and a dump of Redis holds neither of them', async () => {
     const service = replica();
-    const begun = await service.challenges.create(identityOf(PERSON), MADE_HERE, key);
-    const opened = await service.challenges.activate(begun.requestId, ACCEPTED, 0, key);
-    await service.challenges.release(begun.requestId, key, true);
-    expect(await service.challenges.create(identityOf(PERSON), MADE_HERE, key)).toEqual(opened);
+    const [one, two] = [await open(service), await open(service)];
+    const chunks = (id: string): string[] => Array.from({ length: 61 }, (_, at) => id.slice(at, at + 4));
+    expect(chunks(one.requestId).filter((chunk) => two.requestId.includes(chunk))).toEqual([]);
+    const { pseudonym } = identityOf(PERSON);
+    for (const { requestId } of [one, two])
+      expect([requestId.includes(pseudonym), requestId.slice(22, 43) === pseudonym.slice(0, 21)]).toEqual([
+        false,
+        false,
+      ]);
+    const everything = JSON.stringify(await contents());
+    for (const { requestId } of [one, two]) expect(everything).not.toContain(requestId.slice(22));
   });
 
-  it('a repeat whose code was voided meanwhile gets a new code, and voids no other code with it if it may not have been sent', async () => {
-    const service = replica({ OTP_TTL_SECONDS: '300' });
-    const begun = (await service.challenges.create(identityOf(PERSON), MADE_HERE, key)) as PendingChallenge;
-    await service.challenges.release(begun.requestId, key, false);
-    // Its own code is used under another request; the person gets a new one.
-    expect(await verify(service, (await open(service)).requestId, rightCode(service, begun))).toBe(true);
-    const live = await open(service);
-    expect(live.nonce).not.toBe(begun.nonce);
+  it('the request id of a send under an Idempotency-Key follows from number, key and SUBJECT_SECRET alone', async () => {
+    const at = async (service: OtpSteps, number = PERSON, key = 'a'.repeat(16)): Promise<string> => {
+      await clock.empty();
+      return ((await service.challenges.create(identityOf(number), MADE_HERE, key)) as Draft).requestId;
+    };
+    const id = await at(replica());
+    expect(await at(replica({ SECRET: NEW_SECRET }))).toBe(id);
+    const others = [
+      await at(replica(), OTHER),
+      await at(replica(), PERSON, 'b'.repeat(16)),
+      await at(replica({ SUBJECT_SECRET: 'challenges-another-subject-0123456789' })),
+    ];
+    expect(new Set([id, ...others]).size).toBe(4);
+  });
+});
 
-    // By then it is too old to be sent again.
+describe('a send under an Idempotency-Key', () => {
+  const KEY = 'challenges-key-01';
+  const create = (on: OtpSteps): Promise<Draft | Replay> =>
+    on.challenges.create(identityOf(PERSON), MADE_HERE, KEY);
+  const draftOf = async (on: OtpSteps): Promise<Draft> => {
+    const created = await create(on);
+    if (created.kind === 'replay') throw new Error('The challenge is active');
+    return created;
+  };
+
+  it('a send that was activated while its answer was lost is not released, and its repeat gets the answer', async () => {
+    const service = replica();
+    const draft = await draftOf(service);
+    const opened = await service.challenges.activate(draft, ACCEPTED, 0);
+    await service.challenges.release(draft, 'no');
+    expect(await create(service)).toEqual({ kind: 'replay', request: opened });
+  });
+
+  it('a replay repeats the first response, with the attempts that are left', async () => {
+    const service = replica();
+    const opened = await service.challenges.activate(await draftOf(service), ACCEPTED, 30_000, 'sms');
+    await fail(service, opened.requestId, 2);
+    const { lookup } = await service.challenges.status(opened.requestId);
+    const sms = { ...lookup, id: partsOfDraft(opened.requestId), sms: 'sms', provider: '', nonce: '' };
+    await service.challenges.recordDelivery(sms, 'failed', 1_000);
+    const status = await service.challenges.status(opened.requestId);
+    expect([status.delivery, status.resendAt]).toEqual(['failed', new Date(clock.now + 1_000)]);
+    expect(await create(service)).toEqual({ kind: 'replay', request: { ...opened, attemptsLeft: 1 } });
+  });
+
+  it('a repeat whose code was voided meanwhile gets a new code if the first request certainly sent nothing', async () => {
+    const service = replica({ OTP_TTL_SECONDS: '300' });
+    const draft = await draftOf(service);
+    await service.challenges.release(draft, 'no');
+    // The code is used under another request.
+    expect(await verify(service, (await open(service)).requestId, rightCode(service, draft))).toBe(true);
+    const again = await draftOf(service);
+    expect(again).toMatchObject({ requestId: draft.requestId, kind: 'resumed', maybeSent: false });
+    expect(again.nonce).not.toBe(draft.nonce);
+    await service.challenges.activate(again, ACCEPTED, 0);
+    expect(await verify(service, again.requestId, rightCode(service, again))).toBe(true);
+  });
+
+  it('a repeat whose code was voided meanwhile voids no other code if the first request may have sent it', async () => {
+    const service = replica({ OTP_TTL_SECONDS: '300' });
+    const draft = await draftOf(service);
+    await service.challenges.release(draft, 'maybe');
+    expect(await verify(service, (await open(service)).requestId, rightCode(service, draft))).toBe(true);
+    const live = await open(service);
+    expect(live.nonce).not.toBe(draft.nonce);
+
+    // By then the live code is too old to be sent again.
     await clock.pass(151_000);
-    const again = await service.challenges.create(identityOf(PERSON), MADE_HERE, key);
-    expect(again).toMatchObject({
-      requestId: begun.requestId,
-      maybeSent: true,
-      codeReplaced: true,
-      fencingToken: 2,
-    });
-    expect('nonce' in again && again.nonce).not.toBe(live.nonce);
-    await service.challenges.activate(begun.requestId, { delivery: 'unknown' }, 0, key, '', false);
-    expect((await service.challenges.status(begun.requestId)).state).toBe('expired');
+    const again = await draftOf(service);
+    expect(again).toMatchObject({ nonce: draft.nonce, maybeSent: true, fencingToken: 2 });
+    await service.challenges.activate(again, { delivery: 'unknown' }, 0);
+    expect((await service.challenges.status(draft.requestId)).state).toBe('expired');
     expect(await verify(service, live.requestId, rightCode(service, live))).toBe(true);
   });
 
-  it('a send counts as not sent when the answer to its first step was lost', async () => {
+  it('a draft that was reassigned gets a new code, and certainly was not sent', async () => {
     const service = replica();
-    const begun = await service.challenges.create(identityOf(PERSON), MADE_HERE, key);
-    await service.claims.release(service.claims.releasing(begun.requestId, key));
-    expect(await service.challenges.create(identityOf(PERSON), MADE_HERE, key)).toMatchObject({
-      maybeSent: false,
-    });
+    await service.challenges.release(await draftOf(service), 'maybe');
+    const again = await draftOf(service);
+    const { nonce } = again;
+    await service.challenges.reassign(again, MADE_HERE);
+    expect(again.nonce).not.toBe(nonce);
+    await service.challenges.release(again, 'no');
+    expect(await draftOf(service)).toMatchObject({ nonce: again.nonce, maybeSent: false, fencingToken: 3 });
   });
 
-  it('a send that died may have been sent, even if its repeat loses an answer as well', async () => {
+  it('a request that lost its lease can neither activate nor reassign nor release the challenge', async () => {
     const service = replica({ UPSTREAM_DEADLINE_MS: '20000' });
-    const begun = await service.challenges.create(identityOf(PERSON), MADE_HERE, key);
-    // Its place runs out.
+    const stalled = await draftOf(service);
     await clock.pass(25_000);
-    expect(await service.challenges.create(identityOf(PERSON), MADE_HERE, key)).toMatchObject({
-      maybeSent: true,
-    });
-    await service.claims.release(service.claims.releasing(begun.requestId, key));
-    expect(await service.challenges.create(identityOf(PERSON), MADE_HERE, key)).toMatchObject({
-      maybeSent: true,
-    });
+    const next = await draftOf(service);
+    expect(next).toMatchObject({ createdAt: stalled.createdAt, fencingToken: 2, maybeSent: true });
+    expect(await refusalCode(service.challenges.activate(stalled, ACCEPTED, 0))).toBe(
+      'idempotency_in_progress',
+    );
+    expect(await refusalCode(service.challenges.reassign(stalled, MADE_HERE))).toBe('store_unavailable');
+    await service.challenges.release(stalled, 'refused');
+    const opened = await service.challenges.activate(next, ACCEPTED, 0);
+    expect(await create(service)).toEqual({ kind: 'replay', request: opened });
+  });
+
+  it('a refused send leaves nothing behind, unless an earlier request may still be under way', async () => {
+    const service = replica({ UPSTREAM_DEADLINE_MS: '20000' });
+    const refused = await draftOf(service);
+    await service.challenges.release(refused, 'refused');
+    expect(await raw.exists(recordOf(refused.requestId))).toBe(0);
+    const first = await draftOf(service);
+    await clock.pass(25_000);
+    const second = await draftOf(service);
+    await service.challenges.release(second, 'refused');
+    expect(await draftOf(service)).toMatchObject({ createdAt: first.createdAt, fencingToken: 3 });
+  });
+
+  it('a send that died may have been sent, even if its repeat did nothing', async () => {
+    const service = replica({ UPSTREAM_DEADLINE_MS: '20000' });
+    await draftOf(service);
+    await clock.pass(25_000);
+    const repeat = await draftOf(service);
+    expect(repeat.maybeSent).toBe(true);
+    await service.challenges.release(repeat, 'no');
+    expect((await draftOf(service)).maybeSent).toBe(true);
   });
 
   it('a send that was certainly not sent is resumed with the full life of a code', async () => {
     const service = replica();
-    const begun = await service.challenges.create(identityOf(PERSON), MADE_HERE, key);
-    await service.challenges.release(begun.requestId, key, true);
+    const draft = await draftOf(service);
+    await service.challenges.release(draft, 'no');
     await clock.pass(100_000);
-    const resumed = await service.challenges.create(identityOf(PERSON), MADE_HERE, key);
-    expect(resumed).toMatchObject({ requestId: begun.requestId, maybeSent: false });
-    expect('lifeSeconds' in resumed && resumed.lifeSeconds).toBe(300);
+    expect(await draftOf(service)).toMatchObject({
+      requestId: draft.requestId,
+      nonce: draft.nonce,
+      maybeSent: false,
+      lifeSeconds: 300,
+    });
+  });
+
+  it('an Idempotency-Key that is used again after its challenge expired gives the same request id for another challenge', async () => {
+    const service = replica({ OTP_TTL_SECONDS: '300' });
+    const first = await draftOf(service);
+    const opened = await service.challenges.activate(first, ACCEPTED, 0);
+    const late = await service.tries.take(opened.requestId);
+    await clock.pass(300_001);
+    const second = await draftOf(service);
+    expect(second).toMatchObject({ kind: 'new', requestId: first.requestId, fencingToken: 1 });
+    expect(second.createdAt).toBe(first.createdAt + 300_001);
+    await service.challenges.activate(second, ACCEPTED, 0);
+    // What is still under way for the first challenge does not touch the second.
+    expect(await service.tries.consume(late)).toBe(false);
+    await service.tries.giveBack(late);
+    expect(await attemptsOf(second.requestId)).toBe(3);
   });
 });

@@ -42,7 +42,7 @@ describe('the embedded store', () => {
 
   const open = async (): Promise<{ requestId: string; nonce: string }> => {
     const pending = await steps.challenges.create(identityOf(PERSON), MADE_HERE);
-    await steps.challenges.activate(pending.requestId, { delivery: 'accepted' }, 0);
+    await steps.challenges.activate(pending, { delivery: 'accepted' }, 0);
     return pending;
   };
   const askAddress = async (address: string, count: number): Promise<number> =>
@@ -90,7 +90,7 @@ describe('the embedded store', () => {
     const second = await open();
     expect(second.nonce).toBe(first.nonce);
     const attempt = await steps.tries.take(first.requestId);
-    await steps.tries.giveBack(first.requestId, attempt);
+    await steps.tries.giveBack(attempt);
     for (const left of [2, 1, 0]) expect((await steps.tries.take(first.requestId)).attemptsLeft).toBe(left);
     expect(await refusalCode(steps.tries.take(first.requestId))).toBe('otp_attempts_exhausted');
 
@@ -98,12 +98,12 @@ describe('the embedded store', () => {
     expect(steps.codes.matches(PERSON, right.nonce, steps.codes.derive(PERSON, first.nonce))).toBe(true);
     expect(await refusalCode(steps.tries.take(second.requestId))).toBe('phone_locked');
     expect(await refusalCode(steps.challenges.create(identityOf(PERSON), MADE_HERE))).toBe('phone_locked');
-    expect(await steps.tries.consume(second.requestId, right)).toBe(true);
-    expect(await steps.tries.consume(second.requestId, right)).toBe(false);
+    expect(await steps.tries.consume(right)).toBe(true);
+    expect(await steps.tries.consume(right)).toBe(false);
     expect(await refusalCode(steps.tries.take(second.requestId))).toBe('otp_expired');
     const next = await steps.challenges.create(identityOf(PERSON), MADE_HERE);
     expect(next.nonce).not.toBe(first.nonce);
-    await steps.challenges.abandon(next.requestId);
+    await steps.challenges.release(next, 'refused');
   });
 
   it('the embedded store limits addresses and IPv6 networks as Redis does', async () => {

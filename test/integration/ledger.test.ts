@@ -74,7 +74,7 @@ describe('with Redis', () => {
       expect(await events()).toEqual([
         { id: sms.entry, event: 'sent', phone: 'the-pseudonym', provider: 'somebody', cost: '3000' },
       ]);
-      expect(await raw.hgetall(KEYS.minutes)).toEqual({ [charged[0]]: '30' });
+      expect(await raw.hgetall(KEYS.minutes)).toEqual({ [charged.minute]: '30' });
       expect(sms).toMatchObject({ at: MIDNIGHT, allowance: 'phone', network: '203.0.113.0/24', message: '' });
     });
 

@@ -4,9 +4,9 @@ import type { Redis } from 'ioredis';
 import { ApiError } from '../../src/errors/api-error';
 import { Metrics } from '../../src/metrics/metrics';
 import type { AdmissionControl } from '../../src/throttling/admission';
-import type { Admission } from '../../src/throttling/admission';
+import type { Admission, SendPlan } from '../../src/throttling/admission';
 import { admissionOver, admissionRequest } from '../support/applicant';
-import { admittedSendsKey, KEYS } from '../support/keys';
+import { admissionEntryKey, admittedSendsKey, KEYS } from '../support/keys';
 import { outcome } from '../support/outcomes';
 import { Random } from '../support/random';
 import { settings } from '../support/settings';
@@ -43,8 +43,9 @@ const admissionWith = (variables: Record<string, string>): AdmissionControl =>
     new Metrics(),
     redis.logger,
   );
-const repeat = (of: string, fencingToken: number, mayResend = true) => ({
-  repeat: { of, fencingToken, mayResend },
+const CREATED_AT = 1_000;
+const repeat = (of: string, fencingToken: number, resume: SendPlan = 'repeat', createdAt = CREATED_AT) => ({
+  retry: { of, createdAt, fencingToken, resume },
 });
 const spent = async (): Promise<number> =>
   Object.values(await raw.hgetall(KEYS.minutes)).reduce((sum, paise) => sum + Number(paise), 0);
@@ -102,8 +103,8 @@ describe('repeated sends', () => {
           charged += 1;
           continue;
         }
-        expect([run, step, admitted.again]).toEqual([run, step, key.admitted !== undefined]);
-        if (admitted.again) known += 1;
+        expect([run, step, admitted.first]).toEqual([run, step, key.admitted === undefined]);
+        if (!admitted.first) known += 1;
         else charged += 1;
         Object.assign(key, { admitted, allowance, tries: [...key.tries, clock.now] });
         const fate = random.next();
@@ -142,12 +143,50 @@ describe('repeated sends', () => {
     expect([await counted(), await spent()]).toEqual([[String(later.sms.at)], 25]);
 
     // Nor does the one before give back what the next one has in hand, also when that sends nothing.
-    const next = await admission.admit(admissionRequest('p', repeat('k', 3, false)));
-    expect(next).toMatchObject({ again: true, sms: later.sms });
+    const next = await admission.admit(admissionRequest('p', repeat('k', 3, 'tell')));
+    expect(next).toMatchObject({ first: false, plan: 'tell', sms: later.sms });
     await admission.refund(later);
     expect(await spent()).toBe(25);
     await admission.refund(next);
     expect(await spent()).toBe(0);
+  });
+
+  it('a request that stalled until a later one was refused is refused as well, while its lease could last', async () => {
+    const admission = admissionWith({ LIMIT_PHONE: '1/600' });
+    await admission.admit(admissionRequest('p'));
+    expect(await outcome(admission.admit(admissionRequest('p', repeat('k', 2))))).toBe('rate_limited');
+    expect(await raw.pttl(admissionEntryKey('k'))).toBeGreaterThan(50_000);
+    await raw.del(admittedSendsKey('p'));
+    expect(await outcome(admission.admit(admissionRequest('p', repeat('k', 1))))).toBe(
+      'idempotency_in_progress',
+    );
+    expect(await outcome(admission.admit(admissionRequest('p', repeat('k', 3))))).toBe('done');
+    expect(await spent()).toBe(50);
+  });
+
+  it('a refused first request under an Idempotency-Key leaves nothing in Redis', async () => {
+    const admission = admissionWith({ LIMIT_PHONE: '1/600' });
+    await admission.admit(admissionRequest('p'));
+    const before = await clock.keys();
+    expect(await outcome(admission.admit(admissionRequest('p', repeat('k', 1))))).toBe('rate_limited');
+    expect(await clock.keys()).toEqual(before);
+  });
+
+  it('a key that is used again for a later challenge is limited and charged anew, and supersedes the earlier challenge', async () => {
+    const admission = admissionWith({ LIMIT_PHONE: '2/600' });
+    const first = await admission.admit(admissionRequest('p', repeat('k', 3)));
+    const second = await admission.admit(admissionRequest('p', repeat('k', 1, 'repeat', CREATED_AT + 1)));
+    expect([first.first, second.first, await spent()]).toEqual([true, true, 50]);
+    expect(second.sms.entry).not.toBe(first.sms.entry);
+    expect(await counted()).toHaveLength(2);
+    await admission.refund(first);
+    expect(await spent()).toBe(50);
+    expect(await outcome(admission.admit(admissionRequest('p', repeat('k', 9))))).toBe(
+      'idempotency_in_progress',
+    );
+    expect(
+      await outcome(admission.admit(admissionRequest('p', repeat('k', 1, 'send', CREATED_AT + 2)))),
+    ).toBe('rate_limited');
   });
 
   it('concurrent repeats stay within the limit of the whole service', async () => {
@@ -161,7 +200,7 @@ describe('repeated sends', () => {
     );
     expect(await Promise.all(again)).toEqual(['done', 'done', 'overloaded', 'overloaded']);
     // Who sends nothing is not held up.
-    expect(await outcome(admission.admit(admissionRequest('c', repeat('c', 3, false))))).toBe('done');
+    expect(await outcome(admission.admit(admissionRequest('c', repeat('c', 3, 'tell'))))).toBe('done');
   });
 
   it('a repeat refunds the price that was charged, even if the price of an SMS changed since', async () => {

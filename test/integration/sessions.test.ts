@@ -12,7 +12,7 @@ import { Revocations } from '../../src/sessions/revocations';
 import { SessionEndings } from '../../src/sessions/session-endings';
 import { type Session, SessionsService } from '../../src/sessions/sessions.service';
 import { Subjects } from '../../src/sessions/subjects';
-import { keysOfUser } from '../support/keys';
+import { keysOfUser, partsOf } from '../support/keys';
 import { otpSteps } from '../support/otp-steps';
 import { identityOf, phoneNumber } from '../support/phone-number';
 import { valuesIn } from '../support/redis-contents';
@@ -78,11 +78,14 @@ const replicas = (variables: Environment = {}): SessionsService[] =>
 /** A number whose code was sent and came back. */
 async function verified(number: PhoneNumber): Promise<VerifiedPhone> {
   const { challenges, tries } = otpSteps(settings(), redis.stores[0]!);
-  const { requestId } = await challenges.create(identityOf(number), MADE_HERE);
-  await challenges.activate(requestId, { delivery: 'accepted' }, 0);
-  expect(await tries.consume(requestId, await tries.take(requestId))).toBe(true);
+  const draft = await challenges.create(identityOf(number), MADE_HERE);
+  await challenges.activate(draft, { delivery: 'accepted' }, 0);
+  expect(await tries.consume(await tries.take(draft.requestId))).toBe(true);
   // The compiler lets nobody but OtpService.verify make one.
-  return { phoneNumber: number, challengeId: requestId } as unknown as VerifiedPhone;
+  return {
+    phoneNumber: number,
+    challengeId: `${draft.requestId}:${draft.createdAt}`,
+  } as unknown as VerifiedPhone;
 }
 
 async function severalVerified(number: PhoneNumber, count: number): Promise<VerifiedPhone[]> {
@@ -285,7 +288,7 @@ describe('subject of a user', () => {
     const number = someone();
     const phone = await verified(number);
     const { subject } = await open(replica(), phone);
-    const pseudonym = phone.challengeId.slice(0, 22);
+    const { pseudonym, own } = partsOf(phone.challengeId.slice(0, 64));
     expect(subject).not.toBe(pseudonym);
 
     // Neither slot's keys or values name the other.
@@ -293,7 +296,8 @@ describe('subject of a user', () => {
     expect(keys.length).toBeGreaterThanOrEqual(2);
     const records = JSON.stringify(await valuesIn(raw, keys));
     expect(records).not.toContain(pseudonym);
-    expect(records).not.toContain(phone.challengeId.slice(22));
+    for (const part of [own, phone.challengeId.slice(0, 64), phone.challengeId.slice(22, 64)])
+      expect(records).not.toContain(part);
     for (const digits of [number.slice(1), number.slice(3), number.slice(-8)])
       expect(records).not.toContain(digits);
     for (const key of keys) expect(await clock.ttl(key)).toBeGreaterThan(0);

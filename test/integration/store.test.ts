@@ -1,6 +1,7 @@
 import { Redis } from 'ioredis';
 import type { Environment } from '../../src/config/config';
 import { Logger } from '../../src/logging/logger';
+import type { Draft } from '../../src/challenges/challenge';
 import { Metrics } from '../../src/metrics/metrics';
 import { redisClient } from '../../src/redis/connection';
 import { Store } from '../../src/redis/store';
@@ -10,7 +11,7 @@ import { admissionOver, admissionRequest } from '../support/applicant';
 import { freePort } from '../support/free-port';
 import { until } from '../support/hang';
 import { holdTimers } from '../support/held-timers';
-import { admittedSendsKey, keysOf, KEYS } from '../support/keys';
+import { admittedSendsKey, keysOf, KEYS, partsOf, unknownRequestId } from '../support/keys';
 import { type OtpSteps, otpSteps } from '../support/otp-steps';
 import { outcome, outcomes, refusal, refusalCode } from '../support/outcomes';
 import { identityOf, phoneNumber } from '../support/phone-number';
@@ -106,9 +107,9 @@ const tried = (service: Replica, times: number): Promise<void> =>
 const askAddress = async ({ addresses }: Replica, address = ADDRESS, count = 100): Promise<number> =>
   (await addresses.admit('send', address, [{ count, seconds: 3_600 }])).waitMs;
 
-async function open({ challenges }: Replica): Promise<{ requestId: string; nonce: string }> {
+async function open({ challenges }: Replica): Promise<Draft> {
   const pending = await challenges.create(identityOf(PERSON), MADE_HERE);
-  await challenges.activate(pending.requestId, { delivery: 'accepted' }, 0);
+  await challenges.activate(pending, { delivery: 'accepted' }, 0);
   return pending;
 }
 
@@ -137,14 +138,14 @@ describe('a forgotten script', () => {
       expect(await raw.llen(admittedSendsKey('person'))).toBe(times);
     }
     await raw.script('FLUSH');
-    const { requestId } = await service.challenges.create(identityOf(PERSON), MADE_HERE);
+    const draft = await service.challenges.create(identityOf(PERSON), MADE_HERE);
     await raw.script('FLUSH');
-    await service.challenges.activate(requestId, { delivery: 'accepted' }, 0);
+    await service.challenges.activate(draft, { delivery: 'accepted' }, 0);
     await raw.script('FLUSH');
-    const attempt = await service.tries.take(requestId);
+    const attempt = await service.tries.take(draft.requestId);
     expect(attempt.attemptsLeft).toBe(2);
     await raw.script('FLUSH');
-    expect(await service.tries.consume(requestId, attempt)).toBe(true);
+    expect(await service.tries.consume(attempt)).toBe(true);
     expect(service.logs.join('')).not.toContain('NOSCRIPT');
   });
 
@@ -187,7 +188,8 @@ describe('a forgotten script', () => {
 describe('a killed Redis', () => {
   it('each step answers store_unavailable at once while Redis is killed', async () => {
     const service = await connected();
-    const { requestId } = await open(service);
+    const draft = await open(service);
+    const { requestId } = draft;
     const attempt = await service.tries.take(requestId);
     const admitted = await service.admission.admit(admissionRequest('person'));
     await redis.kill();
@@ -198,11 +200,11 @@ describe('a killed Redis', () => {
         service.admission.admit(admissionRequest('person')),
         service.admission.refund(admitted),
         service.challenges.create(identityOf(PERSON), MADE_HERE),
-        service.challenges.activate(requestId, { delivery: 'accepted' }, 0),
-        service.challenges.abandon(requestId),
+        service.challenges.activate(draft, { delivery: 'accepted' }, 0),
+        service.challenges.reassign(draft, MADE_HERE),
         service.tries.take(requestId),
-        service.tries.consume(requestId, attempt),
-        service.tries.giveBack(requestId, attempt),
+        service.tries.consume(attempt),
+        service.tries.giveBack(attempt),
       ]);
     }
     expect(linesWith(service, 'Redis command failed')).toBe(27);
@@ -276,7 +278,7 @@ describe('a paused Redis', () => {
     const { requestId, nonce } = await open(service);
     await service.admission.admit(admissionRequest('person'));
     // Redis knows every script by now: one that it has to be sent first is not, once its caller was answered.
-    await refusal(service.tries.take('A'.repeat(44)));
+    await refusal(service.tries.take(unknownRequestId()));
     await askAddress(service, '203.0.113.79', 7);
     redis.pause();
     await timers.giveUp([
@@ -348,9 +350,9 @@ describe('a Redis without memory', () => {
       () => service.admission.admit(admissionRequest('another')),
       () => service.admission.refund(admitted),
       () => service.challenges.create(identityOf(PERSON), MADE_HERE),
-      () => service.challenges.activate(pending.requestId, { delivery: 'accepted' }, 0),
+      () => service.challenges.activate(pending, { delivery: 'accepted' }, 0),
       () => service.tries.take(requestId),
-      () => service.tries.consume(requestId, attempt),
+      () => service.tries.consume(attempt),
     ];
     for (const step of steps) {
       await expectUnavailable([step()]);
@@ -358,8 +360,8 @@ describe('a Redis without memory', () => {
     }
 
     await raw.config('SET', 'maxmemory', '0');
-    await service.challenges.activate(pending.requestId, { delivery: 'accepted' }, 0);
-    expect(await service.tries.consume(requestId, attempt)).toBe(true);
+    await service.challenges.activate(pending, { delivery: 'accepted' }, 0);
+    expect(await service.tries.consume(attempt)).toBe(true);
     expect(await askAddress(service)).toBe(0);
   });
 
@@ -368,7 +370,7 @@ describe('a Redis without memory', () => {
     const { requestId } = await open(service);
     const attempt = await service.tries.take(requestId);
     await raw.config('SET', 'maxmemory', '1');
-    const given = (await outcome(service.tries.giveBack(requestId, attempt))) === 'done';
+    const given = (await outcome(service.tries.giveBack(attempt))) === 'done';
     await raw.config('SET', 'maxmemory', '0');
     expect(await raw.llen(keysOf(requestId).failed)).toBe(given ? 0 : 1);
     expect(await raw.hget(keysOf(requestId).challenge, 'attempts')).toBe(given ? '3' : '2');
@@ -467,7 +469,7 @@ describe('a Redis that answers with an error', () => {
     const log = service.logs.join('');
     for (const step of ['create', 'take-attempt', 'admission']) expect(log).toContain(`"command":"${step}"`);
     expect(log).toContain('WRONGTYPE');
-    const tag = requestId.slice(0, 22);
+    const tag = partsOf(requestId).pseudonym;
     for (const argument of [PERSON.slice(1), tag, requestId, nonce, 'pseudonym-of-somebody', 'evalsha'])
       expect(log).not.toContain(argument);
   });

@@ -476,10 +476,10 @@ describe('admission of an SMS', () => {
     it('a budget charges the current minute and the current quarter hour', async () => {
       const { minute, quarter } = currentBuckets();
       const admission = admissionWith({ SMS_PRICE_PAISE: '30' });
-      expect((await admission.admit(admissionRequest(pseudonym(1)))).charged).toEqual([
-        String(minute),
-        String(quarter),
-      ]);
+      expect((await admission.admit(admissionRequest(pseudonym(1)))).charged).toMatchObject({
+        minute: String(minute),
+        quarter: String(quarter),
+      });
       await admission.admit(admissionRequest(pseudonym(2)));
       expect(await raw.hgetall(KEYS.minutes)).toEqual({ [minute]: '60' });
       expect(await raw.hgetall(KEYS.quarters)).toEqual({ [quarter]: '60' });
@@ -565,8 +565,8 @@ describe('admission of an SMS', () => {
       const replicas = replicasWith({ ...HOUR, ...DAY });
       const charge = await replicas[0]!.admit(admissionRequest(pseudonym(1)));
       await Promise.all(Array.from({ length: 30 }, (_, i) => replicas[i % CONNECTIONS]!.refund(charge)));
-      expect(await raw.hgetall(KEYS.minutes)).toEqual({ [charge.charged[0]]: '0' });
-      expect(await raw.hgetall(KEYS.quarters)).toEqual({ [charge.charged[1]]: '0' });
+      expect(await raw.hgetall(KEYS.minutes)).toEqual({ [charge.charged.minute]: '0' });
+      expect(await raw.hgetall(KEYS.quarters)).toEqual({ [charge.charged.quarter]: '0' });
       expect(await outcomes(concurrently(replicas, (i) => i))).toEqual({ done: 4, sms_unavailable: 296 });
     });
 
@@ -576,15 +576,15 @@ describe('admission of an SMS', () => {
       await raw.del(KEYS.minutes);
       await admission.refund(charge);
       expect(await raw.exists(KEYS.minutes)).toBe(0);
-      expect(await raw.hgetall(KEYS.quarters)).toEqual({ [charge.charged[1]]: '0' });
+      expect(await raw.hgetall(KEYS.quarters)).toEqual({ [charge.charged.quarter]: '0' });
 
       await raw.del(KEYS.quarters);
       await admission.refund(charge);
       expect(await raw.exists(KEYS.minutes, KEYS.quarters)).toBe(0);
 
       const next = await admission.admit(admissionRequest(pseudonym(2)));
-      await admission.refund({ ...next, charged: ['1', '1'] });
-      expect(await raw.hgetall(KEYS.minutes)).toEqual({ [next.charged[0]]: '25' });
+      await admission.refund({ ...next, charged: { ...next.charged, minute: '1', quarter: '1' } });
+      expect(await raw.hgetall(KEYS.minutes)).toEqual({ [next.charged.minute]: '25' });
       for (const ttl of await timesToLive()) expect(ttl).toBeGreaterThan(0);
     });
   });

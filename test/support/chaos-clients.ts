@@ -287,7 +287,7 @@ export class ChaosClient {
 
   private key(always: boolean): string | undefined {
     // Some apps know of no keys; they try once.
-    if (!always || this.random.chance(0.85)) return `${this.name}-${(this.keys += 1)}`;
+    if (!always || this.random.chance(0.85)) return `key-of-chaos-${this.name}-${(this.keys += 1)}`;
     return undefined;
   }
 

@@ -5,8 +5,8 @@ import { ChaosClient, type Surroundings } from './chaos-clients';
 import { ADMIN_TOKENS, operate, signingKeys } from './crowd';
 import { freePort } from './free-port';
 import { HANG_MS } from './hang';
-import { type History, pseudonymIn, type Rules } from './history';
-import { KEYS } from './keys';
+import type { History, Rules } from './history';
+import { KEYS, partsOf } from './keys';
 import type { Build, Run } from './processes';
 import { Random } from './random';
 import { RedisCluster } from './redis-cluster';
@@ -231,7 +231,7 @@ export class Chaos {
     const { calls } = this.world;
     const tags = new Set(['admission']);
     for (const { request, given, got } of calls) {
-      if (request !== undefined) tags.add(pseudonymIn(request));
+      if (request !== undefined) tags.add(partsOf(request).pseudonym);
       for (const token of [given, got]) if (token) tags.add(token.subject);
     }
     const shards = new Map<string, number>();

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { HANG_MS } from './hang';
-import { keysOf } from './keys';
+import { abuseLevelKey, challengesKey } from './keys';
 import { call, until, type Answer, type Variables, type World } from './world';
 
 /** Who may ask for the totals; for `ADMIN_TOKENS`. */
@@ -39,7 +39,8 @@ export function holdUpstream(
 export const as = (accessToken: unknown): Record<string, string> => ({
   authorization: `Bearer ${String(accessToken)}`,
 });
-export const under = (key: string): Record<string, string> => ({ 'idempotency-key': key });
+/** Under this Idempotency-Key, which is made long enough. */
+export const under = (key: string): Record<string, string> => ({ 'idempotency-key': key.padEnd(16, '.') });
 
 /** A new folder for `JWT_KEYS_DIR`: instances that share it take each other's access tokens. */
 export function signingKeys(): string {
@@ -121,14 +122,24 @@ export async function bill(
   return body.total;
 }
 
+/** The abuse control judges no scope before the next send. */
+export async function forgetAbuseLevels(world: World): Promise<void> {
+  const redis = new Redis(world.redis.url);
+  try {
+    for (const key of await redis.keys(abuseLevelKey('*'))) await redis.del(key);
+  } finally {
+    redis.disconnect();
+  }
+}
+
 /** Makes it a minute later for every Idempotency-Key that is in flight. */
 export async function aMinuteLater(world: World): Promise<void> {
   const redis = new Redis(world.redis.url);
   try {
-    const { challenge, sends } = keysOf('*');
-    for (const record of await redis.keys(sends)) await redis.hincrby(record, 'until', -60_000);
-    for (const key of await redis.keys(`${challenge}*`)) {
-      for (const [field, record] of Object.entries(await redis.hgetall(key))) {
+    for (const key of await redis.keys(challengesKey)) {
+      const { until, ...fields } = await redis.hgetall(key);
+      if (until !== undefined) await redis.hincrby(key, 'until', -60_000);
+      for (const [field, record] of Object.entries(fields)) {
         const [, before, time] = /^(.+:flight\/[\w-]+:)(\d+)$/.exec(record) ?? [];
         if (before !== undefined) await redis.hset(key, field, `${before}${Number(time) - 60_000}`);
       }

@@ -1,3 +1,4 @@
+import { partsOf } from './keys';
 /** What clients, upstream and the ledger saw of one run under faults. Times are milliseconds of one machine's clock. */
 export interface History {
   contract: 'caller' | 'provider';
@@ -151,8 +152,8 @@ class Checker {
       if (name !== undefined) firstOfKey.set(name, asked);
       if (call.status !== 200 || call.request === undefined) continue;
       this.requests.set(call.request, { number: call.number, asked, shared: call.shared === true });
-      this.pseudonyms.set(call.number, pseudonymIn(call.request));
-      this.numbers.set(pseudonymIn(call.request), call.number);
+      this.pseudonyms.set(call.number, partsOf(call.request).pseudonym);
+      this.numbers.set(partsOf(call.request).pseudonym, call.number);
     }
   }
 
@@ -316,7 +317,7 @@ class Checker {
       if (new Set(its.map(({ request }) => request)).size < 2) continue;
       const [first, last] = [its[0]!, its.at(-1)!];
       const what = `${its.length} sends under one key have several request ids`;
-      if (this.mayBeLost(pseudonymIn(first.request!), first.at, last.until))
+      if (this.mayBeLost(partsOf(first.request!).pseudonym, first.at, last.until))
         this.allow(`one answer: ${what}`);
       else this.violate('one answer', `${mask(name)}: ${what}`, this.aboutNumber(first.number));
     }
@@ -332,7 +333,7 @@ class Checker {
       const { attempts: most } = this.history.rules;
       if (attempts <= most) continue;
       const what = `${attempts} codes of one request were looked at, not ${most}`;
-      if (this.mayBeLost(pseudonymIn(request), its[0]!.at, its.at(-1)!.until))
+      if (this.mayBeLost(partsOf(request).pseudonym, its[0]!.at, its.at(-1)!.until))
         this.allow(`attempts: ${what}`);
       else this.violate('attempts', what, this.aboutRequest(request));
     }
@@ -379,7 +380,7 @@ class Checker {
         );
       if (call.outcome === 'otp_expired' && (used || replaced)) continue;
       const what = `the right code of ${mask(asked.number)} was answered ${call.outcome}`;
-      if (this.mayBeLost(pseudonymIn(call.request!), asked.asked, call.until))
+      if (this.mayBeLost(partsOf(call.request!).pseudonym, asked.asked, call.until))
         this.allow(`right code: ${what}`);
       else this.violate('right code', what, this.aboutNumber(asked.number));
     }
@@ -624,9 +625,6 @@ function mostWithin(times: number[], windowMs: number): number {
   });
   return most;
 }
-
-/** A request id begins with the pseudonym of its number. */
-export const pseudonymIn = (request: string): string => request.slice(0, 22);
 
 const mask = (number: string): string => number.replace(/^\+91\d{6}/, '…');
 

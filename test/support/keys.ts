@@ -1,3 +1,5 @@
+import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto';
+
 /**
  * The names of the keys in Redis, spelled once for all tests. They are written by hand and not taken from `src/`, so that a
  * test notices when the service changes where it keeps something.
@@ -20,8 +22,8 @@ export const KEYS = {
 
 /** The list of the admitted sends of one number. */
 export const admittedSendsKey = (pseudonym: string): string => `${ADMISSION}phone:${pseudonym}`;
-/** What a send under an Idempotency-Key was admitted as. */
-export const admittedRepeatKey = (requestId: string): string => `${ADMISSION}send:${requestId}`;
+/** The admission entry of a send under an Idempotency-Key, by the own part of its request id. */
+export const admissionEntryKey = (own: string): string => `${ADMISSION}send:${own}`;
 /** The list of the failed sends that a number was forgiven. */
 export const forgivenSendsKey = (pseudonym: string): string => `${ADMISSION}forgiven:${pseudonym}`;
 /** What the abuse control counts of a scope, such as `series:987654`. */
@@ -49,19 +51,37 @@ export function keysOfNumber(
   };
 }
 
-/** The keys of a challenge and of the phone number that it is bound to. */
-export function keysOf(requestId: string): ReturnType<typeof keysOfNumber> & {
-  challenge: string;
-  /** The records of sends under an Idempotency-Key. */
-  sends: string;
-} {
-  const pseudonym = requestId.slice(0, 22);
-  return {
-    ...keysOfNumber(pseudonym),
-    challenge: `${PREFIX}{${pseudonym}}:challenge:${requestId.slice(22)}`,
-    sends: `${PREFIX}{${pseudonym}}:send:*`,
-  };
+/** `SUBJECT_SECRET` of every world. */
+export const SUBJECT_SECRET = 'test-subject-secret-0123456789-abcd';
+const requestIdKey = (): Buffer => Buffer.from(hkdfSync('sha256', SUBJECT_SECRET, '', 'request id', 32));
+
+/** What is hidden in a request id: the pseudonym of its number, and the part that is the challenge's own. */
+export function partsOf(requestId: string): { pseudonym: string; own: string } {
+  const bytes = Buffer.from(requestId, 'base64url');
+  const decipher = createDecipheriv('aes-256-gcm', requestIdKey(), bytes.subarray(0, 16));
+  decipher.setAuthTag(bytes.subarray(32));
+  const pseudonym = Buffer.concat([decipher.update(bytes.subarray(16, 32)), decipher.final()]);
+  return { pseudonym: pseudonym.toString('base64url'), own: bytes.toString('base64url', 0, 16) };
 }
+
+/** A request id as the service issues it; `own` is the part that is the challenge's own. */
+export function requestIdOf(pseudonym: string, own = randomBytes(16)): string {
+  const cipher = createCipheriv('aes-256-gcm', requestIdKey(), own);
+  const sealed = [cipher.update(pseudonym, 'base64url'), cipher.final(), cipher.getAuthTag()];
+  return Buffer.concat([own, ...sealed]).toString('base64url');
+}
+
+/** An authentic request id without a challenge. */
+export const unknownRequestId = (): string => requestIdOf(randomBytes(16).toString('base64url'));
+
+/** The keys of a challenge and of the phone number that it is bound to. */
+export function keysOf(requestId: string): ReturnType<typeof keysOfNumber> & { challenge: string } {
+  const { pseudonym, own } = partsOf(requestId);
+  return { ...keysOfNumber(pseudonym), challenge: `${PREFIX}{${pseudonym}}:challenge:${own}` };
+}
+
+/** The pattern of the keys of all challenges. */
+export const challengesKey = `${PREFIX}*:challenge:*`;
 
 /** The keys of a user's sessions. `session('*')` is the pattern of all of them. */
 export function keysOfUser(subject: string): {

@@ -151,7 +151,7 @@ export async function storm(url: string): Promise<void> {
     await call('DELETE', `${url}/auth/send-otp/${random()}`);
     await call('POST', `${url}/auth/${random()}`, { [random()]: random() });
     await call('OPTIONS', `${url}/${random()}`);
-    await sendOtp(url, random(), { 'idempotency-key': random(), 'x-request-id': random() });
+    await sendOtp(url, random(), { 'idempotency-key': random() + random(), 'x-request-id': random() });
     await verifyOtp(url, random(), random());
     await refresh(url, `${random()}.${random()}`);
     await call('GET', `${url}/auth/me`, undefined, { authorization: `Bearer ${random()}` });

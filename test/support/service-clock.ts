@@ -1,6 +1,6 @@
 import { Redis } from 'ioredis';
 import { holdTimers, type HeldTimers } from './held-timers';
-import { admittedRepeatKey, admittedSendsKey, KEYS } from './keys';
+import { admissionEntryKey, admittedSendsKey, KEYS } from './keys';
 import type { World } from './world';
 
 declare global {
@@ -35,7 +35,12 @@ export async function makeSendsOlder(world: World, ms: number): Promise<void> {
       for (const [i, time] of (await redis.lrange(list, 0, -1)).entries())
         older.lset(list, i, String(Number(time) - ms));
     // A send under an Idempotency-Key knows its place in the list by its time.
-    for (const send of await redis.keys(admittedRepeatKey('*'))) older.hincrby(send, 'place', -ms);
+    for (const key of await redis.keys(admissionEntryKey('*'))) {
+      const send = JSON.parse((await redis.get(key)) ?? '{}') as { place?: string };
+      if (send.place === undefined) continue;
+      send.place = String(Number(send.place) - ms);
+      older.set(key, JSON.stringify(send), 'KEEPTTL');
+    }
     await older.exec();
   } finally {
     redis.disconnect();

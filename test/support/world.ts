@@ -13,6 +13,7 @@ import {
   watchUpstream,
 } from './canaries';
 import { HANG_MS, until } from './hang';
+import { SUBJECT_SECRET } from './keys';
 import { redisOfWorker } from './redis-of-worker';
 import { startRedis, type RedisServer } from './redis-server';
 import { service } from './service';
@@ -43,7 +44,7 @@ export interface World<Server extends { url: string } = { url: string }> {
 }
 
 export const SECRET = 'test-secret-0123456789-abcdefghijkl';
-export const SUBJECT_SECRET = 'test-subject-secret-0123456789-abcd';
+export { SUBJECT_SECRET };
 export const API_KEY = `sm_live_${'5e'.repeat(20)}`;
 
 /** Settings under which nothing is limited and nothing waits, so that a test names the ones that it is about. */

@@ -1,10 +1,15 @@
+import { createHash } from 'node:crypto';
 import { type Call, check, type History, recoveries, type Rules, story } from '../support/history';
+import { requestIdOf } from '../support/keys';
 
 const OWNER = '+919820010001';
 const OTHER = '+919820010002';
 /** As long as a pseudonym is, and of one shard each. */
-const [HERS, HIS] = ['p'.repeat(22), 'q'.repeat(22)];
-const REQUEST = `${HERS}-first`;
+const [HERS, HIS] = [`${'p'.repeat(21)}A`, `${'q'.repeat(21)}A`];
+const requestOf = (pseudonym: string, name: string): string =>
+  requestIdOf(pseudonym, createHash('md5').update(name).digest());
+const pseudonymOf = (i: number): string => `${String(i).padStart(21, 's')}A`;
+const REQUEST = requestOf(HERS, 'first');
 const CODE = '111111';
 const GUESS = '999999';
 const SUBJECT = 'her-subject';
@@ -178,7 +183,7 @@ describe('SMS', () => {
   });
 
   it('the checker reports one upstream key that reached two numbers', () => {
-    const calls = [...login, send(10_000, { number: OTHER, request: `${HIS}-second` })];
+    const calls = [...login, send(10_000, { number: OTHER, request: requestOf(HIS, 'second') })];
     const ledger = [admitted(10_001), admitted(10_002, 'x', HIS)];
     const messages = [sms(10_002, { key: 'u1' }), sms(10_003, { number: OTHER, key: 'u1' })];
     expect(rulesBroken({ calls, ledger, messages })).toEqual(['upstream key']);
@@ -214,9 +219,9 @@ describe('SMS', () => {
   it('the checker holds the whole service to its limits', () => {
     const numbers = Array.from({ length: 11 }, (_, i) => `+91982002000${i}`);
     const asked = numbers.map((number, i) =>
-      send(10_000, { number, request: `${String(i).padStart(22, 's')}-r` }),
+      send(10_000, { number, request: requestOf(pseudonymOf(i), 'r') }),
     );
-    const ledger = numbers.map((_, i) => admitted(10_001, `${i}`, String(i).padStart(22, 's')));
+    const ledger = numbers.map((_, i) => admitted(10_001, `${i}`, pseudonymOf(i)));
     const messages = numbers.map((number, i) => sms(10_002, { number, key: `k${i}` }));
     expect(rulesBroken({ calls: asked, ledger, messages })).toEqual(['limit']);
     const ten = { calls: asked.slice(1), ledger: ledger.slice(1), messages: messages.slice(1) };
@@ -250,15 +255,15 @@ describe('a token', () => {
     expect(rulesBroken({ calls: withCode(GUESS) })).toEqual(['token without a code']);
     expect(rulesBroken({ messages: [sms(12_000)] })).toEqual(['token without a code']);
     const his = [sms(10_002), sms(10_003, { number: OTHER, code: GUESS, key: 'u2' })];
-    const both = [...withCode(GUESS), send(10_000, { number: OTHER, request: `${HIS}-second` })];
+    const both = [...withCode(GUESS), send(10_000, { number: OTHER, request: requestOf(HIS, 'second') })];
     const ledger = [admitted(10_001), admitted(10_002, 'x', HIS)];
     expect(rulesBroken({ calls: both, messages: his, ledger })).toEqual(['token without a code']);
   });
 
   it('the checker reports a token for a request that was never answered', () => {
-    expect(rulesBroken({ calls: [send(10_000), verify(11_000, { request: `${HERS}-made-up` })] })).toEqual([
-      'token without a code',
-    ]);
+    expect(
+      rulesBroken({ calls: [send(10_000), verify(11_000, { request: requestOf(HERS, 'made-up') })] }),
+    ).toEqual(['token without a code']);
   });
 
   it('the checker reports a token of a session that was never opened', () => {
@@ -267,7 +272,10 @@ describe('a token', () => {
 
   it('the checker reports a refresh that changes session or subject', () => {
     const got = token(1, 'another');
-    const second = [send(13_000, { request: `${HERS}-2` }), verify(14_000, { request: `${HERS}-2`, got })];
+    const second = [
+      send(13_000, { request: requestOf(HERS, '2') }),
+      verify(14_000, { request: requestOf(HERS, '2'), got }),
+    ];
     expect(rulesBroken({ calls: [...login, ...second, refresh(15_000, 0, { got })] })).toContain(
       'another session',
     );
@@ -284,7 +292,7 @@ describe('a token', () => {
   });
 
   it('the checker reports a subject with two numbers', () => {
-    const request = `${HIS}-second`;
+    const request = requestOf(HIS, 'second');
     const got = { subject: SUBJECT, session: 'his', number: OTHER };
     const calls = [
       ...login,
@@ -301,7 +309,7 @@ describe('a request id', () => {
   it('the checker reports a request id that opens two sessions, and a session of two request ids', () => {
     const got = { ...token(0, 'second'), number: OWNER };
     expect(rulesBroken({ calls: [...login, verify(12_000, { got })] })).toEqual(['one session']);
-    const request = `${HERS}-2`;
+    const request = requestOf(HERS, '2');
     expect(
       rulesBroken({ calls: [...login, send(12_000, { request }), verify(13_000, { request })] }),
     ).toEqual(['one session']);
@@ -309,12 +317,12 @@ describe('a request id', () => {
   });
 
   it('the checker reports two request ids under one Idempotency-Key', () => {
-    const twice = [send(10_000, { key: 'k' }), send(10_100, { key: 'k', request: `${HERS}-2` })];
+    const twice = [send(10_000, { key: 'k' }), send(10_100, { key: 'k', request: requestOf(HERS, '2') })];
     expect(rulesBroken({ calls: twice })).toEqual(['one answer']);
     expect(allowed({ calls: twice, failovers: [killed(0, 10_050)] })).toEqual([0, 1]);
-    expect(rulesBroken({ calls: [twice[0]!, send(10_100, { key: 'k2', request: `${HERS}-2` })] })).toEqual(
-      [],
-    );
+    expect(
+      rulesBroken({ calls: [twice[0]!, send(10_100, { key: 'k2', request: requestOf(HERS, '2') })] }),
+    ).toEqual([]);
   });
 
   it('the checker counts the attempts of a request id, and a repeat under its key is no attempt', () => {
@@ -483,7 +491,7 @@ describe('a 401', () => {
 
   it('the checker explains a 401 by as many younger sessions as a person may have', () => {
     const younger = (i: number): Call[] => {
-      const request = `${HERS}-younger-${i}`;
+      const request = requestOf(HERS, `younger-${i}`);
       const got = { ...token(0, `younger-${i}`), number: OWNER };
       return [send(12_000 + i, { request }), verify(12_100 + i, { request, got })];
     };
@@ -597,7 +605,7 @@ describe('the story of a violation', () => {
     const failovers = [killed(2, 11_500)];
     const [violation] = check(history({ calls, failovers })).violations;
     expect(violation?.story).toEqual([
-      '+1.000 c01 i0 verify number=…0001 request=-first code=111111 got=her-session#0 -> 200 ok (10 ms)',
+      `+1.000 c01 i0 verify number=…0001 request=${REQUEST.slice(-6)} code=111111 got=her-session#0 -> 200 ok (10 ms)`,
       '+1.500 -- failover of shard 2, killed, over after 3000 ms',
       '+2.000 c01 i0 me token=her-session -> 401 session_revoked (10 ms)',
     ]);
