@@ -24,7 +24,7 @@ export function checkNode() {
 export function installPackages() {
   if (packagesAreInstalled()) return;
   console.log('Installing packages (npm ci) ...');
-  // One string for the shell, because npm is a .cmd file on Windows. What npm warns of is shown only where it fails.
+  // One string for the shell, because npm is a .cmd file on Windows. Warnings of npm are shown only when it fails.
   const { status, stdout, stderr, error } = spawnSync('npm ci --include=dev --no-audit --no-fund', {
     cwd: ROOT,
     shell: true,

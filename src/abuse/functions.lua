@@ -10,7 +10,7 @@ local ABUSE_KEEP = 98 * 900000
 local ABUSE_JUDGED = 5000
 -- The windows: minutes of fifteen, quarter hours of a day. SMS of the youngest buckets are not judged yet, because their
 -- codes are still on their way. Below the floors (SMS sent, numbers with a wrong code) nothing is judged. The window of a
--- day reacts too slowly to deny an SMS to anyone.
+-- day reacts too slowly for a denial.
 local ABUSE_WINDOWS = {
   { name = 'm', width = 60000, buckets = 15, mature = 2, floor = { conversion = 20, wrong_codes = 50 }, highest = 3 },
   { name = 'q', width = 900000, buckets = 96, mature = 1, floor = { conversion = 100, wrong_codes = 200 }, highest = 2 },

@@ -1,4 +1,4 @@
--- Judges scopes whose time mark has expired: few codes come back (SMS pumping), or many numbers see wrong codes (guessing).
+-- Judges scopes with an expired time mark: few codes come back (SMS pumping), or many numbers see wrong codes (guessing).
 -- Any replica runs it before a send that needs it, so no job and no leader is needed.
 -- KEYS the abuse control; its scopes, levels (text: level, end of the hold, time mark, time of the last rise, signal), raised
 --      scopes (sorted by the end of their hold) and decisions (stream) begin with this name, on {admission}

@@ -51,8 +51,8 @@ export class ProofOfWork {
   }
 
   /**
-   * The name of a solution that is right, alive, and meant for this number and address; else undefined. Whatever was
-   * sent, it is no error: whoever has no solution gets the next challenge.
+   * The name of a correct, unexpired solution for this number and address; otherwise undefined. A bad
+   * solution is not an error: its sender gets the next challenge.
    */
   async check(solution: string, phone: PhoneNumber, address: string): Promise<string | undefined> {
     try {

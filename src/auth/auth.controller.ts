@@ -169,7 +169,7 @@ export class AuthController {
   @Get('me')
   @UseGuards(BearerGuard)
   @ApiBearerAuth()
-  @ApiOperation({ operationId: 'me', summary: 'Who is logged in' })
+  @ApiOperation({ operationId: 'me', summary: 'The logged-in user' })
   @ApiOkResponse({ type: MeResponse, description: 'The user and the session of the access token' })
   @ApiProblems(
     'unauthenticated',

@@ -10,7 +10,7 @@ import { LoginService } from './login.service';
 import { RefreshCookie } from './refresh-cookie';
 import { SessionsController } from './sessions.controller';
 
-/** Issues a JWT once verification succeeds, and says whose it is. */
+/** Issues a JWT after a successful verification, and returns the user of a JWT. */
 @Module({
   imports: [DevicesModule, OtpModule, SessionsModule, ThrottlingModule, TokensModule],
   providers: [AccountService, LoginService, RefreshCookie],

@@ -10,18 +10,18 @@ const sessions = new WeakMap<FastifyRequest, Session>();
 /** The session that {@link BearerGuard} found. */
 export const CurrentSession = createParamDecorator((_: unknown, context: ExecutionContext): Session => {
   const session = sessions.get(context.switchToHttp().getRequest<FastifyRequest>());
-  // Without the guard in front of it a route must fail, not run for nobody.
+  // A route without the guard must fail and not run without a user.
   if (session === undefined) throw new ApiError('unauthenticated');
   return session;
 });
 
-/** The token of the Authorization header (RFC 6750 section 2.1), whatever it is worth. */
+/** The token of the Authorization header (RFC 6750 section 2.1), not verified yet. */
 export function bearerToken(request: FastifyRequest): string | undefined {
   return /^Bearer +([^ ]+) *$/i.exec(request.headers.authorization ?? '')?.[1];
 }
 
 /**
- * Lets a request pass whose bearer token (RFC 6750 section 2.1) is ours and whose session lives. The token alone would
+ * Lets a request pass if its bearer token (RFC 6750 section 2.1) is valid and the session lives. The token alone would
  * go on working here after its session has ended.
  */
 @Injectable()
@@ -44,7 +44,9 @@ export class BearerGuard implements CanActivate {
     return true;
   }
 
-  /** Tells a developer what is wrong. In production, an attacker who tries tokens learns nothing of what comes close. */
+  /**
+   * The reason of the refusal, for developers. In production an attacker that tries tokens must not learn which come close.
+   */
   private hint({ headers }: FastifyRequest, token: string | undefined): { detail?: string } {
     if (this.config.production) return {};
     if (headers.authorization === undefined) {

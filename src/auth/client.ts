@@ -6,7 +6,7 @@ import { networkOf } from '../net/addresses';
 const LONGEST_USER_AGENT = 512;
 const LONGEST_DEVICE = 40;
 
-// What the library may say; it leaves the last three out of its own list. Of an agent that it does not know it returns
+// Names that the library may return; its own list lacks the last three. For an unknown agent it returns
 // the caller's own words, and a thief's would be "your own phone".
 const KNOWN = new Set<string | undefined>([
   ...Object.values(bowser.BROWSER_MAP),
@@ -16,7 +16,7 @@ const KNOWN = new Set<string | undefined>([
   'PlayStation 4',
 ]);
 
-/** What a session list will show of this client: names that a library found, never the caller's own text. */
+/** The client's name in a list of sessions: names that the library found, never the caller's own text. */
 export function describeClient(request: FastifyRequest, address: string): Client {
   return { device: deviceOf(request.headers['user-agent'] ?? ''), address: networkOf(address) };
 }

@@ -4,7 +4,7 @@ import { IsIn, IsString, Matches, MaxLength, MinLength, ValidateIf } from 'class
 import { IsPhoneNumber } from '../phone-number/is-phone-number';
 import type { PhoneNumber } from '../phone-number/phone-number';
 
-/** One that is not good is ignored: who kept a token for too long must not be locked out by it. */
+/** An invalid token is ignored: a user that kept a token for too long must not be locked out by it. */
 function IsDeviceToken(): PropertyDecorator {
   return applyDecorators(
     ApiPropertyOptional({
@@ -23,7 +23,7 @@ const PHONE_NUMBER = '+919876543210';
 const REQUEST_ID = 'Zf3v0x5QW8mJkq1pY7nRtAxB2c4D6e8F0g1H3i5J7k9QbM6sTz-uE_2LwC4vXhNd';
 const CODE = '123456';
 
-/** What Swagger UI fills in. By itself it would fill in all that is optional, too: the word string for an old token. */
+/** The example of Swagger UI. By itself it would fill in all optional fields, too: the word "string" for a device token. */
 export const SEND_OTP_EXAMPLES = { send: { summary: 'A number', value: { phoneNumber: PHONE_NUMBER } } };
 export const VERIFY_OTP_EXAMPLES = {
   verify: { summary: 'A code', value: { requestId: REQUEST_ID, otpCode: CODE } },

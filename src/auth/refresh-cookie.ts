@@ -33,7 +33,7 @@ export class RefreshCookie {
     return token;
   }
 
-  /** The token, and whether it comes from a page whose origin may use it. */
+  /** The token, and whether it comes from a page of an allowed origin. */
   find(request: FastifyRequest): { token: string | undefined; allowed: boolean } {
     const { origin } = request.headers;
     const allowed = origin !== undefined && this.config.allowsOrigin(origin);

@@ -29,7 +29,7 @@ export class OtpRequestResponse {
 
   @ApiProperty({
     enum: ['accepted', 'sent', 'delivered', 'failed', 'unknown'],
-    description: 'What is known of the SMS. `unknown`: it may arrive, and its code works if it does.',
+    description: 'The known state of the SMS. `unknown`: it may arrive, and its code works if it does.',
     example: 'accepted',
   })
   delivery!: Delivery;
@@ -61,8 +61,8 @@ export class VerifiedResponse extends TokensResponse {
 
   @ApiProperty({
     description:
-      'Keep it on the device, and give it to send-otp and verify-otp the next time: strangers who know the number then ' +
-      'cannot lock its owner out. It logs nobody in, lives 90 days, and ends with `DELETE /auth/sessions`.',
+      'Keep it on the device, and give it to send-otp and verify-otp the next time: strangers that know the number then ' +
+      'cannot lock its owner out. It allows no login by itself, lives 90 days, and ends with `DELETE /auth/sessions`.',
     example: 'Y7nRtAxB2c4D6e8FmJkq1p.1795255812000.q1pY7n.Zf3v0x5QW8mJkq1pY7nRtAxB2c4D6e8F0g1H3i5J7k9',
   })
   deviceToken!: string;

@@ -172,7 +172,7 @@ export class SessionsController {
     'store_unavailable',
   )
   async endOne(@CurrentSession() current: Session, @Param('id') id: string): Promise<void> {
-    // Another user's is not found either: who has which session is nobody's business.
+    // A session of another user is not found either: the answer must not reveal that it exists.
     if (!(await this.sessions.end(current.subject, id))) throw new ApiError('not_found');
   }
 

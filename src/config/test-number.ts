@@ -22,7 +22,7 @@ const testNumber: Rule<TestNumber> = {
     if (phoneNumber === undefined || code === undefined) return undefined;
     if (date === undefined) return { phoneNumber, code, expiresAt: undefined };
     const expiresAt = new Date(`${date}T00:00:00.000Z`);
-    // 2027-02-31 is a date to nobody, but the third of March to a parser.
+    // A parser reads 2027-02-31 as the third of March.
     const real = !Number.isNaN(expiresAt.getTime()) && expiresAt.toISOString().startsWith(date);
     return real ? { phoneNumber, code, expiresAt } : undefined;
   },

@@ -40,7 +40,7 @@ export class Keyring {
     return [...this.now.keys.keys()];
   }
 
-  /** The key whose id a record carries; undefined once its secret has left the list. */
+  /** The key with the id that a record carries; undefined after its secret has left the list. */
   find(id: string): Buffer | undefined {
     return this.now.keys.get(id);
   }

@@ -31,7 +31,7 @@ async function ask(base: string, token: string): Promise<Finding> {
   try {
     const answer = await fetch(`${base}/admin/address`, {
       headers: { authorization: `Bearer ${token}`, accept: 'application/json' },
-      // The token must not travel on to where somebody else points.
+      // A redirect must not carry the token to another server.
       redirect: 'manual',
       signal: AbortSignal.timeout(PATIENCE_MS),
     });

@@ -89,7 +89,7 @@ export async function startEmulator(
   const desk = { account, faults, api, inbox, reset };
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    // DNS rebinding: a web page whose domain name is made to resolve to 127.0.0.1 is the same origin as this server to the
+    // DNS rebinding: a web page with a domain name that resolves to 127.0.0.1 is the same origin as this server to the
     // browser, and would read the codes. But the browser sends the name of the page as the Host.
     if (isLoopback(host) && !isLocalRequest(request)) {
       write(

@@ -29,7 +29,7 @@ export class Inbox {
       'img-src data:',
       "base-uri 'none'",
       "form-action 'none'",
-      // Clickjacking: nobody may lay this page, with its copy buttons, under their own.
+      // Clickjacking: no other page may show this one, with its copy buttons, in a frame.
       "frame-ancestors 'none'",
     ];
     response.writeHead(200, {

@@ -153,7 +153,7 @@ export interface FieldError {
 }
 
 export interface ApiErrorDetails {
-  /** What the caller does about it, where more is known than the table says; it repeats no value that the caller sent. */
+  /** The advice for the caller, if the thrower knows more than the table; it repeats no value that the caller sent. */
   detail?: string;
   attemptsLeft?: number;
   /** Rounded up to whole seconds, at least 1. Every 429 and 503 has one; 1 when none is given. */

@@ -51,14 +51,14 @@ class Problem {
     type: 'object',
     additionalProperties: true,
     description:
-      'Of a 428: what is to be solved, of ALTCHA’s protocol (version 2), as their widget and library take it.',
+      'With a 428: the challenge to solve, in ALTCHA’s protocol (version 2), as their widget and library take it.',
     properties: { parameters: { type: 'object', additionalProperties: true }, signature: { type: 'string' } },
     required: ['parameters', 'signature'],
   })
   challenge?: object;
 }
 
-/** What says when to come back, in the OpenAPI document. */
+/** The headers with the time of the next try, in the OpenAPI document. */
 export const RETRY_AFTER = {
   'Retry-After': {
     description: 'Seconds until it is worth trying again.',

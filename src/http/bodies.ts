@@ -22,7 +22,7 @@ export function acceptBodies(adapter: FastifyAdapter): void {
   const parseJson = fastify.getDefaultJsonParser('remove', 'remove');
   fastify.removeAllContentTypeParsers();
   fastify.addHook('onRequest', (request, _reply, done) => {
-    // Whatever the body claims to be, it goes to the one parser that refuses nothing, and is unpacked by none.
+    // A body of any type goes to the one parser that refuses nothing, and no parser unpacks it.
     if (pathOf(request) === LOGOUT.path) {
       request.raw.headers['content-type'] = LOGOUT.type;
       delete request.raw.headers['content-encoding'];
@@ -67,7 +67,7 @@ export function acceptBodies(adapter: FastifyAdapter): void {
   );
 }
 
-/** Of JSON or of a form; of any other text nothing. */
+/** Reads JSON and forms; other texts have no fields. */
 function readLogout(body: string): LogoutBody {
   let refreshToken: unknown;
   try {
@@ -89,7 +89,7 @@ function faultOf(value: unknown): string | undefined {
   return isDeeperThan(DEPTH_LIMIT, value) ? 'the body is nested too deep' : undefined;
 }
 
-/** 16 KB hold eight thousand levels, and whoever walks them by recursion runs out of stack. */
+/** 16 KB hold eight thousand levels, and a recursive function over them runs out of stack. */
 function isDeeperThan(levels: number, value: unknown): boolean {
   let level: unknown[] = [value];
   for (let depth = 0; level.length > 0; depth++) {

@@ -12,7 +12,7 @@ export interface FoundAddress {
     'no_header' | 'peer_not_trusted' | 'no_address' | 'only_proxies' | 'private_hop' | 'named_by_proxy';
 }
 
-/** What the log says, once for each reason, when the choice probably makes many clients share one address. */
+/** The warning, logged once for each reason, that many clients probably share one address. */
 const WARNINGS: Partial<Record<FoundAddress['reason'], string>> = {
   peer_not_trusted:
     'A private address sends X-Forwarded-For but is not in TRUSTED_PROXIES: all clients behind it share its limits',

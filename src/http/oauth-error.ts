@@ -30,7 +30,7 @@ const GRANTS: ErrorCode[] = [
 // Statuses that say more than 400 does; RFC 6749 has no word for them.
 const KEPT = [404, 405, 413];
 
-/** What an OAuth client is told of an error of ours. */
+/** The OAuth error code for an error of this service. */
 export function oauthAnswer(error: ApiError | OAuthError): { status: number; error: OAuthErrorCode } {
   if (error instanceof OAuthError) return { status: error.status, error: error.code };
   if (GRANTS.includes(error.code)) return { status: 400, error: 'invalid_grant' };

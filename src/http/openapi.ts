@@ -9,7 +9,7 @@ Try it on this page:
    goes out, so put in a number of your own. Copy the \`requestId\` from the answer.
 2. Read the code: in the demo in the [phone inbox](http://localhost:3001), elsewhere on the phone.
 3. Open \`POST /auth/verify-otp\`, put in the \`requestId\` and the code, press **Execute**, and copy the \`accessToken\`.
-4. Press **Authorize**, paste the access token, and execute \`GET /auth/me\`: it says who you are.
+4. Press **Authorize**, paste the access token, and execute \`GET /auth/me\`: it returns your user.
 
 Errors are \`application/problem+json\` (RFC 9457); decide by their \`code\`. Every 429 and 503 says in \`Retry-After\`,
 in seconds, when to come back.`;
@@ -24,7 +24,7 @@ export function serveOpenApi(app: NestFastifyApplication): void {
     .addServer('/', 'This instance')
     .addTag('Log in', 'Phone in, code out, code in, JWT out.')
     .addTag('Stay logged in', 'Refresh, see where you are logged in, log out.')
-    .addTag('Verify tokens', 'What a resource server needs.')
+    .addTag('Verify tokens', 'Routes for resource servers.')
     .addTag('OAuth 2.0', 'The same for clients that speak the standards.')
     .addTag('Operate', 'Probes; and for the operators of ADMIN_TOKENS, figures and blocks.')
     .addBearerAuth({

@@ -21,9 +21,9 @@ export const BOUNDS = {
 };
 
 /**
- * The event loop's mean delay. It is near 0 on a good day, and 100 ms on a bad one: above two seconds all answers have become
- * worthless. The mean over four seconds of short turns is not moved by one long stall (a paused machine, a collection of
- * garbage), nor by some hundreds that come at once to a machine that is busy with others, only by a loop that takes two
+ * The event loop's mean delay. It is near 0 on a good day, and 100 ms on a bad one: above two seconds all answers have
+ * become worthless. The mean over four seconds of short turns is not moved by one long stall (a paused machine, a collection
+ * of garbage), nor by some hundreds that come at once to a machine that is busy with others, only by a loop that takes two
  * seconds for every turn.
  */
 const EVENT_LOOP = { maxEventLoopDelay: 2_000, sampleInterval: 4_000 };
@@ -35,8 +35,8 @@ interface Flight {
 }
 
 /**
- * Refuses what would be too much by 503 `overloaded`, before a body is read; cuts off who never reads an answer. Probes and
- * metrics are never refused: a busy process that was taken for a dead one would leave its load to the others.
+ * Refuses requests above the limits by 503 `overloaded`, before a body is read, and cuts off clients that never read an
+ * answer. Probes and metrics are never refused: if a busy process looked dead, the others would get its load.
  */
 export async function shedLoad(
   app: NestFastifyApplication,
@@ -67,7 +67,7 @@ export async function shedLoad(
 
   let inFlight = 0;
   const flights = new WeakMap<FastifyRequest, Flight>();
-  /** What is unanswered on each connection. */
+  /** The unanswered requests of each connection. */
   const connections = new WeakMap<Socket, Set<Flight>>();
   const onConnection = (socket: Socket): Set<Flight> => {
     const known = connections.get(socket);
@@ -81,7 +81,7 @@ export async function shedLoad(
     return open;
   };
   const start = (socket: Socket, open: Set<Flight>, weight: 0 | 1): Flight => {
-    // Who reads nothing, or a byte a minute, would hold the answer and the connection for ever.
+    // A client that reads nothing, or a byte a minute, would hold the answer and the connection for ever.
     const deadline = setTimeout(() => socket.destroy(), bounds.answerWithinMs).unref();
     metrics.inFlight.set((inFlight += weight));
     let [answered, gone] = [false, false];
@@ -110,8 +110,8 @@ export async function shedLoad(
   fastify.addHook('onRequest', (request, reply, done) => {
     const { socket } = request.raw;
     const open = onConnection(socket);
-    // Thousands of requests fit into what is read of a connection at once. RFC 9112 section 9.3.2: who pipelines must
-    // bear that the connection is closed before all are answered. What is left of the read gets no answer either.
+    // Thousands of requests fit into one read of a connection. RFC 9112 section 9.3.2: a client that pipelines must
+    // expect that the connection closes before all requests are answered. The rest of the read gets no answer either.
     if (open.size >= bounds.onOneConnection || socket.destroyed) {
       if (!socket.destroyed) metrics.limitsHit.inc({ limit: 'pipelined' });
       socket.destroy();

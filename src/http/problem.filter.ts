@@ -6,7 +6,7 @@ import { OAuthError } from './oauth-error';
 import { writeProblem } from './problem';
 import type { Routes } from './routes';
 
-// What Fastify refuses before Nest sees it.
+// Errors of Fastify before Nest gets the request.
 const FASTIFY: Record<string, ErrorCode> = {
   FST_ERR_CTP_BODY_TOO_LARGE: 'payload_too_large',
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported_media_type',
@@ -26,13 +26,15 @@ const BY_STATUS: Record<number, ErrorCode> = {
 
 const METHOD = /^[A-Z]{1,10}$/;
 
-/** Counts a refused request at its client address, and answers the error that the caller gets: its own, or `rate_limited`. */
+/**
+ * Counts a refused request at its client address, and answers the error that the caller gets: its own, or `rate_limited`.
+ */
 export type CountRefused = (
   error: ApiError | OAuthError,
   request: FastifyRequest,
 ) => Promise<ApiError | OAuthError>;
 
-/** Turns whatever was thrown into the one error body. Nobody else writes one, so nothing that leaks can be written. */
+/** Turns every exception into the one error body. No other code writes error bodies, so none can leak. */
 @Catch()
 export class ProblemFilter implements ExceptionFilter {
   constructor(
@@ -48,7 +50,7 @@ export class ProblemFilter implements ExceptionFilter {
 
   /** For what Fastify reports outside of Nest, too. */
   async answer(thrown: unknown, request: FastifyRequest, reply: FastifyReply): Promise<void> {
-    // The caller is gone, or the answer has begun: there is nobody to tell.
+    // The caller is gone, or the answer has begun: no error body can be sent.
     if (reply.sent) return;
     const hungUp = request.raw.destroyed && !request.raw.complete;
     const own = hungUp ? new ApiError('validation_failed') : toApiError(thrown);
@@ -83,7 +85,7 @@ export class ProblemFilter implements ExceptionFilter {
 /** Names the route that was asked for, if its path cannot be anything else: a path may hold a token or a phone number. */
 function noRoute(method: string, url: string): string {
   const path = url.replace(/[?#].*$/s, '');
-  // Of /admin nothing is repeated: where it is switched off, each of its routes gets the response of an unknown one.
+  // Errors of /admin repeat nothing: when it is switched off, each of its routes answers like an unknown one.
   const plain = /^(?!\/admin)(\/[a-z_.-]{1,24}|\/v\d)+\/?$/i.test(path) && METHOD.test(method);
   return `${plain ? `No route ${method} ${path}` : 'No such route'}: check the path in docs/api.md.`;
 }

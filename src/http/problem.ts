@@ -3,7 +3,7 @@ import { ApiError, ERROR_CODES } from '../errors/api-error';
 import { OAuthError, oauthAnswer } from './oauth-error';
 import { pathOf } from './routes';
 
-/** RFC 9457. The one place that says how an error looks; whatever is not here cannot reach a caller. */
+/** RFC 9457. The only definition of error bodies: other fields of an error cannot reach a caller. */
 export function problemBody(error: ApiError): Record<string, unknown> {
   return {
     type: `urn:otp-login:${error.code}`,
@@ -18,14 +18,14 @@ export function problemBody(error: ApiError): Record<string, unknown> {
   };
 }
 
-/** What the caller does about the error: as its thrower says, else by its invalid fields, else by its code. */
+/** The advice for the caller: from the thrower, otherwise from the invalid fields, otherwise from the code. */
 function detailOf({ code, detail, errors }: ApiError): string {
   if (detail !== undefined) return detail;
   if (errors === undefined) return ERROR_CODES[code].detail;
   return `Correct the request: ${errors.map(({ message }) => message).join('; ')}.`;
 }
 
-/** The paths whose errors are those of the OAuth RFCs. */
+/** The paths with errors of the OAuth RFCs. */
 export function isOAuth(request: FastifyRequest): boolean {
   return pathOf(request).startsWith('/oauth/');
 }

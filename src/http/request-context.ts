@@ -5,11 +5,11 @@ import { traceIdOf } from '../logging/trace-id';
 
 /** Not one that ends in twelve digits: that is a phone number behind dashes. */
 const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-(?!\d{12}$)[\da-f]{12}$/;
-/** Of a body, which an honest caller fills with five at most. */
+/** The fields of a body that are searched; an honest caller sends five at most. */
 const MOST_FIELDS = 20;
 const contexts = new WeakMap<FastifyRequest, RequestContext>();
 
-/** What the lines of this request say; the same for all of them, whatever the connection carries beside it. */
+/** The fields of this request's log lines, the same for all of them. */
 export function contextOf(request: FastifyRequest): RequestContext {
   const context = contexts.get(request) ?? {
     // The caller's may be a phone number or a key. A UUID is taken as it is: now and then one looks like a number.
@@ -22,8 +22,8 @@ export function contextOf(request: FastifyRequest): RequestContext {
 }
 
 /**
- * What a request brought as a secret: its credential and Idempotency-Key, then the fields of its body whose names say so. The
- * body's come last and are few: a stranger's junk must not push out what the service knows to be secret.
+ * The secrets of a request: its credential and Idempotency-Key, then the fields of its body with names of secrets. Those
+ * of the body come last and are few, because a stranger's junk must not push out known secrets.
  */
 export function secretsOf({ body, headers, cookies }: FastifyRequest): string[] {
   const fields = typeof body === 'object' && body !== null ? Object.entries(body).slice(0, MOST_FIELDS) : [];
@@ -39,7 +39,7 @@ export function secretsOf({ body, headers, cookies }: FastifyRequest): string[] 
   return [credential, refresh ?? '', typeof key === 'string' ? key : '', ...named.flatMap(spellingsOf)];
 }
 
-/** A phone number is logged by nobody, but a library may repeat it: as it was sent, without its plus, and without its 91. */
+/** A library may repeat a phone number in an error: as it was sent, without its plus, and without its 91. */
 function spellingsOf(text: string): string[] {
   const [, national] = /^\+?91([6-9]\d{9})$/.exec(text) ?? [];
   return national === undefined ? [text] : [text, `91${national}`, national];

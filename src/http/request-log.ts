@@ -8,7 +8,7 @@ import { contextOf } from './request-context';
 /** Tells of a request that was answered. */
 export type Observe = (request: FastifyRequest, reply: FastifyReply) => void;
 
-/** Whoever calls chooses the method: the others that Node's parser knows are one label. */
+/** The caller chooses the method: all other methods that Node's parser knows share one label. */
 const METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
 
 /**

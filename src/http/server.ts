@@ -22,8 +22,8 @@ const BODY_LIMIT_BYTES = 16 * 1024;
 const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/;
 
 /**
- * The HTTP server. It reads 16 KB of a body and waits ten seconds for a request: a caller who sends more or slower is
- * answered and cut off. What it refuses before there is a route goes to `refuse`: no hook sees it.
+ * The HTTP server. It reads 16 KB of a body and waits ten seconds for a request: a caller that sends more or slower
+ * is answered and cut off. Requests that it refuses before there is a route go to `refuse`: no hook sees them.
  */
 export function httpServer(
   refuse: (error: Error, request: FastifyRequest, reply: FastifyReply) => void,
@@ -38,7 +38,7 @@ export function httpServer(
     // that closes, and its client gets a 502.
     keepAliveTimeout: keepAliveSeconds * 1_000,
     rewriteUrl: metadataRewriter(issuer),
-    // Nothing moved for longer than an honest request may take: whoever is there reads nothing.
+    // Nothing moved for longer than an honest request may take: the client reads nothing.
     connectionTimeout: 120_000,
     // Fastify sets this one itself, to none unless it is told so here: a body that never ends would be waited for.
     requestTimeout: 10_000,
@@ -141,7 +141,10 @@ function refuseConnection(error: Error & { code?: string }, socket: Socket): voi
   );
 }
 
-/** An expectation that nobody can meet (RFC 9110 section 10.1.1). Node would answer it by itself, without a body. */
+/**
+ * An expectation that the service does not support (RFC 9110 section 10.1.1). Node would answer it by itself, without a
+ * body.
+ */
 export function refuseExpectations(adapter: FastifyAdapter): void {
   adapter.getHttpServer().on('checkExpectation', (_request: IncomingMessage, response: ServerResponse) => {
     const { status, headers, body } = bareProblem(

@@ -31,7 +31,7 @@ export function originOf(address: string): string {
   return addressScopes(address)[0]?.scope ?? address;
 }
 
-/** The address as its owner may recognise it and nobody else be found by it: cut to /24 or /48. */
+/** The network of the address, cut to /24 or /48: its owner may recognise it, but it identifies no single user. */
 export function networkOf(address: string): string {
   if (isIPv4(address)) return address.replace(/\d+$/, '0/24');
   const groups = expandIPv6(address).slice(0, 3);

@@ -15,7 +15,7 @@ export class MetadataController {
       token_endpoint: `${base}/oauth/token`,
       jwks_uri: `${base}/.well-known/jwks.json`,
       revocation_endpoint: `${base}/oauth/revoke`,
-      // Without clients it would refuse everybody, and is not offered.
+      // Without clients it would refuse every caller, and is not offered.
       ...(introspectionClients.length > 0
         ? {
             introspection_endpoint: `${base}/oauth/introspect`,

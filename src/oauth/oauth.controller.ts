@@ -60,7 +60,7 @@ export class OAuthController {
       throw new OAuthError('unsupported_grant_type', 'The only grant type is refresh_token');
     }
     if (!token) throw new OAuthError('invalid_request', 'refresh_token is missing');
-    // All sessions belong to one public client, whose name is the audience: RFC 6749 section 6 binds the token to it.
+    // All sessions belong to one public client, named by the audience: RFC 6749 section 6 binds the token to it.
     if (client && client !== this.config.audience) {
       throw new OAuthError('invalid_client', 'The client is unknown', 401);
     }

@@ -14,7 +14,7 @@ const SEARCH_EVERY_MS = 500;
 
 /**
  * A client of a cluster. ioredis follows MOVED, ASK and TRYAGAIN, which say that nothing was run: at most 16 times, with
- * 40 ms before a TRYAGAIN's next try, so within the time that a caller waits. Whatever else fails is the caller's to know:
+ * 40 ms before a TRYAGAIN's next try, so within the time that a caller waits. Any other failure is reported to the caller:
  * ioredis would send it again after "Connection is closed", also where it was written and may have run.
  */
 export function clusterClient(seeds: readonly Address[], redisOptions: RedisOptions): Cluster {
@@ -87,7 +87,7 @@ export async function settled(client: Cluster): Promise<void> {
   );
 }
 
-/** Reads the map of slots anew; where nobody that we know answers, starts over from the addresses of the configuration. */
+/** Reads the map of slots anew; if no known node answers, starts over from the addresses of the configuration. */
 export function refreshSlots(client: Cluster): void {
   if (client.status !== 'ready' || client.nodes().length === 0) return;
   client.refreshSlotsCache((error) => {

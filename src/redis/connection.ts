@@ -6,9 +6,9 @@ import { retryDelay, stopSocketTimer } from './reconnecting';
 export type RedisClient = Redis | Cluster;
 
 /**
- * A command is answered, or its caller is told 503: nothing waits in a queue while Redis is away and runs later, when
- * nobody wants it any more, and nothing is sent a second time that may have run. What remains: a command that was written
- * to a peer which then stalls may run when the peer wakes up. Each script bears that.
+ * A command is answered, or its caller gets 503. No command waits in a queue while Redis is away and runs later without a
+ * caller, and no command that may have run is sent a second time. One case remains: a command that was written to a peer
+ * which then stalls may run when the peer wakes up. Each script tolerates that.
  */
 const COMMON: RedisOptions = {
   enableOfflineQueue: false,

@@ -3,9 +3,9 @@ import { parseRedisUrl } from '../config/redis-url';
 import type { RedisClient } from './connection';
 
 /**
- * Asks Redis by the user and the password of this URL from now on: where connections are made anew, and on those that there
- * are, for Redis hangs up on a user who is deleted. Until Redis takes them, connections go on as who they were.
- * @returns whether Redis said so; false when no connection could be asked
+ * Uses the user and the password of this URL from now on: for new connections, and on existing ones,
+ * because Redis closes the connections of a deleted user. Until Redis accepts them, connections keep the old user.
+ * @returns whether Redis accepted them; false when no connection was open
  * @throws Error of Redis when it refuses them.
  */
 export async function changeCredentials(client: RedisClient, redisUrl: string): Promise<boolean> {
@@ -15,7 +15,7 @@ export async function changeCredentials(client: RedisClient, redisUrl: string): 
   for (const options of [...future, ...connections.map((each) => each.options)]) {
     // ioredis reads them whenever it connects.
     Object.assign(options, { username, password });
-    // Of sentinels those that ask are given the same.
+    // Connections to sentinels use the same credentials.
     if ('sentinelPassword' in options && options.sentinelPassword) {
       Object.assign(options, { sentinelUsername: username, sentinelPassword: password });
     }

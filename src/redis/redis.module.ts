@@ -8,7 +8,7 @@ import { startEmbeddedStore, type EmbeddedStore } from './embedded';
 import { watchMemory } from './memory-gauges';
 import { Store, type OnCommand } from './store';
 
-/** Whoever changes a password changes it at Redis within minutes. */
+/** An operator that changes a password changes it at Redis within minutes. */
 const TRY_AGAIN_MS = 5_000;
 
 const EMBEDDED = Symbol('embedded store');
@@ -74,7 +74,10 @@ export class RedisModule implements OnApplicationShutdown {
   }
 }
 
-/** Only who asks can change while the service runs, not where: see `SecretFiles`. What Redis refuses is tried until it takes it. */
+/**
+ * Only the user and the password can change while the service runs, not the server: see `SecretFiles`. Refused credentials
+ * are tried again until Redis accepts them.
+ */
 function followCredentials(client: RedisClient, config: Config, logger: Logger, metrics: Metrics): void {
   let current = config.redisUrl;
   if (current === undefined) return;
@@ -93,7 +96,7 @@ function followCredentials(client: RedisClient, config: Config, logger: Logger, 
       if (tries === 0)
         logger.error('Redis refuses the user or the password that REDIS_URL names now', { error });
     }
-    // Without a connection nobody has said anything.
+    // Without a connection Redis has not answered yet.
     if (!taken) setTimeout(() => void change(redisUrl, tries + 1), TRY_AGAIN_MS).unref();
   };
   refused(0);

@@ -7,11 +7,11 @@ const MARK = Script.load(__dirname, 'mark');
 /** A healthy replica answers within a millisecond or two. */
 const WAIT_MS = 350;
 /**
- * A replica says each second how far it is. After ten, and a second for its own look, a primary of `min-replicas-to-write`
- * has refused: who set that is never told yes without a replica.
+ * A replica reports its offset each second. After ten seconds, and one more for its own check, a primary with
+ * `min-replicas-to-write` has refused the write: with that setting no caller gets a confirmation without a replica.
  */
 const SILENT_SECONDS = 12;
-/** One that has come back just now is heard; those that have not hold nobody up. */
+/** A replica that has just come back is counted; silent ones delay no request. */
 const SILENT_WAIT_MS = 50;
 const IDLE_MS = 10_000;
 
@@ -59,7 +59,8 @@ export class ReplicaLine {
   }
 
   close(): void {
-    // Called by everyone who is late, and when the connection has closed: ioredis would keep a timer and a listener each time.
+    // Called by every late request, and after the connection has closed: ioredis would keep a timer and a listener each
+    // time.
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#idle);
@@ -90,8 +91,8 @@ export class ReplicaLine {
   async #round(commands: readonly ScriptCall[]): Promise<Outcome[]> {
     if (this.#redis.status === 'wait') await this.#redis.connect();
     const taken = commands.map((command) => this.#take(command));
-    // In the order of the connection, so it is asked after them: whether there is anybody to wait for. ROLE, because there
-    // is managed Redis whose INFO tells nothing of replicas; INFO, because ROLE does not tell of their silence.
+    // Asked after them on the same connection: is there a replica to wait for? ROLE, because there
+    // are managed servers with no replicas in INFO; INFO, because ROLE does not tell of their silence.
     const [moved, role, info] = await Promise.all([
       Promise.all(taken),
       this.#optional(this.#redis.role()),
@@ -104,7 +105,8 @@ export class ReplicaLine {
   }
 
   async #wait(silent: boolean): Promise<Outcome> {
-    // Also for the silent ones: a primary whose own clock leapt, or that stood still itself, finds all of them so at first.
+    // Waits for the silent ones, too: a primary whose own clock leapt, or that stood still itself, finds all of them so at
+    // first.
     const count = await this.#optional(this.#redis.wait(1, silent ? SILENT_WAIT_MS : WAIT_MS));
     if (count !== 0) return 'held';
     return silent ? 'silent' : 'not held';

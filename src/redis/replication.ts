@@ -16,7 +16,7 @@ const MOVING_MS = 40;
  */
 export class Replication {
   readonly #lines = new Map<string, ReplicaLine>();
-  /** The primaries whose replicas are not waited for, by their addresses. */
+  /** The primaries without a wait for replicas, by their addresses. */
   readonly #unheard = new Set<string>();
 
   constructor(
@@ -31,9 +31,9 @@ export class Replication {
   }
 
   /**
-   * Takes the step once more and waits for a replica: the primary may be another one by now, which has never heard of it.
-   * True also where there is no replica to wait for, or none that was heard of late: one that hangs is dropped by Redis only
-   * after a minute, and nobody could log out for so long.
+   * Runs the command once more and waits for a replica: a failover may have brought another primary, which lacks the first
+   * write. True also where there is no replica to wait for, or none that was heard of late: one that hangs is dropped by
+   * Redis only after a minute, and no user could log out for so long.
    */
   async confirm(command: ScriptCall): Promise<boolean> {
     let line: ReplicaLine | undefined;
@@ -57,7 +57,7 @@ export class Replication {
     };
     const outcome = await Promise.race([ask(), tooLate]);
     clearTimeout(timer);
-    // It hangs: what is in its queue must not run when nobody waits for it any more.
+    // It hangs: commands in its queue must not run after their callers have gone.
     if (outcome === 'late') line?.close();
     this.#tell(line?.address ?? '', outcome);
     if (outcome === 'held' || outcome === 'alone' || outcome === 'silent') return true;
@@ -91,7 +91,7 @@ export class Replication {
       address = client.slots[new Command('get', [key]).getSlot()]?.[0] ?? '';
       node = client.nodes().find((one) => addressOf(one) === address);
     }
-    // Nobody is asked while the primary is away.
+    // No replica is asked while the primary is away.
     if (node?.status !== 'ready') return undefined;
     const known = this.#lines.get(address);
     if (known !== undefined) return known;

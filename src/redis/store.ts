@@ -14,8 +14,8 @@ export const KEY_PREFIX = 'otp-login:';
 /** A step over Redis takes a millisecond; after this long the caller is told 503, within the second that was promised. */
 const COMMAND_TIMEOUT_MS = 750;
 /**
- * The timeout passes in as many parts. After a stall of this process a timer fires before the sockets are read, and the answer
- * may be there already: a stall costs one part, and not the command.
+ * The timeout passes in as many parts. After a stall of this process a timer fires before the sockets are read, and the
+ * answer may be there already: a stall costs one part, and not the command.
  */
 const COMMAND_TIMEOUT_PARTS = 5;
 export const RETRY_AFTER_SECONDS = 2;

@@ -6,7 +6,7 @@ const FLUSH_AFTER_MS = 200;
 const RETRY_AFTER_MS = 1_000;
 const LARGEST_BATCH = 500;
 
-/** Writes in the background, many at once, and tries again while Redis is away. What is older than the most is dropped. */
+/** Writes in the background, many at once, and tries again while Redis is away. Above the maximum the oldest are dropped. */
 export class WriteBehind<Item> {
   private waiting: Item[] = [];
   /** Under its own name: one that timed out may have been written, and is not written twice. */

@@ -1,4 +1,4 @@
--- Ends sessions of a user. What is left of one says 'revoked' for an access token's life, and holds nothing else.
+-- Ends sessions of a user. The record of an ended session says 'revoked' for an access token's life, and holds nothing else.
 -- KEYS the user's sessions; in {sub}, as every session key that is made from the prefix
 -- ARGV the prefix of session keys, how long to tell (ms), 'these' or 'all but', ids ...
 -- Returns the ids that were alive until now.

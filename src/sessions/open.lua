@@ -18,8 +18,8 @@ if authenticated then return { 'live', tonumber(authenticated), phone, redis.cal
 if redis.call('EXISTS', KEYS[3]) == 1 then return { 'ended' } end
 
 local ttl = math.min(idle, absolute)
--- Small enough for Redis's compact form: six fields, none over 64 bytes. Who reads may tell the last use by `rotated`,
--- and the secret by the sealed number.
+-- Small enough for Redis's compact form: six fields, none over 64 bytes. Readers find the last use in `rotated`,
+-- and the secret in the sealed number.
 redis.call('HSET', KEYS[1], 'authenticated', text(now), 'counter', 0, 'phone', ARGV[6], 'device', ARGV[7],
   'address', ARGV[8])
 redis.call('PEXPIRE', KEYS[1], text(ttl))

@@ -1,4 +1,4 @@
--- Uses a refresh token whose signature is authentic: rotates the session, or repeats the successor of the last rotation.
+-- Uses a refresh token with an authentic signature: rotates the session, or repeats the successor of the last rotation.
 -- KEYS session
 -- ARGV the token's counter, grace interval (ms), idle limit (ms), absolute limit (ms), HMAC of the Idempotency-Key or '',
 --      the client's network
@@ -18,7 +18,7 @@ local now = now_ms()
 local same_key = key ~= '' and key == last_key
 
 -- The immediate parent, while its successor is unused. Under the key of its first use it is the client that lost the
--- answer: a thief who copied the token does not have the key, which the client made at random just before it sent the
+-- answer: a thief that copied the token does not have the key, which the client made at random just before it sent the
 -- token. Without the key it may be a second tab, for a short time. Later it may be a thief or the owner behind a thief,
 -- which the service cannot tell apart, so the session ends. A repeat changes no lifetime.
 if given == counter - 1 and (same_key or now - tonumber(rotated or 0) <= grace) then

@@ -27,7 +27,7 @@ export class Revocations {
     this.keepMs = (config.accessTokenTtlSeconds + LEEWAY_SECONDS) * 1_000;
   }
 
-  /** Publishes sessions *before* they end: a crash in between must not end one that nobody hears of. */
+  /** Publishes sessions *before* they end: a crash in between must not end a session without its publication. */
   async publish(sessionIds: readonly string[]): Promise<void> {
     if (sessionIds.length === 0) return;
     const { script, keys, args } = this.publication(sessionIds);
@@ -39,7 +39,7 @@ export class Revocations {
     return { script: REVOKE, keys: [KEY], args: [this.keepMs, ...sessionIds] };
   }
 
-  /** What was published at `sinceMs` (milliseconds of the store's clock) or later, and the time of this look. */
+  /** The ids that were published at `sinceMs` (milliseconds of the store's clock) or later, and the time of this read. */
   async since(sinceMs: number): Promise<{ now: Date; revocations: Revocation[] }> {
     const [now, ...entries] = (await this.store.run(
       REVOKED_SINCE,

@@ -2,7 +2,7 @@
 -- KEYS {revocations}: sorted set, id by time
 -- ARGV how long to keep them (ms), ids ...
 -- Returns 1.
--- One script, because ids that came without their times or their expiry would be read by nobody, or for ever.
+-- One script, because ids that came without their times or their expiry would never be read, or for ever.
 local now, keep = now_ms(), tonumber(ARGV[1])
 -- First what is never refused: a script that has written may go on writing while Redis is full, and people must be able
 -- to log out then, too.

@@ -40,7 +40,7 @@ export class SessionEndings {
       session: id,
     });
     await this.endThese(subject, [id], 'token_reused');
-    // The answer is the same either way: it has ended, and nobody would come again to make it sure.
+    // The answer is the same either way: it has ended, and no later request would make it sure.
     await this.areGone(subject, [id]);
   }
 
@@ -73,7 +73,7 @@ export class SessionEndings {
     return gone;
   }
 
-  /** As {@link areGone}. They have ended, but who is told so must be able to rely on it: throws `store_unavailable`. */
+  /** As {@link areGone}. They have ended, but a caller must be able to rely on the answer: throws `store_unavailable`. */
   async confirm(subject: string, ids: readonly string[], ...more: ScriptCall[]): Promise<void> {
     if (await this.areGone(subject, ids, ...more)) return;
     throw new ApiError('store_unavailable', { retryAfterSeconds: RETRY_AFTER_SECONDS });

@@ -22,7 +22,7 @@ const LIST = Script.load(__dirname, 'list');
 const SESSION_ID = /^[\w-]{22}$/;
 
 /**
- * A person who is logged in on one device. Only {@link SessionsService} makes one, from a {@link VerifiedPhone} or from
+ * A user's login on one device. Only {@link SessionsService} makes one, from a {@link VerifiedPhone} or from
  * the store: the class is exported as a type, so a token for anything else does not compile.
  */
 class Session {
@@ -45,7 +45,7 @@ class Session {
     return this.#opened;
   }
 
-  /** Nobody's: opened with a test number. */
+  /** Opened with a test number. */
   get test(): boolean {
     return isTestNumber(this.phoneNumber);
   }
@@ -60,7 +60,7 @@ export interface Client {
   address: string;
 }
 
-/** What a use of a refresh token brings beside it. */
+/** The context of a use of a refresh token. */
 export interface RefreshContext {
   /** The client's address, cut to /24 or /48. */
   network: string;
@@ -140,7 +140,7 @@ export class SessionsService {
   }
 
   /**
-   * Rotates a session whose refresh token was found authentic, or repeats its last rotation: for the immediate parent
+   * Rotates a session after its refresh token was found authentic, or repeats its last rotation: for the immediate parent
    * within the grace interval, and under the Idempotency-Key of the parent's first use as long as the session lives and
    * the successor was not used. Throws `session_expired`, `session_revoked`, `refresh_token_invalid`,
    * `idempotency_key_reused`, and `refresh_token_reused` after it ended the session: the newer token may be a thief's.
@@ -152,7 +152,7 @@ export class SessionsService {
     { network, idempotencyKey }: RefreshContext,
   ): Promise<{ session: Session; kind: RefreshKind }> {
     const key = sessionKey(subject, id);
-    // Of this session: a key that a client uses for several sessions must not show which of them are its own.
+    // The HMAC includes the session: a key that a client uses for several sessions must not connect them.
     const keyMac =
       idempotencyKey === undefined ? '' : hmac128(this.idempotencyKey, `${subject}.${id}.${idempotencyKey}`);
     const answer = (await this.store.run(
@@ -234,7 +234,7 @@ export class SessionsService {
     ttl: number,
   ): Session | undefined {
     const phoneNumber = openPhoneNumber(sealed, sessionKey(subject, id), this.phoneKeys);
-    // Who the user is follows from the number, never from the record: a record copied to another user's key is nobody.
+    // The user follows from the number, never from the record: a record copied to another user's key is invalid.
     if (phoneNumber === undefined || this.subjects.of(phoneNumber) !== subject) return undefined;
     aboutNumber(this.phones.pseudonymOf(phoneNumber));
     // A test number ends with all that it opened.

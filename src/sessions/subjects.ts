@@ -4,7 +4,7 @@ import { deriveKey } from '../crypto/derived-keys';
 import { hmac128 } from '../crypto/mac';
 import type { PhoneNumber } from '../phone-number/phone-number';
 
-/** Who a number is: `sub` of every token, stable and opaque, the same again after the whole store is lost. */
+/** The user id of a number: `sub` of every token, stable and opaque, the same again after the loss of the whole store. */
 @Injectable()
 export class Subjects {
   private readonly key: Buffer;
@@ -13,7 +13,7 @@ export class Subjects {
     this.key = deriveKey(config.subjectSecret, 'subject');
   }
 
-  /** The 0 is a generation, for the day that a number is given to somebody else. */
+  /** The 0 is a generation: a higher one would give the number's next owner another id. */
   of(phone: PhoneNumber): string {
     return hmac128(this.key, `sub:0:${phone}`);
   }

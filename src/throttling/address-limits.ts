@@ -18,14 +18,14 @@ type Bucket = AddressLimit | 'send-refused' | 'verify-refused';
 
 /** How many more requests the looser bucket holds. */
 const LOOSER = 10;
-/** The routes whose refusals count in a looser bucket. */
+/** The routes with a looser limit for refused requests. */
 const ROUTES: Readonly<Record<string, 'send' | 'verify'>> = {
   '/auth/send-otp': 'send',
   '/auth/verify-otp': 'verify',
 };
 const UNUSABLE = [400, 413, 415];
 
-/** What a send brings that can raise the limit of its address. */
+/** The parts of a send that can raise the limit of its address. */
 export interface SendCredential {
   phone: PhoneNumber;
   deviceToken: string | undefined;
@@ -33,7 +33,7 @@ export interface SendCredential {
 }
 
 /**
- * The limits per client address. Everyone behind one address shares them, so a request that can cost nothing must not
+ * The limits per client address. All clients behind one address share them, so a request that can cost nothing must not
  * use them up: any web page can let its visitors post empty bodies here.
  */
 @Injectable()
@@ -72,7 +72,7 @@ export class AddressLimits {
   }
 
   /**
-   * Counts a send whose body is valid. A device token of the number, or a solved proof of work, raises the limit to
+   * Counts a send with a valid body. A device token of the number, or a solved proof of work, raises the limit to
    * three times its value. Throws `rate_limited`, with a challenge if its solution would raise the limit far enough.
    */
   async admitSend(request: FastifyRequest, { phone, deviceToken, solution }: SendCredential): Promise<void> {

@@ -5,7 +5,7 @@ import { Config } from '../config/config';
 import type { Session } from '../sessions/sessions.service';
 import { SigningKeys } from './signing-keys';
 
-/** What a verified access token says, as far as this service asks. */
+/** The claims of a verified access token that this service uses. */
 export interface AccessTokenClaims {
   subject: string;
   sessionId: string;

@@ -4,7 +4,7 @@ import { Keyring } from '../crypto/derived-keys';
 import { constantTimeEqual, tokenMac } from '../crypto/mac';
 import type { Session } from '../sessions/sessions.service';
 
-/** What an authentic refresh token says. */
+/** The claims of an authentic refresh token. */
 export interface RefreshTokenClaims {
   subject: string;
   sessionId: string;

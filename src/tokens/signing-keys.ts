@@ -32,7 +32,7 @@ const FILE_NAME = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)Z-[\w.-]+\.pem$/;
 export const JWKS_CACHE_SECONDS = 300;
 
 /**
- * The P-256 keys that sign access tokens. The newest key whose time has come signs, so replicas agree without messages. All
+ * The P-256 keys that sign access tokens. The newest active key signs, so replicas agree without messages. All
  * keys are published and verify, so that a resource server knows a key before it signs. The folder is read again when it
  * changes. While it holds a broken file, the keys in use stay.
  */
@@ -139,7 +139,9 @@ export function signingKey(keys: readonly SigningKey[], now: number): SigningKey
   return key;
 }
 
-/** The keys of a folder in the order of activation. Throws as at the start of the service; the error names the file at most. */
+/**
+ * The keys of a folder in the order of activation. Throws as at the start of the service; the error names the file at most.
+ */
 export function readSigningKeys(folder: string): readonly SigningKey[] {
   return parse(readFolder(folder));
 }

@@ -19,7 +19,7 @@ const REFRESHES: readonly (ErrorCode | 'rotated' | 'repeated' | 'repeated_elsewh
   'internal_error',
 ];
 
-/** What a client holds of a session. Lifetimes are in seconds. */
+/** The tokens of a session. Lifetimes are in seconds. */
 export interface TokenSet {
   accessToken: string;
   expiresIn: number;
@@ -42,7 +42,7 @@ export class TokensService {
   /** A new access token, and the newest refresh token of the session. */
   async issue(session: Session): Promise<TokenSet> {
     const refreshToken = this.refreshTokens.issue(session);
-    // Its secret has been dropped from SECRET: nobody can sign for this session any more.
+    // Its secret has been removed from SECRET: no token for this session can be signed any more.
     if (refreshToken === undefined) throw new ApiError('session_expired');
     const access = await this.accessTokens.issue(session);
     return {
@@ -54,7 +54,7 @@ export class TokensService {
 
   /**
    * Exchanges a refresh token (RFC 6749 section 6). Throws `refresh_token_invalid` for garbage and forgeries without
-   * asking the store, and whatever {@link SessionsService.refresh} throws.
+   * asking the store, and the errors of {@link SessionsService.refresh}.
    */
   async refresh(refreshToken: string, context: RefreshContext): Promise<TokenSet> {
     try {
@@ -83,8 +83,8 @@ export class TokensService {
   }
 
   /**
-   * What a token is worth now (RFC 7662 section 2.2): its claims while its session lives, and of a refresh token only
-   * while it is the newest; else undefined. Asks the store once, and not at all for what is not ours.
+   * The state of a token (RFC 7662 section 2.2): its claims while its session lives, for a refresh token only
+   * while it is the newest; otherwise undefined. Reads the store once, and not at all for foreign tokens.
    */
   async introspect(token: string): Promise<Record<string, unknown> | undefined> {
     const refresh = this.refreshTokens.read(token);
