@@ -13,7 +13,6 @@ const TABLE = Script.library(
   'entry_at',
   'longest_of',
   'periods_of',
-  'shared_key',
   'shared_counts',
   'shared_add',
   'exact_record',

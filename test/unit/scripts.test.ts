@@ -16,7 +16,11 @@ const LUA = new Set(
 );
 
 function definedIn(lua: string): string[] {
-  return [...lua.matchAll(/\bfunction (\w+)\s*\(/g)].map(([, name]) => name!);
+  // A parameter may be a function, too.
+  return [...lua.matchAll(/\bfunction (\w*)\s*\(([^)]*)\)/g)].flatMap(([, name, parameters]) => [
+    name!,
+    ...parameters!.split(/,\s*/),
+  ]);
 }
 
 function calledIn(lua: string): string[] {
