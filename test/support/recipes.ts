@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { freePort } from './free-port';
-import { freshNumber, type Instance, login, startInstance, startWorld, type World } from './world';
+import { freshNumber, type Instance, login, startInstance, startWorld, until, type World } from './world';
 
 const ROOT = join(__dirname, '../..');
 const CACHE = join(ROOT, 'node_modules', '.cache');
@@ -187,6 +187,19 @@ export function itVerifies(recipe: string, recipes: () => Recipes, start: () => 
   });
   it(`${recipe} accepts a token that the test signed with the key of the service`, async () => {
     expect(await verify(recipes().forge())).toBe('u'.repeat(22));
+  });
+  // Forged anew for each try, so that a slow machine does not use up the leeway.
+  it(`${recipe} accepts a token of a service whose clock is four seconds ahead`, async () => {
+    const accepted = (): Promise<string | undefined> => {
+      const ahead = Math.floor(Date.now() / 1_000) + 4;
+      return verify(recipes().forge({ iat: ahead, auth_time: ahead, exp: ahead + 600 }));
+    };
+    await until(async () => (await accepted()) === 'u'.repeat(22), 'the accepted token of a clock ahead');
+  });
+  it(`${recipe} accepts a token that ended two seconds ago by its own clock, because that of the service may be behind`, async () => {
+    const accepted = (): Promise<string | undefined> =>
+      verify(recipes().forge({ exp: Math.floor(Date.now() / 1_000) - 2 }));
+    await until(async () => (await accepted()) === 'u'.repeat(22), 'the accepted token of a clock behind');
   });
   it.each(BAD)(`${recipe} refuses a token with this fault: %s`, async (_, make) => {
     expect(await verify(make(recipes()))).toBeUndefined();
