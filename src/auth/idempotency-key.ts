@@ -2,7 +2,7 @@ import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
 import type { FastifyRequest } from 'fastify';
 import { ApiError } from '../errors/api-error';
 
-// A stranger who guesses the key of a login would get the owner's request id, and could use its attempts up.
+// A stranger that guesses the key of a login would get the owner's request id, and could use its attempts up.
 const FORM = /^[\x20-\x7e]{16,255}$/;
 
 /** The `Idempotency-Key` header: 16 to 255 printable ASCII characters, or undefined. Throws `validation_failed`. */
@@ -31,7 +31,9 @@ export const IDEMPOTENCY_KEY = {
     'first answer, or resumes what failed. While the first request is in flight, a retry waits for up to 2 s.',
 };
 
-/** The header of a refresh in the OpenAPI document. A thief of a refresh token could pass for its owner by guessing the key. */
+/**
+ * The header of a refresh in the OpenAPI document. A thief of a refresh token could pass for its owner by guessing the key.
+ */
 export const REFRESH_IDEMPOTENCY_KEY = {
   ...HEADER,
   description:

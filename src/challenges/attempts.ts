@@ -20,7 +20,9 @@ const STORE_OUTCOME = Script.load(__dirname, 'store-outcome');
 interface Attempted {
   id: RequestId;
   phone: PhoneNumber;
-  /** In milliseconds of the store's clock. An Idempotency-Key that is used again later gives the same id with another time. */
+  /**
+   * In milliseconds of the store's clock. An Idempotency-Key that is used again later gives the same id with another time.
+   */
   createdAt: number;
 }
 
@@ -34,7 +36,7 @@ export interface Attempt extends Attempted {
   attemptsLeft: number;
   /** The timestamp under which it stands among the number's failures, until it turns out right. */
   failure: string;
-  /** Whose failures these are. */
+  /** The allowance that counts these failures. */
   allowance: 'phone' | 'device';
   /** Milliseconds since the failure before, or -1. */
   sinceLastFailureMs: number;

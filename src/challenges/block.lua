@@ -6,7 +6,7 @@
 -- One script, because a send between two steps would be answered by one and not by the other.
 if ARGV[1] == '0' then
   if redis.call('GET', KEYS[1]) ~= 'blocked' then return 0 end
-  -- What remains is the time: what was issued before is void for as long as it could live.
+  -- The time remains: codes and sessions from before it are void for as long as they could live.
   redis.call('SET', KEYS[1], text(now_ms()), 'PX', ARGV[3])
   return 1
 end

@@ -1,6 +1,6 @@
 import type { RequestId } from './request-ids';
 
-/** What is known of the SMS of a challenge. */
+/** The known state of the SMS of a challenge. */
 export type Delivery = 'accepted' | 'sent' | 'delivered' | 'failed' | 'unknown';
 
 export type OtpState = 'pending' | 'verified' | 'expired' | 'exhausted';
@@ -49,7 +49,7 @@ export interface Replay {
   readonly request: OtpRequest;
 }
 
-/** What a challenge needs to know of the provider that sends its code. */
+/** The facts about the sending provider that a challenge needs. */
 export interface Sender {
   /** Stands in the challenge and in the ledger. */
   readonly name: string;
@@ -57,7 +57,7 @@ export interface Sender {
   readonly resendsCode: boolean;
 }
 
-/** What a provider answered to a send. */
+/** A provider's answer to a send. */
 export interface Sent {
   /** `unknown`: the SMS may have arrived, and its code must work if it did. */
   delivery: Delivery;

@@ -12,7 +12,7 @@ import { DEVICE_CODES, type Device } from '../devices/device-tokens';
 import { DEVICE_FUNCTIONS } from '../devices/device-revocations';
 import type { Delivery, Draft, OtpRequest, OtpState, Replay, Sender, Sent } from './challenge';
 
-/** What scripts of this room ask about a number: its devices, and whether it is blocked. */
+/** The Lua functions about a number, for scripts of this room. */
 export const NUMBER_FUNCTIONS = Script.library(__dirname, 'block_voids', 'codes_wait');
 
 const CREATE = Script.load(__dirname, 'create', DEVICE_FUNCTIONS, NUMBER_FUNCTIONS);
@@ -22,7 +22,7 @@ const REASSIGN = Script.load(__dirname, 'reassign');
 const RECORD_DELIVERY = Script.load(__dirname, 'record-delivery');
 const STATUS = Script.load(__dirname, 'status');
 
-/** An SMS that is to be looked up, and whose it is. */
+/** An SMS to look up, and its number. */
 export interface DeliveryLookup {
   id: RequestId;
   sms: string;
@@ -190,7 +190,7 @@ export class Challenges {
 
   /**
    * How a challenge stands. One of many requests gets a `lookup`: it shall look up the SMS. Throws `otp_expired` for an id
-   * that this service did not issue, or whose challenge is gone.
+   * that this service did not issue, or for a challenge that is gone.
    */
   async status(
     requestId: string,

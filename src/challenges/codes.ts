@@ -8,7 +8,7 @@ import { conceal } from '../logging/request-context';
 import type { PhoneNumber } from '../phone-number/phone-number';
 import type { Sender } from './challenge';
 
-/** In the place of a secret's id, and longer than any: whoever derives from such a nonce gets nothing. */
+/** In the place of a secret's id, and longer than any: no code can be derived from such a nonce. */
 const UPSTREAM = 'upstream';
 
 /** Whether a provider made the code, and this service cannot derive it. */
@@ -40,7 +40,7 @@ export class Codes {
     return `${maker}.${randomBytes(16).toString('base64url')}`;
   }
 
-  /** The ids of the secrets whose codes can be derived here. */
+  /** The ids of the secrets that codes can be derived from. */
   get knownSecrets(): string {
     return this.keys.ids.join(',');
   }
@@ -49,7 +49,7 @@ export class Codes {
   derive(phone: PhoneNumber, nonce: string): string {
     const [id = '', digits = '0'] = nonce.split('.');
     const key = this.keys.find(id);
-    // Its secret has been dropped from SECRET: nobody can say what the code was.
+    // Its secret has been removed from SECRET, so the code can no longer be derived.
     if (key === undefined) throw new ApiError('otp_expired');
     const mac = createHmac('sha256', key).update(`${phone}:${nonce}`).digest('hex');
     const code = (BigInt(`0x${mac}`) % 10n ** BigInt(digits)).toString().padStart(Number(digits), '0');

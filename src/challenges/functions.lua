@@ -1,4 +1,4 @@
--- What scripts of a number ask: whether it is blocked, and whether codes may be tried now.
+-- Part of scripts about a number: is it blocked, and may codes be tried now?
 
 -- Whether a block voids what happened at a time (ms): while it lasts everything, and after it what is older than its end.
 local function block_voids(blocked, at)
@@ -7,8 +7,8 @@ local function block_voids(blocked, at)
 end
 
 -- Milliseconds until codes of the number may be tried, 0 when they may now; and whether that is by the allowance of its
--- devices. `at`: where in ARGV the limits of the number stand, and after them those of its devices. Whoever knows the
--- number can use up the number's own, and would lock its owner out: a device has another.
+-- devices. `at`: where in ARGV the limits of the number stand, and after them those of its devices. A stranger that
+-- knows the number can use up the number's allowance, and would lock its owner out: devices have their own.
 local function codes_wait(keys, now, at, device)
   local own = failed_wait(keys.failed, keys.cleared, now, at)
   if own == 0 or not device then return own, false end

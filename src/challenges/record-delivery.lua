@@ -7,7 +7,7 @@ local sms, delivery, resend_at = unpack(redis.call('HMGET', KEYS[1], 'sms', 'del
 if sms ~= ARGV[1] then return 0 end
 -- A replay of the send repeats what its first response said.
 redis.call('HSETNX', KEYS[1], 'first-said', delivery .. ':' .. resend_at)
--- Also when another replica recorded the delivery first: only one replica was told when the number may ask again.
+-- Needed even if another replica recorded the delivery first: only one replica was told when the number may ask again.
 if tonumber(ARGV[3]) >= 0 then redis.call('HSET', KEYS[1], 'resend', text(now_ms() + tonumber(ARGV[3]))) end
 if delivery == 'delivered' or delivery == 'failed' then return 0 end
 redis.call('HSET', KEYS[1], 'delivery', ARGV[2])

@@ -12,7 +12,7 @@ const PART_BYTES = 16;
 
 /** A request id that this service issued, with the parts that are hidden in it. */
 export interface RequestId {
-  /** What the client gets: opaque, and the same again for a repeat under the same Idempotency-Key. */
+  /** The id for the client: opaque, and the same again for a repeat under the same Idempotency-Key. */
   readonly text: string;
   /** The number that it is bound to; it routes the request to the number's slot. */
   readonly pseudonym: string;

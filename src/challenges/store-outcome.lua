@@ -1,6 +1,6 @@
 -- Keeps the answer of a verification for repeats under its Idempotency-Key, or releases the key.
 -- KEYS challenge; in {pseudonym}
--- ARGV name of the key's field, the record to keep or '' to release, who took the key's place
+-- ARGV name of the key's field, the record to keep or '' to release, the mark of the request that took the key's place
 -- Returns 1, or 0 when the challenge is gone, its code turned out right, or the place is another request's.
 -- One script, because a challenge that expired between a check and the write would come back without a time to live.
 local record = redis.call('HGET', KEYS[1], ARGV[1])

@@ -39,7 +39,7 @@ export class Deliveries {
     this.lookups += 1;
     void this.follow(lookup, sms, provider)
       .catch((error: unknown) => {
-        this.logger.warn('What became of an SMS is not known', { error });
+        this.logger.warn('The state of an SMS could not be read', { error });
       })
       .finally(() => (this.lookups -= 1));
   }

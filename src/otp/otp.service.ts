@@ -26,7 +26,7 @@ import { Sends, type ClientContext } from './sends';
 export type { ClientContext } from './sends';
 
 /**
- * A phone number whose code came back: what a session is opened for. Only {@link OtpService.verify} can make one: the
+ * A phone number with a verified code. A session is opened for it. Only {@link OtpService.verify} can make one: the
  * class is exported as a type, and its private field lets no other object pass for it, so code that opens a session
  * for an unverified number does not compile.
  */
@@ -112,7 +112,8 @@ export class OtpService {
         ? undefined
         : {
             field: this.keyed(`key:${idempotencyKey}`),
-            // Bound to this request: otherwise a reader of the store could find the code by verifying guesses of a request of his own.
+            // Bound to this request: otherwise a reader of the store could find the code by verifying guesses of a request
+            // of his own.
             fingerprint: this.keyed(`body:${requestId}:${code}:${variant}`),
             owner: newOwner(),
           };

@@ -135,7 +135,7 @@ export class Sends {
     return (await this.admissionControl.uncountFailedSms(id.pseudonym, sms)) ?? resendAfterMs;
   }
 
-  /** Whether the SMS of a send that failed may be on its way. What certainly was not sent is refunded. */
+  /** Whether the SMS of a send that failed may be on its way. An SMS that certainly was not sent is refunded. */
   private async fateOf(
     error: unknown,
     { provider }: Draft,

@@ -37,7 +37,7 @@ export type OnCommand = (command: RedisCommand) => void;
 /** Redis as the rest of the house sees it: an answer, or an {@link ApiError} `store_unavailable`. Never anything else. */
 export class Store {
   #reached = false;
-  /** What Redis refused when it was asked last, so that the log says it once. */
+  /** The last refusal of Redis, so that it is logged once. */
   #refused = '';
   #checkingRights = false;
   #closed = false;
@@ -173,7 +173,7 @@ export class Store {
     }, CHECK_RIGHTS_EVERY_MS).unref();
   }
 
-  /** Of the first primary that refuses something. A primary that gives no answer in time refuses nothing. */
+  /** The refusal of the first primary that refuses something. A primary that gives no answer in time refuses nothing. */
   async #refusedRights(): Promise<string | undefined> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<undefined>((resolve) => {

@@ -95,7 +95,7 @@ if before.charged then
 end
 
 -- Milliseconds until the budget has room for the price. A bucket counts until all of it has left the window: never
--- more than the budget in any window, perhaps refused one bucket early. What has left is deleted on the way.
+-- more than the budget in any window, perhaps refused one bucket early. Buckets that have left are deleted on the way.
 local function budget_wait(key, budget, width, buckets)
   local current = math.floor(now / width)
   local spent, ages = 0, {}

@@ -28,12 +28,12 @@ const UNCOUNT_FAILED_SMSN: readonly Limit[] = [{ count: 5, seconds: DAY_SECONDS 
 /** How long an admission entry is kept: longer than the lease and the challenge. */
 const KEEP_ENTRY_MS = 660_000;
 
-/** What refuses an SMS. */
+/** The limits that refuse an SMS. */
 const LIMITS = ['phone', 'service', 'budget', 'denied', 'challenge'] as const;
 
 /**
- * What follows an admission. `send`: the SMS goes out, because certainly none did before. `repeat`: it may have gone out, and
- * the provider recognises the repeat by its key. `tell`: it may have gone out, and a repeat would be a second SMS.
+ * The step after an admission. `send`: the SMS goes out, because certainly none did before. `repeat`: it may have gone out,
+ * and the provider recognises the repeat by its key. `tell`: it may have gone out, and a repeat would be a second SMS.
  */
 export type SendPlan = 'send' | 'repeat' | 'tell';
 
@@ -43,9 +43,9 @@ export interface SendRetry {
   of: string;
   /** When the challenge was created. An entry of another time is another send's. */
   createdAt: number;
-  /** A request whose token is lower than one that admission has seen is refused. */
+  /** A request with a lower token than one that admission has seen is refused. */
   fencingToken: number;
-  /** What follows if the send was charged before. */
+  /** The step if the send was charged before. */
   resume: SendPlan;
 }
 
@@ -68,7 +68,7 @@ export interface AdmissionRequest {
   solution?: string | undefined;
 }
 
-/** What a send was charged as; the scripts alone read the fields that are not here. */
+/** The charge of a send; only the scripts read the other fields. */
 interface ChargedSend {
   entry: string;
   at: number;
@@ -87,7 +87,7 @@ export interface Admission {
   /** Milliseconds until this phone number may ask for the next SMS. */
   resendAfterMs: number;
   sms: Sms;
-  /** What a refund gives back, and its keys. */
+  /** The charge for a refund, and its keys. */
   charged: ChargedSend;
   refundKeys: string[];
 }
@@ -137,13 +137,13 @@ export class AdmissionControl {
       smsPricePaise,
       budgetPaisePerHour ?? -1,
       budgetPaisePerDay ?? -1,
-      // The last of a budget is for those who were here before: an attack by new numbers cannot use it up.
+      // The reserve of a budget is for returning numbers: an attack by new numbers cannot use it up.
       returning ? 0 : budgetReservePercent,
       byDevice ? 'device' : returning ? 'returning' : 'new',
       ...this.abuse.modes,
       pseudonym,
       provider,
-      // Twice as long: a replica whose clock is behind takes it for alive a little longer.
+      // Twice as long, because a replica with a late clock accepts it a little longer.
       2 * WORK_LIFE_SECONDS * 1_000,
       JSON.stringify(scopes),
       network,

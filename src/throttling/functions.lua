@@ -64,7 +64,7 @@ local function shared_add(counter, limits, now, at, count_in)
       local counts, quarter = shared_counts(window, counter, now)
       local age = quarter - math.floor(at / math.ceil(window / QUARTERS)) + 1
       local key = shared_key(window)
-      -- What is taken back may be gone already: the key would come back without an expiry.
+      -- The key may be gone already: it would come back without an expiry.
       if counts[age] and (at == now or redis.call('EXISTS', key) == 1) then
         counts[age] = math.max(0, math.min(MOST_COUNTED, counts[age] + count_in(window)))
         redis.call('SETRANGE', key, counter * 12, struct.pack('>HHHHHH', quarter % 65536, unpack(counts)))

@@ -221,7 +221,7 @@ describe('the page that waits for its code', () => {
       // Upstream was still asked when the answer came: it is answered only now, and what it says counts.
       held[0]!('sent');
       await until(async () => (await look(sent, instance!.url)).body.delivery === 'sent', 'the delivery');
-      expect(instance!.logs.join('')).not.toContain('What became of an SMS is not known');
+      expect(instance!.logs.join('')).not.toContain('The state of an SMS could not be read');
     });
   });
 

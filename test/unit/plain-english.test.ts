@@ -3,7 +3,7 @@ import { allProse, faultsOfProse, proseOfTypeScript, wordsOf } from '../support/
 // Pronouns such as "who" and "nobody", and clauses that open with "What", "Of" or "Else", make readers search for the actor.
 
 /** Faults per 1,000 words. Lower it when you rewrite; never raise it. */
-const CEILING = 1.9;
+const CEILING = 0.5;
 
 const prose = allProse();
 const words = prose.reduce((sum, each) => sum + wordsOf(each), 0);
