@@ -21,6 +21,7 @@ import { describeClient } from './client';
 import { IDEMPOTENCY_KEY, IdempotencyKey } from './idempotency-key';
 import { SEND_OTP_EXAMPLES, SendOtpRequest, VERIFY_OTP_EXAMPLES, VerifyOtpRequest } from './otp.dto';
 import { LoginService } from './login.service';
+import { OtpResponses } from './otp-responses';
 import { RefreshCookie } from './refresh-cookie';
 
 /** The HTTP face of login. */
@@ -30,6 +31,7 @@ export class AuthController {
   constructor(
     private readonly otp: OtpService,
     private readonly logins: LoginService,
+    private readonly responses: OtpResponses,
     private readonly cookie: RefreshCookie,
     private readonly clientAddress: ClientAddress,
     private readonly addressLimits: AddressLimits,
@@ -42,7 +44,10 @@ export class AuthController {
   @ApiOperation({
     operationId: 'sendOtp',
     summary: 'Send a code to a phone number',
-    description: 'Sends an SMS. The same code is sent again while at least half of its life remains.',
+    description:
+      'Sends an SMS. Under `STARTMESSAGING_CONTRACT=caller` a resend carries the same code under a new `requestId` while at ' +
+      'least half of the life of the code remains, and every `requestId` of this code works. Under `provider` each send makes ' +
+      'a new code, and the older code and its `requestId` stop working.',
     security: [],
   })
   @ApiOkResponse({ type: OtpRequestResponse, description: 'The SMS is on its way' })
@@ -70,17 +75,7 @@ export class AuthController {
     await this.addressLimits.admitSend(request, { phone: phoneNumber, deviceToken, solution });
     const address = this.clientAddress.of(request);
     const context = { address, deviceToken, solution, idempotencyKey };
-    const { requestId, expiresAt, attemptsLeft, resendAt, delivery } = await this.otp.request(
-      phoneNumber,
-      context,
-    );
-    return {
-      requestId,
-      expiresAt: expiresAt.toISOString(),
-      attemptsLeft,
-      resendAt: resendAt.toISOString(),
-      delivery,
-    };
+    return this.responses.ofSend(phoneNumber, await this.otp.request(phoneNumber, context));
   }
 
   @Get('otp/:requestId')
@@ -88,21 +83,15 @@ export class AuthController {
   @ApiOperation({
     operationId: 'otpStatus',
     summary: 'How a request for a code stands',
-    description: 'For the page that waits for the code.',
+    description:
+      'For the page that waits for the code. Ask again after `pollAfterSeconds`: an address has 60 calls in ten minutes.',
     security: [],
   })
   @ApiParam({ name: 'requestId', description: 'The `requestId` that send-otp answered.' })
   @ApiOkResponse({ type: OtpStatusResponse, description: 'Its state, and what is known of its SMS' })
   @ApiProblems('otp_expired', 'payload_too_large', 'rate_limited', 'internal_error', 'store_unavailable')
   async otpStatus(@Param('requestId') requestId: string): Promise<OtpStatusResponse> {
-    const { state, attemptsLeft, expiresAt, resendAt, delivery } = await this.otp.status(requestId);
-    return {
-      state,
-      attemptsLeft,
-      expiresAt: expiresAt.toISOString(),
-      resendAt: resendAt.toISOString(),
-      delivery,
-    };
+    return this.responses.ofStatus(await this.otp.status(requestId));
   }
 
   @Post('verify-otp')
@@ -135,11 +124,12 @@ export class AuthController {
     'upstream_timeout',
   )
   async verifyOtp(
-    @Body() { requestId, otpCode, tokenDelivery, deviceToken }: VerifyOtpRequest,
+    @Body() { requestId, otpCode, tokenDelivery, deviceName, deviceToken }: VerifyOtpRequest,
     @IdempotencyKey() idempotencyKey: string | undefined,
     @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<VerifiedResponse> {
+    this.responses.checkLength(otpCode);
     await this.addressLimits.admitVerify(request, this.otp.hasDevice(requestId, deviceToken));
     const byCookie = tokenDelivery === 'cookie';
     // Before an attempt is taken: a refused call changes nothing.
@@ -149,7 +139,7 @@ export class AuthController {
       requestId,
       otpCode,
       { address, deviceToken, idempotencyKey },
-      describeClient(request, address),
+      { ...describeClient(request, address), deviceName },
       tokenDelivery ?? 'body',
       () => this.addressLimits.giveBack(request),
     );

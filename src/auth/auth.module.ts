@@ -7,13 +7,14 @@ import { TokensModule } from '../tokens/tokens.module';
 import { AccountService } from './account.service';
 import { AuthController } from './auth.controller';
 import { LoginService } from './login.service';
+import { OtpResponses } from './otp-responses';
 import { RefreshCookie } from './refresh-cookie';
 import { SessionsController } from './sessions.controller';
 
 /** Issues a JWT after a successful verification, and returns the user of a JWT. */
 @Module({
   imports: [DevicesModule, OtpModule, SessionsModule, ThrottlingModule, TokensModule],
-  providers: [AccountService, LoginService, RefreshCookie],
+  providers: [AccountService, LoginService, OtpResponses, RefreshCookie],
   controllers: [AuthController, SessionsController],
 })
 export class AuthModule {}

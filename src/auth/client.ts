@@ -21,10 +21,20 @@ export function describeClient(request: FastifyRequest, address: string): Client
   return { device: deviceOf(request.headers['user-agent'] ?? ''), address: networkOf(address) };
 }
 
-function deviceOf(userAgent: string): string {
+/** HTTP libraries of apps, which the library does not know. */
+const APPS: readonly [RegExp, string][] = [
+  [/\bokhttp\//i, 'Android app'],
+  [/\bCFNetwork\//i, 'iOS app'],
+  [/\bDart\//i, 'Dart app'],
+];
+
+function deviceOf(given: string): string {
+  const userAgent = given.slice(0, LONGEST_USER_AGENT);
   if (userAgent === '') return 'Unknown device';
+  const app = APPS.find(([pattern]) => pattern.test(userAgent));
+  if (app !== undefined) return app[1];
   // The library runs regular expressions over it.
-  const { browser, os } = bowser.parse(userAgent.slice(0, LONGEST_USER_AGENT));
+  const { browser, os } = bowser.parse(userAgent);
   const names = [browser.name, os.name].filter((name) => KNOWN.has(name)).join(' on ');
   return names === '' ? 'Unknown device' : names.slice(0, LONGEST_DEVICE);
 }

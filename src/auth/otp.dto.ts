@@ -1,6 +1,6 @@
 import { applyDecorators } from '@nestjs/common';
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
-import { IsIn, IsString, Matches, MaxLength, MinLength, ValidateIf } from 'class-validator';
+import { IsIn, IsString, Matches, MaxLength, MinLength, ValidateBy, ValidateIf } from 'class-validator';
 import { IsPhoneNumber } from '../phone-number/is-phone-number';
 import type { PhoneNumber } from '../phone-number/phone-number';
 
@@ -17,6 +17,28 @@ function IsDeviceToken(): PropertyDecorator {
     IsString(),
     MaxLength(512),
   );
+}
+
+// Combining marks, because Indian scripts need them. No controls, bidi characters or fillers: a name that shows as another
+// text would pass for another device.
+const DEVICE_NAME = /^(?:(?!\p{Default_Ignorable_Code_Point})[\p{L}\p{M}\p{Nd} '._-]){1,40}$/u;
+
+/** A name of which the session's record holds all, in 64 bytes at most: Redis keeps larger fields in a costlier form. */
+function IsDeviceName(): PropertyDecorator {
+  return ValidateBy({
+    name: 'isDeviceName',
+    validator: {
+      validate: (value) =>
+        typeof value === 'string' &&
+        DEVICE_NAME.test(value) &&
+        Buffer.byteLength(value) <= 64 &&
+        /\S/.test(value),
+      defaultMessage: (validated) =>
+        typeof validated?.value === 'string'
+          ? "$property must be 1 to 40 letters, digits, spaces and '-._ of 64 bytes at most"
+          : '$property must be a string',
+    },
+  });
 }
 
 const PHONE_NUMBER = '+919876543210';
@@ -66,12 +88,12 @@ export class VerifyOtpRequest {
   requestId!: string;
 
   @ApiProperty({
-    description: 'The digits from the SMS, as a string: codes may start with 0.',
+    description: 'The `codeLength` digits of the SMS, as a string: a code may start with 0.',
     pattern: '^[0-9]{4,8}$',
     example: CODE,
   })
   @IsString({ message: '$property must be a string, because a code may start with 0' })
-  @Matches(/^[0-9]{4,8}$/, { message: '$property must be a string of 4 to 8 digits' })
+  @Matches(/^[0-9]{4,8}$/, { message: '$property must be as many digits, 0 to 9, as codeLength says' })
   otpCode!: string;
 
   @IsDeviceToken()
@@ -87,4 +109,14 @@ export class VerifyOtpRequest {
   @ValidateIf((body: VerifyOtpRequest) => body.tokenDelivery !== undefined)
   @IsIn(['body', 'cookie'])
   tokenDelivery?: 'body' | 'cookie';
+  @ApiPropertyOptional({
+    description:
+      "What the list of sessions calls this device: letters, digits, spaces and `'-._`, at most 40 characters and 64 bytes. " +
+      'Not a phone number.',
+    maxLength: 40,
+    example: 'Pixel 9',
+  })
+  @ValidateIf((body: VerifyOtpRequest) => body.deviceName !== undefined)
+  @IsDeviceName()
+  deviceName?: string;
 }

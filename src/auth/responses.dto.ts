@@ -17,6 +17,14 @@ export class OtpRequestResponse {
   })
   expiresAt!: string;
 
+  @ApiProperty({
+    type: 'integer',
+    minimum: 0,
+    description: 'The same in seconds from now. Count down by it: the clock of the phone may be wrong.',
+    example: 300,
+  })
+  expiresInSeconds!: number;
+
   @ApiProperty({ type: 'integer', minimum: 0, description: 'How many codes may be tried.', example: 3 })
   attemptsLeft!: number;
 
@@ -26,6 +34,18 @@ export class OtpRequestResponse {
     example: '2026-11-21T10:00:30.000Z',
   })
   resendAt!: string;
+
+  @ApiProperty({ type: 'integer', minimum: 0, description: 'The same in seconds from now.', example: 30 })
+  resendInSeconds!: number;
+
+  @ApiProperty({
+    type: 'integer',
+    minimum: 4,
+    maximum: 8,
+    description: 'How many digits the code has.',
+    example: 6,
+  })
+  codeLength!: number;
 
   @ApiProperty({
     enum: ['accepted', 'sent', 'delivered', 'failed', 'unknown'],
@@ -42,6 +62,14 @@ export class OtpStatusResponse extends OmitType(OtpRequestResponse, ['requestId'
     example: 'pending',
   })
   state!: OtpState;
+
+  @ApiProperty({
+    type: 'integer',
+    minimum: 1,
+    description: 'Ask again after so many seconds; the older the SMS, the later.',
+    example: 4,
+  })
+  pollAfterSeconds!: number;
 }
 
 export class UserResponse {

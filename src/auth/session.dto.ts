@@ -57,6 +57,9 @@ export class SessionResponse {
   @ApiProperty({ maxLength: 40, example: 'Chrome on Android' })
   device!: string;
 
+  @ApiPropertyOptional({ maxLength: 40, description: 'The `deviceName` of its login.', example: 'Pixel 9' })
+  deviceName?: string;
+
   @ApiProperty({ description: 'Cut to /24 or /48.', example: '203.0.113.0/24' })
   address!: string;
 }

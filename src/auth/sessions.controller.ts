@@ -150,6 +150,7 @@ export class SessionsController {
         lastUsedAt: session.lastUsedAt.toISOString(),
         expiresAt: session.expiresAt.toISOString(),
         device: session.device,
+        ...(session.deviceName === undefined ? {} : { deviceName: session.deviceName }),
         address: session.address,
       })),
     };

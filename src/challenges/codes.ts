@@ -1,6 +1,6 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
-import { Config } from '../config/config';
+import { CODE_LENGTH, Config } from '../config/config';
 import { Keyring } from '../crypto/derived-keys';
 import { constantTimeEqual } from '../crypto/mac';
 import { ApiError } from '../errors/api-error';
@@ -27,7 +27,7 @@ export class Codes {
 
   constructor(config: Config) {
     this.keys = new Keyring(config, 'code');
-    this.length = config.otpLength;
+    this.length = config.startMessagingContract === 'caller' ? CODE_LENGTH : config.otpLength;
   }
 
   /**

@@ -12,6 +12,7 @@ import type { TestNumber } from './test-number';
 
 export { ConfigError, SETTING_NAMES, type Environment } from './settings';
 export { tokenDigest } from './admin-token';
+export { CODE_LENGTH } from './test-number';
 export type {
   AdminToken,
   AbuseMode,
@@ -110,6 +111,7 @@ export class Config {
   readonly jwtKeysDir!: string | undefined;
 
   readonly otpTtlSeconds!: number;
+  /** Of codes that a provider makes. */
   readonly otpLength!: number;
   readonly otpMaxAttempts!: number;
   readonly accessTokenTtlSeconds!: number;

@@ -62,7 +62,7 @@ export function readLogin(settings: Settings, contract: StartMessagingContract |
     sessionIdleTtlSeconds,
     sessionMaxTtlSeconds,
     sessionsPerUser: settings.withDefault('SESSIONS_PER_USER', wholeNumber(1, 100), 10),
-    testNumbers: readTestNumbers(settings, otpLength),
+    testNumbers: readTestNumbers(settings),
     // With it, every service that gets the token learns the phone number.
     tokenPhoneNumber: settings.withDefault('TOKEN_PHONE_NUMBER', trueOrFalse, false),
   };

@@ -2,6 +2,9 @@ import type { Rule } from './rules';
 import type { Settings } from './settings';
 import { listOf } from './rules';
 
+/** The digits of a code that this service makes, or is configured with: StartMessaging takes no longer one. */
+export const CODE_LENGTH = 6;
+
 const DAY_MS = 86_400_000;
 const LONGEST_DAYS = 90;
 
@@ -29,7 +32,7 @@ const testNumber: Rule<TestNumber> = {
 };
 
 /** The test numbers, those that have expired included: they are refused when they are used. */
-export function readTestNumbers(settings: Settings, otpLength: number): readonly TestNumber[] {
+export function readTestNumbers(settings: Settings): readonly TestNumber[] {
   const numbers = settings.withDefault('TEST_NUMBERS', listOf(testNumber), []);
   settings.require(
     new Set(numbers.map(({ phoneNumber }) => phoneNumber)).size === numbers.length,
@@ -37,10 +40,9 @@ export function readTestNumbers(settings: Settings, otpLength: number): readonly
     'must not name a number twice',
   );
   settings.require(
-    numbers.every(({ code }) => code.length === otpLength),
+    numbers.every(({ code }) => code.length === CODE_LENGTH),
     'TEST_NUMBERS',
-    'must have codes of OTP_LENGTH digits',
-    'OTP_LENGTH',
+    `must have codes of ${CODE_LENGTH} digits`,
   );
   // A code that many people know and that never ends would be a forgotten back door.
   const latest = Date.now() + LONGEST_DAYS * DAY_MS;

@@ -3,7 +3,7 @@
 -- KEYS session (hash), the user's sessions (sorted set: id by time of opening), opened (that it was, for as long as a
 --      repeat may come), that the number is blocked; all in {sub}
 -- ARGV session id, the prefix of session keys, idle limit (ms), absolute limit (ms), sessions a user, encrypted phone
---      number, device, address
+--      number, device, address, the client's own name for the device or ''
 -- Returns {'live', authenticated (ms), encrypted phone number, time to live (ms), ids that are one too
 --      many ...}, or {'ended'} also when it was refreshed since: its first refresh token is used.
 -- One script, because two opened at once on two replicas would each see room for one more.
@@ -18,10 +18,11 @@ if authenticated then return { 'live', tonumber(authenticated), phone, redis.cal
 if redis.call('EXISTS', KEYS[3]) == 1 then return { 'ended' } end
 
 local ttl = math.min(idle, absolute)
--- Small enough for Redis's compact form: six fields, none over 64 bytes. Readers find the last use in `rotated`,
+-- Small enough for Redis's compact form: ten fields at most, none over 64 bytes. Readers find the last use in `rotated`,
 -- and the secret in the sealed number.
 redis.call('HSET', KEYS[1], 'authenticated', text(now), 'counter', 0, 'phone', ARGV[6], 'device', ARGV[7],
   'address', ARGV[8])
+if ARGV[9] ~= '' then redis.call('HSET', KEYS[1], 'name', ARGV[9]) end
 redis.call('PEXPIRE', KEYS[1], text(ttl))
 redis.call('SET', KEYS[3], '1', 'PX', 90000)
 -- Sessions that expired leave the index here, or they would push living ones out.

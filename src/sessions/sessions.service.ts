@@ -56,6 +56,8 @@ export type { Session };
 export interface Client {
   /** At most 40 characters. */
   device: string;
+  /** What the client calls itself: its own words, so never in the place of `device`. At most 64 bytes. */
+  deviceName?: string | undefined;
   /** Cut to /24 or /48. */
   address: string;
 }
@@ -111,7 +113,8 @@ export class SessionsService {
    * the id is derived from the challenge, so two right answers at once, or a crash in between, still make one session.
    * Throws `otp_expired` when that one session has ended or was refreshed already: a repeat revives nothing.
    */
-  async open({ phoneNumber, challengeId }: VerifiedPhone, { device, address }: Client): Promise<Session> {
+  async open({ phoneNumber, challengeId }: VerifiedPhone, client: Client): Promise<Session> {
+    const { device, deviceName, address } = client;
     const subject = this.subjects.of(phoneNumber);
     const id = hmac128(this.sessionIdKey, challengeId);
     const key = sessionKey(subject, id);
@@ -119,7 +122,16 @@ export class SessionsService {
     const answer = (await this.store.run(
       OPEN,
       [key, indexKey(subject), `${KEY_PREFIX}{${subject}}:opened:${id}`, blockedKey(subject)],
-      [id, sessionKey(subject, ''), ...this.limits(), this.config.sessionsPerUser, fresh, device, address],
+      [
+        id,
+        sessionKey(subject, ''),
+        ...this.limits(),
+        this.config.sessionsPerUser,
+        fresh,
+        device,
+        address,
+        deviceName ?? '',
+      ],
     )) as ['live', number, string, number, ...string[]] | ['ended'];
     if (answer[0] === 'ended') throw new ApiError('otp_expired');
     const [, authenticated, sealed, ttl, ...tooMany] = answer;
@@ -195,13 +207,15 @@ export class SessionsService {
       number,
       string,
       string,
+      string,
     ][];
-    return rows.map(([id, createdAt, lastUsedAt, expiresAt, device, address]) => ({
+    return rows.map(([id, createdAt, lastUsedAt, expiresAt, device, address, deviceName]) => ({
       id,
       createdAt: new Date(createdAt),
       lastUsedAt: new Date(lastUsedAt),
       expiresAt: new Date(expiresAt),
       device,
+      ...(deviceName === '' ? {} : { deviceName }),
       address,
     }));
   }

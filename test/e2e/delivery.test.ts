@@ -285,11 +285,14 @@ describe('the page that waits for its code', () => {
     ];
     await inWorldOf({}, async (own) => {
       const expectAsSent = (answer: Answer, sent: Answer, delivery: string): void => {
-        const { state, ...rest } = answer.body;
-        expect([state, { requestId: sent.body.requestId, ...rest }]).toEqual([
+        // The seconds of a status are those of its own moment.
+        const { state, pollAfterSeconds, expiresInSeconds, resendInSeconds, ...rest } = answer.body;
+        const seconds = { expiresInSeconds, resendInSeconds };
+        expect([state, { requestId: sent.body.requestId, ...rest, ...seconds }]).toEqual([
           'pending',
-          { ...sent.body, delivery },
+          { ...sent.body, delivery, ...seconds },
         ]);
+        expect(pollAfterSeconds).toBeGreaterThan(0);
       };
       for (const fault of faults) {
         const phoneNumber = freshNumber();

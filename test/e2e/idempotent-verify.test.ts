@@ -235,7 +235,7 @@ describe.each(['caller', 'provider'] as const)('under the %s contract', (contrac
     const before = await costs(sent);
     for (const fields of [
       { otpCode: wrongCode(sent.code) },
-      { otpCode: `0${sent.code}` },
+      { otpCode: wrongCode(wrongCode(sent.code)) },
       { tokenDelivery: 'cookie' },
     ]) {
       const answer = await verify(sent, key, { ...fields, url: other });

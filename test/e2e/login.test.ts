@@ -34,10 +34,13 @@ describe.each(['caller', 'provider'] as const)('under the %s contract', (contrac
     expect(sent.status).toBe(200);
     expect(Object.keys(sent.body).sort()).toEqual([
       'attemptsLeft',
+      'codeLength',
       'delivery',
       'expiresAt',
+      'expiresInSeconds',
       'requestId',
       'resendAt',
+      'resendInSeconds',
     ]);
     expect(sent.body.attemptsLeft).toBe(3);
     expect(Date.parse(sent.body.expiresAt)).toBeGreaterThanOrEqual(before + 300_000);
@@ -195,8 +198,15 @@ describe.each(['caller', 'provider'] as const)('under the %s contract', (contrac
     const phoneNumber = freshNumber();
     const { body } = await sendOtp(world.url, phoneNumber);
     const look = (id: string) => call('GET', `${world.url}/auth/otp/${id}`);
-    const { requestId, ...rest } = body as Record<string, string>;
-    expect((await look(requestId!)).body).toEqual({ state: 'pending', ...rest });
+    const { requestId, expiresInSeconds, resendInSeconds, ...rest } = body as Record<string, string>;
+    // The seconds of a status are those of its own moment.
+    const seconds = { expiresInSeconds, resendInSeconds };
+    expect({ ...(await look(requestId!)).body, ...seconds }).toEqual({
+      state: 'pending',
+      pollAfterSeconds: 2,
+      ...rest,
+      ...seconds,
+    });
     const code = textedCode(world.upstream, phoneNumber);
     await verifyOtp(world.url, requestId, wrongCode(code));
     expect((await look(requestId!)).body.attemptsLeft).toBe(2);
