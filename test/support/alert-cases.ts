@@ -166,6 +166,27 @@ export const CASES: Case[] = [
   fires('OtpLoginRefreshTokenReuse', 'a tenth of the uses are reuse', refreshes(1, 10), '30m', {
     summary: '15 refresh tokens were used again within 15 minutes: each ended its session',
   }),
+  fires(
+    'OtpLoginRefreshTokenReuse',
+    'a new pod counted six reuses before its first scrape',
+    [
+      of('refreshes_total', { outcome: 'refresh_token_reused' }, '_x9 6x60'),
+      of('refreshes_total', { outcome: 'rotated' }, '_x9 100x60'),
+    ],
+    '12m',
+    {
+      summary: '6 refresh tokens were used again within 15 minutes: each ended its session',
+    },
+  ),
+  silent(
+    'OtpLoginRefreshTokenReuse',
+    'a new pod counted six reuses before its first scrape, half an hour ago',
+    [
+      of('refreshes_total', { outcome: 'refresh_token_reused' }, '_x9 6x60'),
+      of('refreshes_total', { outcome: 'rotated' }, '_x9 100x60'),
+    ],
+    '40m',
+  ),
   silent('OtpLoginRefreshTokenReuse', 'one use of a thousand is reuse', refreshes(1, 1_000), '30m'),
   silent('OtpLoginRefreshTokenReuse', 'three uses were reuse', refreshes(0.2, 1), '30m'),
   fires(
@@ -193,6 +214,16 @@ export const CASES: Case[] = [
     'OtpLoginRedisAway',
     'the first steps fail that ever failed',
     [connected, ...steps('_x7 20+20x50', 10)],
+    '12m',
+  ),
+  fires(
+    'OtpLoginRedisAway',
+    'a new pod counted failed steps before its first scrape',
+    [
+      connected,
+      of('redis_command_duration_seconds_count', { outcome: 'failed' }, '_x9 20x60'),
+      of('redis_command_duration_seconds_count', { outcome: 'answered' }, '_x9 10x60'),
+    ],
     '12m',
   ),
   silent('OtpLoginRedisAway', 'one of a hundred steps fails', [connected, ...steps('0+1x60', 100)], '12m'),
