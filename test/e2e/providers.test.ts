@@ -188,9 +188,16 @@ describe.each(['caller', 'provider'] as const)('two providers under the %s contr
           answer = await sendOtp(world.url, phoneNumber);
         });
         expect(told(answer)).toBe('200 accepted');
-        expect(Object.keys(answer.body as object).sort()).toEqual(
-          ['attemptsLeft', 'delivery', 'expiresAt', 'requestId', 'resendAt'].sort(),
-        );
+        expect(Object.keys(answer.body as object).sort()).toEqual([
+          'attemptsLeft',
+          'codeLength',
+          'delivery',
+          'expiresAt',
+          'expiresInSeconds',
+          'requestId',
+          'resendAt',
+          'resendInSeconds',
+        ]);
         expect([calls(), sendersTo(phoneNumber)]).toEqual([
           { startmessaging: made, sendwithses: 1 },
           ['sendwithses'],
