@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Rule } from './rules';
+import type { Environment } from './settings';
 
 /** An operator for /admin, by the SHA-256 of a token: the token itself is not stored. */
 export interface AdminToken {
@@ -27,4 +28,14 @@ export const adminToken: Rule<AdminToken> = {
 /** Tokens are compared by digests, because these have one length for every input. */
 export function tokenDigest(token: string): Buffer {
   return createHash('sha256').update(token).digest();
+}
+
+/**
+ * The token of an operator's tool for a running service, from the variable ADMIN_TOKEN: other users of the machine could read an
+ * argument in the list of processes. The service itself reads ADMIN_TOKENS only.
+ */
+export function operatorToken(environment: Environment = process.env): string | undefined {
+  // fetch would repeat an invalid header value in its error.
+  const token = environment.ADMIN_TOKEN?.trim() ?? '';
+  return /^[!-~]+$/.test(token) ? token : undefined;
 }

@@ -1,15 +1,14 @@
 import { parseArgs } from 'node:util';
 import { ConfigError, type Config, type Environment } from '../config/config';
 import { ConfigModule } from '../config/config.module';
-import { operatorToken } from '../config/operator-token';
+import { operatorToken } from '../config/admin-token';
 import { Logger } from '../logging/logger';
 import { checkAddresses } from './address-checks';
 import { askService } from './ask-service';
 import { fault, ok, warning, type Finding } from './finding';
 import { checkSigningKeys } from './key-checks';
 import { reachRedis } from './reach-redis';
-import { checkSecrets } from './secret-checks';
-import { checkTestNumbers } from './test-number-checks';
+import { checkSecrets, checkTestNumbers } from './secret-checks';
 import { checkUpstream } from './upstream-checks';
 
 const USAGE =

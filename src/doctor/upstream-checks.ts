@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import type { Config } from '../config/config';
-import { standaloneClient } from '../startmessaging/standalone';
+import { standaloneClient } from '../startmessaging/startmessaging.client';
 import type { StartMessagingClient } from '../startmessaging/startmessaging.client';
 import { UpstreamError } from '../upstream/upstream.error';
-import type { Wallet } from '../startmessaging/wallet';
+import type { Wallet } from '../startmessaging/responses';
 import { fault, ok, warning, type Finding } from './finding';
 
 const CONTRACT = 'startmessaging_contract';

@@ -1,8 +1,10 @@
--- Lets no session of a user be opened.
--- KEYS that the number is blocked; in {sub}
--- ARGV how long (ms)
+-- Blocks a user: no session is opened for as long as the mark exists. The caller ends the sessions that are open.
+-- KEYS the mark that the number is blocked; in {sub}, where open.lua reads it
+-- ARGV the time to live of the mark (ms)
 -- Returns 1.
--- One script, because a plain SET is refused while Redis is full; one that has deleted first is not.
+-- One script, because Redis refuses a plain SET while its memory is full. It allows DEL, and it does not refuse a later
+-- command of a script that has begun with one: a block must work during an attack that fills Redis.
+
 redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
 return 1

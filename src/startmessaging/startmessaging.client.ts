@@ -1,11 +1,10 @@
-import type { HttpService } from '@nestjs/axios';
+import { HttpService } from '@nestjs/axios';
 import { Upstream, type Call, type UpstreamOptions } from '../upstream/upstream';
 import { UpstreamError, type UpstreamReason, type Outcome } from '../upstream/upstream.error';
 import type { UpstreamResponse } from '../upstream/responses';
-import { namesRepeat, readSentOtp, type SentOtp } from './responses';
+import { namesRepeat, readBalance, readSentOtp, type SentOtp, type Wallet } from './responses';
 import { classify } from './classify';
 import { classifyLookUp, type MessageState, readMessageState } from './message-state';
-import { readBalance, type Wallet } from './wallet';
 
 export type { SentOtp } from './responses';
 export type { MessageState } from './message-state';
@@ -143,4 +142,9 @@ export class StartMessagingClient {
     const { answer, correlationId } = await this.upstream.call(call, retried);
     return { ...readSentOtp(answer.body), ...(correlationId && { correlationId }) };
   }
+}
+
+/** A client outside of Nest, for a tool. Close it at the end. */
+export function standaloneClient(options: StartMessagingOptions): StartMessagingClient {
+  return new StartMessagingClient(new HttpService(), options);
 }

@@ -403,6 +403,17 @@ const RULES: Rule[] = [
     broken: ['otp/x.ts', '\n'.repeat(301)],
   },
   {
+    rule: 'no file of code but a module is shorter than 10 lines',
+    reason: 'a fragment makes readers open two files for one idea',
+    check: (house) =>
+      [...house]
+        .filter(([path]) => /\.(ts|lua)$/.test(path) && !path.endsWith('.module.ts'))
+        .map(([path, text]) => [path, text.split('\n').length - 1] as const)
+        .filter(([, lines]) => lines < 10)
+        .map(([path, lines]) => `${path}: ${lines} lines`),
+    broken: ['otp/x.ts', '\n'.repeat(9)],
+  },
+  {
     rule: 'there are no barrels',
     reason: 'the import says where a thing lives, and nothing is loaded that nobody asked for',
     check: (house) =>

@@ -1,8 +1,8 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { startEmulator } from '../../src/emulator/emulator';
-import { standaloneClient } from '../../src/startmessaging/standalone';
-import { readBalance } from '../../src/startmessaging/wallet';
+import { standaloneClient } from '../../src/startmessaging/startmessaging.client';
+import { readBalance } from '../../src/startmessaging/responses';
 import { UpstreamError } from '../../src/upstream/upstream.error';
 import { HANG_MS, until } from '../support/hang';
 import { holdTimers } from '../support/held-timers';
