@@ -1,7 +1,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { transformFileSync } from '@swc/core';
+import { Redis } from 'ioredis';
 import { Logger } from '../../src/logging/logger';
 import { Metrics } from '../../src/metrics/metrics';
 import type { Store } from '../../src/redis/store';
@@ -35,6 +37,7 @@ exports.startEmbeddedStore().then(({ url, close }) => {
 
 describe('the embedded store', () => {
   let stop: () => Promise<void>;
+  let address: string;
   let store: Store;
   let admission: AdmissionControl;
   let steps: OtpSteps;
@@ -60,7 +63,8 @@ describe('the embedded store', () => {
       BUDGET_PAISE_PER_DAY: '100',
     });
     const logger = new Logger('silent', { write: () => undefined });
-    [store] = (await connectedStores(url.toString().trim(), 1, logger)) as [Store];
+    address = url.toString().trim();
+    [store] = (await connectedStores(address, 1, logger)) as [Store];
     admission = admissionOver(config, store, new Metrics(), logger);
     steps = otpSteps(config, store);
     addresses = new RedisThrottlerStorage(config, store);
@@ -73,6 +77,25 @@ describe('the embedded store', () => {
   });
 
   afterAll(() => stop());
+
+  it('the embedded store listens on 127.0.0.1 alone, so 127.0.0.2 is refused', async () => {
+    const socket = connect(Number(new URL(address).port), '127.0.0.2');
+    const [error] = (await once(socket, 'error')) as [NodeJS.ErrnoException];
+    expect(error.code).toBe('ECONNREFUSED');
+  });
+
+  it('the embedded store refuses every command without its random password', async () => {
+    const { hostname, port, password } = new URL(address);
+    expect(password).toMatch(/^[\w-]{32}$/);
+    for (const given of [{}, { password: 'wrong' }]) {
+      const client = { host: hostname, port: Number(port), lazyConnect: true, retryStrategy: () => null };
+      const redis = new Redis({ ...client, ...given });
+      const refused = once(redis, 'error') as Promise<[Error]>;
+      await redis.connect().catch(() => undefined);
+      expect((await refused)[0].message).toMatch(/NOAUTH|WRONGPASS/);
+      redis.disconnect();
+    }
+  });
 
   it('the embedded store admits sends within the budget and the limits of a number as Redis does', async () => {
     const calls = Array.from({ length: 20 }, () => admission.admit(admissionRequest('person')));
