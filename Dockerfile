@@ -30,10 +30,10 @@ COPY --from=build /app/dist ./dist
 COPY scripts/keys.mjs scripts/key-into-secret.mjs scripts/signing-key.mjs ./scripts/
 # `node` by its number: Kubernetes' runAsNonRoot cannot tell that a name is not root.
 USER 1000:1000
-EXPOSE 3000
+EXPOSE 3000 9464
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=3s --start-period=15s --retries=3 \
-  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT || 3000}/health/live`).then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
+  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.MANAGEMENT_PORT || process.env.PORT || 3000}/health/live`).then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
 # Last, because they change with every build.
 LABEL org.opencontainers.image.title="otp-login" \
   org.opencontainers.image.description="Phone-OTP login for India: a code by SMS in, an access token out" \

@@ -10,6 +10,7 @@ import { Routes } from './http/routes';
 import { Lifecycle } from './health/lifecycle';
 import { acceptBodies } from './http/bodies';
 import { allowCrossOrigin } from './http/cross-origin';
+import { separateManagement } from './http/management';
 import { serveOpenApi } from './http/openapi';
 import { shedLoad } from './http/overload';
 import { observeRequests } from './http/request-log';
@@ -66,6 +67,7 @@ export async function createApp({
   acceptBodies(adapter);
   await app.register(cookie);
   addAnswerHooks(adapter, () => app.get(Lifecycle).ending);
+  if (config.managementPort !== undefined) separateManagement(adapter, config.managementPort, config.host);
   const observe = observeRequests(adapter, logger, app.get(Metrics));
   app.useGlobalPipes(validation(config));
   app.useGlobalFilters(filter);

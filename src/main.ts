@@ -28,6 +28,7 @@ async function main(): Promise<void> {
   await app.listen(config.port, config.host);
   logger.info('otp-login listens', {
     url: await app.getUrl(),
+    ...(config.managementPort === undefined ? {} : { managementPort: config.managementPort }),
     issuer: config.issuer,
     docs: config.swagger ? '/docs' : 'off',
   });
@@ -76,9 +77,9 @@ function openSockets(server: Server): ReadonlySet<Socket> {
 }
 
 main().catch((error: unknown) => {
-  const { code, port } = error as { code?: string; port?: number };
+  const { code, port, setting = 'PORT' } = error as { code?: string; port?: number; setting?: string };
   if (error instanceof ConfigError) console.error(error.message);
-  else if (code === 'EADDRINUSE') console.error(`Port ${port} is taken. Set PORT to another one.`);
+  else if (code === 'EADDRINUSE') console.error(`Port ${port} is taken. Set ${setting} to another one.`);
   else console.error(error instanceof Error ? redact(error.message) : 'The service could not start');
   process.exit(1);
 });

@@ -68,6 +68,8 @@ export class Config {
   readonly host!: string;
   /** 0 lets the system choose a free port. */
   readonly port!: number;
+  /** Undefined: probes and metrics are on `port`. */
+  readonly managementPort!: number | undefined;
   /** Exactly as configured: `iss` is compared as text (RFC 8414, section 3.3), and may end in a slash. */
   readonly issuer!: string;
   /** `aud` and `client_id` of access tokens. */

@@ -34,10 +34,15 @@ export function readService(settings: Settings) {
     settings.warn('REDIS_URL', 'has no password');
   }
 
+  const port = settings.withDefault('PORT', wholeNumber(0, 65_535), 3000);
+  const managementPort = settings.optional('MANAGEMENT_PORT', wholeNumber(1, 65_535));
+  settings.require(managementPort !== port, 'MANAGEMENT_PORT', 'must not be the value of PORT', 'PORT');
+
   return {
     nodeEnv: settings.nodeEnv,
     host: settings.withDefault('HOST', listenAddress, '0.0.0.0'),
-    port: settings.withDefault('PORT', wholeNumber(0, 65_535), 3000),
+    port,
+    managementPort,
     issuer,
     audience: settings.withDefault('AUDIENCE', audienceName, 'otp-login'),
     redisUrl: redis,

@@ -15,6 +15,7 @@ export const SETTING_NAMES = [
   'NODE_ENV',
   'HOST',
   'PORT',
+  'MANAGEMENT_PORT',
   'ISSUER',
   'AUDIENCE',
   'REDIS_URL',

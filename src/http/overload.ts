@@ -1,19 +1,24 @@
-import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 import underPressure from '@fastify/under-pressure';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { FastifyRequest } from 'fastify';
 import { ApiError } from '../errors/api-error';
-import { pathOf } from './routes';
+import { Connections } from './connections';
+import { isManagement } from './management';
 import { type Metrics, startAtZero } from '../metrics/metrics';
 
 /**
  * How much a process takes on at once. A busy one has some dozens of requests in flight; a thousand hold some ten
- * megabytes, and with them every call of upstream and every command to Redis is bounded.
+ * megabytes, and with them every call of upstream and every command to Redis is bounded. A request takes its place when its
+ * body has arrived: half-sent requests have bounds of their own, so they stop no other request.
  */
 export const BOUNDS = {
   inFlight: 1_000,
   connections: 10_000,
+  connectionsOfAddress: 2_000,
+  /** Bodies have 16 KB: these are 32 MB. */
+  unread: 2_000,
+  unreadOfAddress: 500,
   /** Unanswered requests of one connection. Clients that do not pipeline have one. */
   onOneConnection: 32,
   /** From a request's head to the end of its answer: a send takes 50 s at most; what remains is for reading. */
@@ -30,13 +35,15 @@ const EVENT_LOOP = { maxEventLoopDelay: 2_000, sampleInterval: 4_000 };
 
 /** A request from its head until it is answered and its answer has left, or has nowhere to go. */
 interface Flight {
+  /** Its body has arrived. False when there is no place for it. */
+  readonly arrived: () => boolean;
   readonly answered: () => void;
   readonly gone: () => void;
 }
 
 /**
- * Refuses requests above the limits by 503 `overloaded`, before a body is read, and cuts off clients that never read an
- * answer. Probes and metrics are never refused: if a busy process looked dead, the others would get its load.
+ * Refuses what would be too much by 503 `overloaded`, and cuts off clients that never read an answer. Probes and metrics
+ * are never refused: a busy process that was taken for a dead one would leave its load to the others.
  */
 export async function shedLoad(
   app: NestFastifyApplication,
@@ -44,7 +51,7 @@ export async function shedLoad(
   bounds: typeof BOUNDS = BOUNDS,
 ): Promise<void> {
   const fastify = app.getHttpAdapter().getInstance();
-  startAtZero(metrics.limitsHit, 'limit', ['in_flight', 'event_loop', 'connections', 'pipelined']);
+  startAtZero(metrics.limitsHit, 'limit', ['in_flight', 'event_loop', 'connections', 'unread', 'pipelined']);
   const refused = (limit: string, retryAfterSeconds: number): ApiError => {
     metrics.limitsHit.inc({ limit });
     return new ApiError('overloaded', { retryAfterSeconds });
@@ -60,36 +67,50 @@ export async function shedLoad(
   await app.register(underPressure, {
     ...EVENT_LOOP,
     pressureHandler: (request) =>
-      isProbe(request) || performance.now() < judgedFrom
+      isManagement(request) || performance.now() < judgedFrom
         ? undefined
         : Promise.reject(refused('event_loop', EVENT_LOOP.sampleInterval / 1_000)),
   });
 
+  const connections = new Connections(app.getHttpServer(), bounds, (limit) => {
+    metrics.limitsHit.inc({ limit });
+  });
+  metrics.onScrape(() => {
+    metrics.unread.set(connections.unread);
+  });
+
   let inFlight = 0;
   const flights = new WeakMap<FastifyRequest, Flight>();
-  /** The unanswered requests of each connection. */
-  const connections = new WeakMap<Socket, Set<Flight>>();
+  /** What is unanswered on each connection. */
+  const unanswered = new WeakMap<Socket, Set<Flight>>();
   const onConnection = (socket: Socket): Set<Flight> => {
-    const known = connections.get(socket);
+    const known = unanswered.get(socket);
     if (known) return known;
     const open = new Set<Flight>();
-    connections.set(socket, open);
+    unanswered.set(socket, open);
     // Answers that wait behind another are never closed themselves.
     socket.once('close', () => {
       for (const flight of open) flight.gone();
     });
     return open;
   };
-  const start = (socket: Socket, open: Set<Flight>, weight: 0 | 1): Flight => {
+  const start = (socket: Socket, open: Set<Flight>, weight: 0 | 1, hasBody: boolean): Flight => {
     // A client that reads nothing, or a byte a minute, would hold the answer and the connection for ever.
     const deadline = setTimeout(() => socket.destroy(), bounds.answerWithinMs).unref();
-    metrics.inFlight.set((inFlight += weight));
-    let [answered, gone] = [false, false];
+    connections.busy(socket);
+    const read = hasBody ? connections.read(socket) : () => undefined;
+    let [taken, answered, gone]: [0 | 1, boolean, boolean] = [0, false, false];
     // Both: what a client that hung up has started goes on, calls upstream and holds memory.
     const land = (): void => {
-      if (answered && gone) metrics.inFlight.set((inFlight -= weight));
+      if (answered && gone) metrics.inFlight.set((inFlight -= taken));
     };
     const flight: Flight = {
+      arrived: () => {
+        read();
+        if (inFlight + weight > bounds.inFlight) return false;
+        metrics.inFlight.set((inFlight += taken = weight));
+        return true;
+      },
       answered: () => {
         if (answered) return;
         answered = true;
@@ -98,8 +119,10 @@ export async function shedLoad(
       gone: () => {
         if (gone) return;
         gone = true;
+        read();
         clearTimeout(deadline);
         open.delete(flight);
+        if (open.size === 0) connections.idle(socket);
         land();
       },
     };
@@ -108,38 +131,32 @@ export async function shedLoad(
   };
 
   fastify.addHook('onRequest', (request, reply, done) => {
-    const { socket } = request.raw;
+    const { socket, complete } = request.raw;
     const open = onConnection(socket);
-    // Thousands of requests fit into one read of a connection. RFC 9112 section 9.3.2: a client that pipelines must
-    // expect that the connection closes before all requests are answered. The rest of the read gets no answer either.
+    // Thousands of requests fit into what is read of a connection at once. RFC 9112 section 9.3.2: a client that pipelines
+    // must bear that the connection is closed before all are answered. What is left of the read gets no answer either.
     if (open.size >= bounds.onOneConnection || socket.destroyed) {
       if (!socket.destroyed) metrics.limitsHit.inc({ limit: 'pipelined' });
       socket.destroy();
       void reply.hijack();
       return;
     }
-    const weight = isProbe(request) ? 0 : 1;
-    if (inFlight + weight > bounds.inFlight) {
-      done(refused('in_flight', 1));
-    } else {
-      const flight = start(socket, open, weight);
-      flights.set(request, flight);
-      reply.raw.once('close', flight.gone);
-      done();
-    }
+    const flight = start(socket, open, isManagement(request) ? 0 : 1, hasBody(request) && !complete);
+    flights.set(request, flight);
+    reply.raw.once('close', flight.gone);
+    done();
+  });
+  // Behind the body: a request that is still being read does no work yet.
+  fastify.addHook('preValidation', (request, _reply, done) => {
+    const refusal = flights.get(request)?.arrived() === false ? refused('in_flight', 1) : undefined;
+    done(refusal);
   });
   fastify.addHook('onSend', (request, _reply, _body, done) => {
     flights.get(request)?.answered();
     done();
   });
-
-  const server: Server = app.getHttpServer();
-  server.maxConnections = bounds.connections;
-  server.on('drop', () => {
-    metrics.limitsHit.inc({ limit: 'connections' });
-  });
 }
 
-function isProbe(request: FastifyRequest): boolean {
-  return /^\/(health\/|metrics$)/.test(pathOf(request));
+function hasBody({ headers }: FastifyRequest): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
 }

@@ -55,7 +55,8 @@ export class ProblemFilter implements ExceptionFilter {
     const hungUp = request.raw.destroyed && !request.raw.complete;
     const own = hungUp ? new ApiError('validation_failed') : toApiError(thrown);
     const error = await this.countRefused(own, request);
-    if (error.code === 'not_found') {
+    // The service's own 404 is the last word: on the main port there is no /health beside MANAGEMENT_PORT, for any method.
+    if (error.code === 'not_found' && !(thrown instanceof ApiError)) {
       const { method } = request;
       const allowed = this.routes.methodsOf(request.url);
       // RFC 9110 section 15.5.6: a 405 says what is allowed.

@@ -19,7 +19,12 @@ export class Metrics {
   });
   readonly inFlight = new Gauge({
     name: 'otp_login_http_requests_in_flight',
-    help: 'HTTP requests that are not answered yet, probes and metrics apart',
+    help: 'HTTP requests whose body has arrived and that are not answered yet, probes and metrics apart',
+    registers: [this.registry],
+  });
+  readonly unread = new Gauge({
+    name: 'otp_login_http_requests_unread',
+    help: 'HTTP requests whose body has not arrived yet',
     registers: [this.registry],
   });
   readonly sends = new Counter({

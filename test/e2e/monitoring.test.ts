@@ -59,7 +59,7 @@ const BOUNDS: Record<string, (value: string) => boolean> = {
     ERRORS.includes(value) ||
     words(
       // Of deliveries and verifications, of refreshes, of steps over Redis, and of calls of a provider.
-      'accepted sent delivered failed unknown verified rotated repeated answered not_verified phone_rejected ' +
+      'accepted sent delivered failed unknown verified rotated repeated repeated_elsewhere answered not_verified phone_rejected ' +
         'request_malformed wallet_empty number_limited send_refused credentials_refused contract_mismatch duplicate ' +
         'request_expired throttled unconfirmed breaker_open unreachable timed_out ' +
         // Of webhooks: delivered and failed as above, and
@@ -70,7 +70,7 @@ const BOUNDS: Record<string, (value: string) => boolean> = {
   delivery: words('delivered failed'),
   limit: words(
     'phone service budget denied challenge address_send address_verify address_status ' +
-      'address_send_refused address_verify_refused in_flight event_loop connections ' +
+      'unread address_send_refused address_verify_refused in_flight event_loop connections ' +
       'pipelined',
   ),
   counted: words('exactly shared'),

@@ -62,6 +62,8 @@ describe('more requests than a process can hold', () => {
   const shed = (limit: string): Promise<number> => metric(`otp_login_limits_hit_total{limit="${limit}"}`);
   const inFlightBecomes = (count: number): Promise<void> =>
     until(async () => (await metric(IN_FLIGHT)) === count, `${count} requests in flight`);
+  const unreadBecomes = (count: number): Promise<void> =>
+    until(async () => (await metric('otp_login_http_requests_unread')) === count, `${count} unread requests`);
   const connections = (): Promise<number> =>
     new Promise((resolve, reject) => {
       server.getConnections((error, count) => {
@@ -128,11 +130,13 @@ describe('more requests than a process can hold', () => {
     try {
       const half = post('/auth/send-otp', { phoneNumber: freshNumber() }).slice(0, -5);
       const clients = await Promise.all(Array.from({ length: 30 }, () => open(world.url, half)));
-      await inFlightBecomes(30);
+      await unreadBecomes(30);
+      // They are still being read, and take no place of a request that does work.
+      expect(await metric(IN_FLIGHT)).toBe(0);
       for (const { socket } of clients.slice(10)) socket.destroy();
-      await inFlightBecomes(10);
+      await unreadBecomes(10);
       server.requestTimeout = server.headersTimeout = 1;
-      await inFlightBecomes(0);
+      await unreadBecomes(0);
       for (const { read } of clients.slice(0, 10)) expect(read()).toMatch(/^HTTP\/1\.1 400 /);
     } finally {
       server.requestTimeout = server.headersTimeout = 10_000;

@@ -286,6 +286,21 @@ export const CASES: Case[] = [
     '12m',
     overloaded,
   ),
+  fires(
+    'OtpLoginConnectionsHeld',
+    'a pod closes half-sent requests',
+    [of('limits_hit_total', { limit: 'unread' }, '0+5x60')],
+    '12m',
+    { limit: 'unread', summary: 'Clients hold connections or half-sent requests open (unread)' },
+  ),
+  fires(
+    'OtpLoginConnectionsHeld',
+    'a new pod closed connections before its first scrape',
+    [of('limits_hit_total', { limit: 'connections' }, '_x9 1x60')],
+    '12m',
+    { limit: 'connections', summary: 'Clients hold connections or half-sent requests open (connections)' },
+  ),
+  silent('OtpLoginConnectionsHeld', 'no pod closes any', [of('limits_hit_total', { limit: 'unread' }, '0x60')], '12m'),
   silent('OtpLoginOverloaded', 'no pod refuses requests', [inFlight('0x60')], '12m'),
   silent(
     'OtpLoginOverloaded',

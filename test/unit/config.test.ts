@@ -161,6 +161,9 @@ describe('all faults', () => {
       'STARTMESSAGING_API_KEY is required',
       'OTP_TTL_SECONDS must be a whole number from 1 to 600',
     ]);
+    expect(faultsOf({ PORT: '3000', MANAGEMENT_PORT: '3000', NODE_ENV: 'test' })).toContain(
+      'MANAGEMENT_PORT must not be the value of PORT',
+    );
     expect(() => readConfig({ PORT: 'x' })).toThrow(
       new Error('PORT must be a whole number from 0 to 65535\nSTARTMESSAGING_API_KEY is required'),
     );
@@ -371,6 +374,7 @@ describe('numbers', () => {
 
   test.each([
     ['PORT', 0, 65_535],
+    ['MANAGEMENT_PORT', 1, 65_535],
     ['SHUTDOWN_DELAY_SECONDS', 0, 20],
     ['OTP_TTL_SECONDS', 1, 600],
     ['OTP_LENGTH', 4, 8],

@@ -203,7 +203,10 @@ describe.each(OVERLAYS)('settings of %s', (name) => {
   });
 
   test(`the settings of ${name} have the port of the container and the host of the Ingress`, () => {
-    expect(container.ports).toEqual([{ name: 'http', containerPort: config.port, protocol: 'TCP' }]);
+    expect(container.ports).toEqual([
+      { name: 'http', containerPort: config.port, protocol: 'TCP' },
+      { name: 'management', containerPort: config.managementPort, protocol: 'TCP' },
+    ]);
     const { host } = new URL(config.issuer);
     const { spec } = one(name, 'Ingress');
     expect(spec.rules.map((rule: KubernetesObject) => rule.host)).toEqual([host]);
@@ -225,7 +228,7 @@ describe('the service', () => {
       (probe) => container[probe].httpGet,
     );
     expect(probes).toEqual(
-      ['startup', 'ready', 'live'].map((probe) => ({ path: `/health/${probe}`, port: 'http' })),
+      ['startup', 'ready', 'live'].map((probe) => ({ path: `/health/${probe}`, port: 'management' })),
     );
     const { endpoints } = one('overlays/production', 'ServiceMonitor').spec;
     for (const { path } of [...probes, ...endpoints])
@@ -267,7 +270,10 @@ describe.each(OVERLAYS)('objects of %s', (name) => {
     const { labels } = pod.metadata;
     expect(matches(deployment.spec.selector.matchLabels, labels)).toBe(true);
     expect(matches(service.spec.selector, labels)).toBe(true);
-    expect(service.spec.ports).toEqual([{ name: 'http', port: 80, targetPort: 'http', protocol: 'TCP' }]);
+    expect(service.spec.ports).toEqual([
+      { name: 'http', port: 80, targetPort: 'http', protocol: 'TCP' },
+      { name: 'management', port: 9464, targetPort: 'management', protocol: 'TCP' },
+    ]);
     for (const { labelSelector } of pod.spec.topologySpreadConstraints)
       expect(matches(labelSelector.matchLabels, labels)).toBe(true);
     const policies = all(name, 'NetworkPolicy');
@@ -277,7 +283,7 @@ describe.each(OVERLAYS)('objects of %s', (name) => {
       expect(matches(spec.selector.matchLabels, labels)).toBe(true);
     for (const { spec } of all(name, 'ServiceMonitor')) {
       expect(matches(spec.selector.matchLabels, service.metadata.labels)).toBe(true);
-      expect(spec.endpoints.map(({ port }: KubernetesObject) => port)).toEqual(['http']);
+      expect(spec.endpoints.map(({ port }: KubernetesObject) => port)).toEqual(['management']);
     }
     for (const { spec } of all(name, 'HorizontalPodAutoscaler'))
       expect(spec.scaleTargetRef).toEqual({
@@ -348,10 +354,10 @@ describe.each(OVERLAYS)('objects of %s', (name) => {
       from.map((source: KubernetesObject) => source.podSelector.matchLabels['app.kubernetes.io/name']),
       ports,
     ]);
-    const port = [{ port: 'http', protocol: 'TCP' }];
+    // Clients of the Ingress cannot reach the probes, and Prometheus cannot reach the logins.
     expect(sources).toEqual([
-      [['ingress-nginx'], ['ingress-nginx'], port],
-      [['monitoring'], ['prometheus'], port],
+      [['ingress-nginx'], ['ingress-nginx'], [{ port: 'http', protocol: 'TCP' }]],
+      [['monitoring'], ['prometheus'], [{ port: 'management', protocol: 'TCP' }]],
     ]);
   });
 });
@@ -440,7 +446,7 @@ describe('the sizes', () => {
     expect(Object.keys(rest).sort()).toEqual(['kind', 'metadata']);
     expect(Object.keys(spec as object).sort()).toEqual(['endpoints', 'selector']);
     expect(spec.endpoints).toEqual([
-      { port: 'http', path: '/metrics', interval: '30s', scrapeTimeout: '10s' },
+      { port: 'management', path: '/metrics', interval: '30s', scrapeTimeout: '10s' },
     ]);
   });
 });

@@ -202,13 +202,16 @@ function writeSettings() {
 }
 
 async function startService(more = {}) {
-  const port = await freePort();
-  const variables = { ...service.variables, ...more, PORT: String(port) };
+  const [port, management] = [await freePort(), await freePort()];
+  // As in Kubernetes: the health check of the image must find the probes on their own port.
+  const ports = { PORT: String(port), MANAGEMENT_PORT: String(management) };
+  const variables = { ...service.variables, ...more, ...ports };
   const begin = performance.now();
   const container = new Container(image, { variables, mounts: service.mounts });
   running.add(container);
   const url = `http://127.0.0.1:${port}`;
-  if (!(await ready(url, () => container.ended))) giveUp(`It did not become ready:\n${container.printed}`);
+  if (!(await ready(`http://127.0.0.1:${management}`, () => container.ended)))
+    giveUp(`It did not become ready:\n${container.printed}`);
   return { container, url, readyMs: performance.now() - begin };
 }
 
