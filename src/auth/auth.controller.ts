@@ -130,11 +130,14 @@ export class AuthController {
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<VerifiedResponse> {
     this.responses.checkLength(otpCode);
-    await this.addressLimits.admitVerify(request, this.otp.hasDevice(requestId, deviceToken));
+    const address = this.clientAddress.of(request);
+    await this.addressLimits.admitVerify(request, {
+      device: this.otp.hasDevice(requestId, deviceToken),
+      countAtOrigin: () => this.otp.countAtOrigin(requestId, address),
+    });
     const byCookie = tokenDelivery === 'cookie';
     // Before an attempt is taken: a refused call changes nothing.
     if (byCookie) this.cookie.checkOrigin(request);
-    const address = this.clientAddress.of(request);
     const login = await this.logins.verify(
       requestId,
       otpCode,

@@ -2,7 +2,7 @@
 -- another code is void, and repeats under its Idempotency-Key are replays.
 -- KEYS challenge, codes; both in {pseudonym}
 -- ARGV the owner of the lease, upstream's id or '', delivery, upstream's expiry (ms, or -1), upstream's attempts (or -1),
---      ms until a resend, a code's whole life (ms), the SMS in the ledger or ''
+--      ms until a resend, a code's whole life (ms), the SMS in the ledger or '', keyed hash of the client address
 -- Returns {expires at (ms), attempts left, resend at (ms)}; or {} if another request took the lease meanwhile, or false if
 --      the store lost the challenge.
 -- One script, because of two sends that end at once the later code must be the live one on every replica.
@@ -19,7 +19,7 @@ if tonumber(ARGV[5]) > 0 then attempts = math.min(attempts, tonumber(ARGV[5])) e
 local resend_at = now + tonumber(ARGV[6])
 
 redis.call('HSET', KEYS[1], 'state', 'active', 'upstream', ARGV[2], 'delivery', ARGV[3], 'expires', text(expires),
-  'attempts', attempts, 'resend', text(resend_at), 'sms', ARGV[8])
+  'attempts', attempts, 'resend', text(resend_at), 'sms', ARGV[8], 'origin', ARGV[9])
 redis.call('HDEL', KEYS[1], 'owner', 'until', 'token', 'sent')
 redis.call('PEXPIREAT', KEYS[1], text(expires))
 

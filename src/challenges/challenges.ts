@@ -1,6 +1,9 @@
 import { Injectable } from '@nestjs/common';
 import { Config } from '../config/config';
+import { deriveKey } from '../crypto/derived-keys';
+import { hmac128 } from '../crypto/mac';
 import { ApiError } from '../errors/api-error';
+import { originOf } from '../net/addresses';
 import type { PhoneIdentity } from '../phone-number/phone-identity';
 import { limitArguments, Script } from '../redis/script';
 import { Store } from '../redis/store';
@@ -20,6 +23,7 @@ const ACTIVATE = Script.load(__dirname, 'activate');
 const RELEASE = Script.load(__dirname, 'release');
 const REASSIGN = Script.load(__dirname, 'reassign');
 const RECORD_DELIVERY = Script.load(__dirname, 'record-delivery');
+const COUNT_AT_ORIGIN = Script.load(__dirname, 'count-at-origin');
 const STATUS = Script.load(__dirname, 'status');
 
 /** An SMS to look up, and its number. */
@@ -52,6 +56,8 @@ type CreateAnswer =
  */
 @Injectable()
 export class Challenges {
+  private readonly originKey: Buffer;
+
   constructor(
     private readonly config: Config,
     private readonly store: Store,
@@ -59,7 +65,9 @@ export class Challenges {
     private readonly records: ChallengeRecords,
     private readonly requestIds: RequestIds,
     private readonly idempotencyLock: IdempotencyLock,
-  ) {}
+  ) {
+    this.originKey = deriveKey(config.subjectSecret, 'client address of a challenge');
+  }
 
   /**
    * Creates a draft with a lease for this request. Under an Idempotency-Key a repeat finds the challenge of the first
@@ -143,8 +151,17 @@ export class Challenges {
     Object.assign(draft, { provider: sender.name, nonce, lifeSeconds: lifeMs / 1_000 });
   }
 
-  /** Activates a draft: from here on its code is the live one. `sms` is in the ledger. */
-  async activate(draft: Draft, sent: Sent, resendAfterMs: number, sms = ''): Promise<OtpRequest> {
+  /**
+   * Activates a draft: from here on its code is the live one. `sms` is in the ledger; `address` is the client address that
+   * opened the challenge.
+   */
+  async activate(
+    draft: Draft,
+    sent: Sent,
+    resendAfterMs: number,
+    sms = '',
+    address = '',
+  ): Promise<OtpRequest> {
     const { challenge, codes } = challengeKeys(draft.id);
     const answer = (await this.store.run(
       ACTIVATE,
@@ -158,6 +175,7 @@ export class Challenges {
         resendAfterMs,
         CODE_LIFE_MS,
         sms,
+        this.originOf(address),
       ],
     )) as [number, number, number] | [] | null;
     // The store was emptied while the SMS was under way: its code can never be checked.
@@ -173,6 +191,18 @@ export class Challenges {
    */
   async release({ id, owner }: Draft, sent: 'refused' | 'no' | 'maybe'): Promise<void> {
     await this.idempotencyLock.release(() => this.runRelease(id, owner, sent));
+  }
+
+  /**
+   * Counts a verification in the challenge's own bucket, which has as many places as a challenge has attempts. False if it
+   * comes from another client address than the one that opened the challenge, or if the bucket is full.
+   */
+  async countAtOrigin(requestId: string, address: string): Promise<boolean> {
+    const id = this.requestIds.open(requestId);
+    if (id === undefined) return false;
+    const { challenge } = challengeKeys(id);
+    const args = [this.originOf(address), this.config.otpMaxAttempts];
+    return (await this.store.run(COUNT_AT_ORIGIN, [challenge], args)) === 1;
   }
 
   /**
@@ -203,6 +233,11 @@ export class Challenges {
     const [state, attemptsLeft, expiresAt, resendAt, delivery, sms, provider, nonce] = answer;
     const lookup = sms === '' ? undefined : { id, sms, provider, nonce };
     return { ...requestOf(id, [expiresAt, attemptsLeft, resendAt], delivery), state, lookup };
+  }
+
+  /** Keyed: a bare hash would tell the address to a reader of the store that tries all of them. */
+  private originOf(address: string): string {
+    return address === '' ? '' : hmac128(this.originKey, originOf(address));
   }
 
   private runRelease(id: RequestId, owner: string, sent: 'refused' | 'no' | 'maybe'): Promise<unknown> {

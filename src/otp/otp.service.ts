@@ -121,6 +121,11 @@ export class OtpService {
     return counted(this.metrics.verifications, checked, () => 'verified');
   }
 
+  /** Counts a verification from the client address that opened the challenge; see {@link Challenges.countAtOrigin}. */
+  countAtOrigin(requestId: string, address: string): Promise<boolean> {
+    return this.challenges.countAtOrigin(requestId, address);
+  }
+
   /** Whether this is a device token of the number of this request. */
   hasDevice(requestId: string, deviceToken: string | undefined): boolean {
     const id = deviceToken === undefined ? undefined : this.requestIds.open(requestId);

@@ -63,7 +63,7 @@ export class Sends {
       const sent = await this.carryOut(admission, draft, phone, sender, providers);
       const resendAfterMs = await this.recordDelivery(draft, sent, admission);
       const sms = admission.sms ? writeSms({ ...admission.sms, message: sent.messageId ?? '' }) : '';
-      return await this.challenges.activate(draft, sent, resendAfterMs, sms);
+      return await this.challenges.activate(draft, sent, resendAfterMs, sms, context.address);
     } catch (error) {
       await this.challenges.release(draft, await this.fateOf(error, draft, admission));
       throw error instanceof ProviderError ? error.refusal : error;

@@ -39,8 +39,8 @@ export interface SendCredential {
 @Injectable()
 export class AddressLimits {
   private readonly limits: Readonly<Record<Bucket, readonly Limit[]>>;
-  /** The requests that count in full, with their places. */
-  private readonly counted = new WeakMap<FastifyRequest, Place>();
+  /** The requests that count, with their places; undefined for one that counts in the bucket of its challenge. */
+  private readonly counted = new WeakMap<FastifyRequest, Place | undefined>();
 
   constructor(
     config: Config,
@@ -92,8 +92,19 @@ export class AddressLimits {
     );
   }
 
-  /** Counts a verification before its code is checked; `device`, a device token of the number, raises the limit. Throws `rate_limited`. */
-  async admitVerify(request: FastifyRequest, device: boolean): Promise<void> {
+  /**
+   * Counts a verification before its code is checked. The failures of other clients at the address must not stop a client
+   * that asked for its code there: `countAtOrigin` counts it in the bucket of its challenge, as long as that has room.
+   * `device`, a device token of the number, raises the limit. Throws `rate_limited`.
+   */
+  async admitVerify(
+    request: FastifyRequest,
+    { device, countAtOrigin }: { device: boolean; countAtOrigin: () => Promise<boolean> },
+  ): Promise<void> {
+    if (await countAtOrigin()) {
+      this.counted.set(request, undefined);
+      return;
+    }
     const refusal = await this.count(request, 'verify', { device });
     if (refusal) throw this.refused('verify', refusal.waitMs);
   }

@@ -126,20 +126,20 @@ describe('what raises the limit of an address', () => {
     const address = '203.0.113.4';
     const sent = await sendOtp(url(), freshNumber());
     const { phoneNumber } = world.upstream.messages.at(-1)!;
-    const unknown = (deviceToken?: string) => (): Promise<Answer> =>
+    const wrong = (deviceToken?: string) => (): Promise<Answer> =>
       post(
         '/auth/verify-otp',
-        // Of the same number, so that the token is good, and unknown, so that no attempt is taken.
         {
-          requestId: `${String(sent.body.requestId).slice(0, 22)}${'A'.repeat(22)}`,
-          otpCode: '123456',
+          requestId: sent.body.requestId,
+          otpCode: wrongCode(textedCode(world.upstream, phoneNumber)),
           deviceToken,
         },
         from(address),
       );
-    expect(statuses(await many(VERIFIES + 1, unknown()))).toEqual({ 410: VERIFIES, 429: 1 });
+    expect(statuses(await many(VERIFIES + 1, wrong()))).toEqual({ 400: 3, 410: VERIFIES - 3, 429: 1 });
     const token = deviceTokenOf(phoneNumber, Date.now());
-    expect(statuses(await many(3 * VERIFIES, unknown(token)))).toEqual({ 410: 2 * VERIFIES, 429: VERIFIES });
+    const raised = await many(3 * VERIFIES, wrong(token));
+    expect(statuses(raised)).toEqual({ 410: 2 * VERIFIES, 429: VERIFIES });
   });
 
   it('a solved proof of work raises LIMIT_IP for one send, and 429 carries the challenge', async () => {
@@ -168,6 +168,27 @@ describe('verifications behind one address', () => {
       const answer = await verifyOtp(url(), sent.body.requestId, code, from('203.0.113.6'));
       expect(answer.status).toBe(200);
     }
+  });
+
+  it('failures of other clients at an address do not stop a client that asked for its code there, and its own bucket has three places', async () => {
+    const address = '203.0.113.8';
+    const asked = async (): Promise<{ requestId: string; code: string }> => {
+      const phoneNumber = freshNumber();
+      const { body } = await sendOtp(url(), phoneNumber, from(address));
+      return { requestId: body.requestId as string, code: textedCode(world.upstream, phoneNumber) };
+    };
+    const [honest, clumsy] = [await asked(), await asked()];
+    const garbage = (): Promise<Answer> => verifyOtp(url(), 'x', '123456', from(address));
+    expect(statuses(await many(VERIFIES + 2, garbage))).toEqual({ 410: VERIFIES, 429: 2 });
+
+    const wrong = (): Promise<Answer> =>
+      verifyOtp(url(), clumsy.requestId, wrongCode(clumsy.code), from(address));
+    expect(statuses(await many(5, wrong))).toEqual({ 400: 3, 429: 2 });
+    // From another address the same challenge is not its own.
+    expect(
+      (await verifyOtp(url(), honest.requestId, wrongCode(honest.code), from('203.0.113.9'))).status,
+    ).toBe(400);
+    expect((await verifyOtp(url(), honest.requestId, honest.code, from(address))).status).toBe(200);
   });
 
   it('a wrong code keeps its place', async () => {

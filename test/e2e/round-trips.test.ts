@@ -59,13 +59,12 @@ describe('one provider and no limit', () => {
     expect(await pathOf(() => sendOtp(world.url, freshNumber()))).toEqual(scripts(4));
   });
 
-  // One of the five, beside the one that opens the session, gives the place of the address back.
-  it('a verification is five commands to Redis, and a wrong code two', async () => {
+  it('a verification is four commands to Redis, and a wrong code two', async () => {
     const phoneNumber = freshNumber();
     const { body } = await sendOtp(world.url, phoneNumber);
     const code = textedCode(world.upstream, phoneNumber);
     expect(await pathOf(() => verifyOtp(world.url, body.requestId, wrongCode(code)))).toEqual(scripts(2));
-    expect(await pathOf(() => verifyOtp(world.url, body.requestId, code))).toEqual(scripts(5));
+    expect(await pathOf(() => verifyOtp(world.url, body.requestId, code))).toEqual(scripts(4));
   });
 
   it('/auth/me is one command to Redis, and none for a token of another service', async () => {

@@ -300,7 +300,12 @@ export const CASES: Case[] = [
     '12m',
     { limit: 'connections', summary: 'Clients hold connections or half-sent requests open (connections)' },
   ),
-  silent('OtpLoginConnectionsHeld', 'no pod closes any', [of('limits_hit_total', { limit: 'unread' }, '0x60')], '12m'),
+  silent(
+    'OtpLoginConnectionsHeld',
+    'no pod closes any',
+    [of('limits_hit_total', { limit: 'unread' }, '0x60')],
+    '12m',
+  ),
   silent('OtpLoginOverloaded', 'no pod refuses requests', [inFlight('0x60')], '12m'),
   silent(
     'OtpLoginOverloaded',
