@@ -22,7 +22,7 @@ export class BlockRequest extends UnblockRequest {
     type: 'integer',
     minimum: 1,
     maximum: LONGEST_BLOCK_DAYS,
-    default: LONGEST_BLOCK_DAYS,
+    nullable: true,
     description: 'For how many days; ten years unless given.',
   })
   @ValidateIf((body: BlockRequest) => body.days !== undefined)
@@ -34,6 +34,7 @@ export class BlockRequest extends UnblockRequest {
   @ApiPropertyOptional({
     description: 'Stands in the audit, such as the number of an order. Not a phone number.',
     maxLength: 200,
+    nullable: true,
     example: 'DoT order 4711',
   })
   @ValidateIf((body: BlockRequest) => body.reason !== undefined)

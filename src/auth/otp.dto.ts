@@ -12,6 +12,7 @@ function IsDeviceToken(): PropertyDecorator {
         'The `deviceToken` of an earlier login with this number. When strangers used up what the number may send and ' +
         'try, its holder has 5 SMS and 10 wrong codes a day more. One that is not good is ignored.',
       maxLength: 512,
+      nullable: true,
     }),
     ValidateIf((body: { deviceToken?: unknown }) => body.deviceToken !== undefined),
     IsString(),
@@ -54,8 +55,9 @@ export const VERIFY_OTP_EXAMPLES = {
 export class SendOtpRequest {
   @ApiProperty({
     type: String,
-    description: 'An Indian mobile number in E.164 form: `+91` and ten ASCII digits that start with 6 to 9.',
-    pattern: '^\\+91[6-9][0-9]{9}$',
+    description:
+      'An Indian mobile number in E.164 form: `+91` and ten ASCII digits that start with 6 to 9, or with 0 in a test number.',
+    pattern: '^\\+91[06-9][0-9]{9}$',
     example: PHONE_NUMBER,
   })
   @IsPhoneNumber()
@@ -69,6 +71,7 @@ export class SendOtpRequest {
       'The solution of the `challenge` of a 428, as the ALTCHA widget gives it: base64 of a JSON text. It works once, for ' +
       'this phone number and this client address, for five minutes.',
     maxLength: 4096,
+    nullable: true,
   })
   @ValidateIf((body: SendOtpRequest) => body.altcha !== undefined)
   @IsString()
@@ -100,10 +103,10 @@ export class VerifyOtpRequest {
   deviceToken?: string;
 
   @ApiPropertyOptional({
-    enum: ['body', 'cookie'],
-    default: 'body',
+    enum: ['body', 'cookie', null],
+    nullable: true,
     description:
-      'Where the refresh token goes: into the answer, or into a cookie that scripts cannot read, for frontends on the ' +
+      'Where the refresh token goes, `body` unless given: into the answer, or into a cookie that scripts cannot read, for frontends on the ' +
       'same site as this service.',
   })
   @ValidateIf((body: VerifyOtpRequest) => body.tokenDelivery !== undefined)
@@ -114,6 +117,7 @@ export class VerifyOtpRequest {
       "What the list of sessions calls this device: letters, digits, spaces and `'-._`, at most 40 characters and 64 bytes. " +
       'Not a phone number.',
     maxLength: 40,
+    nullable: true,
     example: 'Pixel 9',
   })
   @ValidateIf((body: VerifyOtpRequest) => body.deviceName !== undefined)

@@ -2,7 +2,7 @@ import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { IsIn, IsString, ValidateIf } from 'class-validator';
 
 export class RefreshTokenRequest {
-  @ApiPropertyOptional({ description: 'Left out when the cookie carries it.' })
+  @ApiPropertyOptional({ nullable: true, description: 'Leave it out when the cookie carries the token.' })
   @ValidateIf((body: RefreshTokenRequest) => body.refreshToken !== undefined)
   @IsString()
   refreshToken?: string;

@@ -49,6 +49,7 @@ export class SessionsController {
   @Post('refresh')
   @HttpCode(200)
   @ApiHeader(REFRESH_IDEMPOTENCY_KEY)
+  @ApiBody({ type: RefreshTokenRequest, required: false })
   @ApiOperation({
     operationId: 'refresh',
     summary: 'Exchange the refresh token for new tokens',

@@ -17,6 +17,14 @@ describe('the table of error codes', () => {
     expect(rows.sort()).toEqual(codes.map((code) => [code, ERROR_CODES[code].status]).sort());
   });
 
+  test('docs/frontend.md says of every error code what it means for the page and for the session', () => {
+    const page = readFileSync(join(root, 'docs/frontend.md'), 'utf8');
+    const rows = [
+      ...page.matchAll(/^\| `(\w+)` \| \S[^|]+ \| (?:stays|none yet|there was none|ended[^|]*) \|$/gm),
+    ];
+    expect(rows.map(([, code]) => code).sort()).toEqual([...codes].sort());
+  });
+
   test.each(codes)('the error code %s is produced by a test over HTTP', (code) => {
     const folder = join(root, 'test/e2e');
     const tests = readdirSync(folder).map((file) => readFileSync(join(folder, file), 'utf8'));
