@@ -17,6 +17,8 @@ export class UnblockRequest {
   phoneNumber!: PhoneNumber;
 }
 
+export class UnlockRequest extends UnblockRequest {}
+
 export class BlockRequest extends UnblockRequest {
   @ApiPropertyOptional({
     type: 'integer',

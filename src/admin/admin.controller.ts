@@ -2,6 +2,7 @@ import { Body, Controller, Get, HttpCode, Post, Query, Req, UseGuards } from '@n
 import { ApiBearerAuth, ApiNoContentResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import type { FastifyRequest } from 'fastify';
 import { ApiProblems } from '../http/api-problems';
+import { NumberUnlocks } from '../challenges/number-unlocks';
 import { aboutNumber } from '../logging/request-context';
 import { redactWritten } from '../logging/redact';
 import type { PhoneNumber } from '../phone-number/phone-number';
@@ -10,7 +11,7 @@ import { ClientAddress } from '../http/client-address';
 import { Admin, AdminGuard } from './admin.guard';
 import { AdminAudit } from './admin-audit';
 import { AddressResponse, AbuseResponse, UsageResponse } from './admin-responses.dto';
-import { BlockRequest, blockedForMs, UnblockRequest, UsageQuery } from './admin-requests.dto';
+import { BlockRequest, blockedForMs, UnblockRequest, UnlockRequest, UsageQuery } from './admin-requests.dto';
 import { NumberBlockService } from './number-block.service';
 import { Reports } from './reports';
 
@@ -26,6 +27,7 @@ export class AdminController {
   constructor(
     private readonly reports: Reports,
     private readonly blocks: NumberBlockService,
+    private readonly unlocks: NumberUnlocks,
     private readonly phones: PhoneIdentities,
     private readonly audit: AdminAudit,
     private readonly clientAddress: ClientAddress,
@@ -130,6 +132,31 @@ export class AdminController {
   async unblock(@Admin() admin: string, @Body() { phoneNumber }: UnblockRequest): Promise<void> {
     const phone = this.identityOf(phoneNumber);
     await this.audit.change(admin, 'unblock', { phone: phone.pseudonym }, () => this.blocks.unblock(phone));
+  }
+
+  @Post('numbers/unlock')
+  @HttpCode(204)
+  @ApiOperation({
+    operationId: 'adminUnlock',
+    summary: 'Unlock a phone number that saw too many wrong codes',
+    description:
+      'Clears the wrong codes of the number in the windows of a day or less, never its count of 30 days and never a block. Possible three times in 30 days for a number.',
+  })
+  @ApiNoContentResponse({ description: 'Its codes can be tried again, unless it is blocked' })
+  @ApiProblems(
+    'validation_failed',
+    'unauthenticated',
+    'payload_too_large',
+    'unsupported_media_type',
+    'rate_limited',
+    'internal_error',
+    'store_unavailable',
+  )
+  async unlock(@Admin() admin: string, @Body() { phoneNumber }: UnlockRequest): Promise<void> {
+    const phone = this.identityOf(phoneNumber);
+    await this.audit.change(admin, 'unlock', { phone: phone.pseudonym }, () =>
+      this.unlocks.unlock(phone.pseudonym),
+    );
   }
 
   /** The log names the number by its pseudonym from here on. */

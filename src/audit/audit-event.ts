@@ -37,7 +37,7 @@ interface SessionEndedEvent {
   outcome: 'ended' | 'unknown';
 }
 
-export type AdminAction = 'usage' | 'abuse' | 'address' | 'block' | 'unblock';
+export type AdminAction = 'usage' | 'abuse' | 'address' | 'block' | 'unblock' | 'unlock';
 
 type AdminEvent =
   | { audit: 'admin.called'; admin: string; method: string; route: string }

@@ -16,6 +16,9 @@ const CONSUME = Script.load(__dirname, 'consume', NUMBER_FUNCTIONS);
 const GIVE_BACK = Script.load(__dirname, 'give-back');
 const STORE_OUTCOME = Script.load(__dirname, 'store-outcome');
 
+/** The longest window in which failed codes count. */
+const FAILURES_KEPT_MS = 30 * 86_400_000;
+
 /** The challenge that an attempt belongs to, and its number. */
 interface Attempted {
   id: RequestId;
@@ -104,7 +107,7 @@ export class Attempts {
       this.idempotencyLock.leaseMs,
     ];
     const take = async (): Promise<TakeAnswer> => {
-      const all = [keys.challenge, ...numberKeys, keys.blocked];
+      const all = [keys.challenge, ...numberKeys, keys.blocked, keys.unlocks];
       return JSON.parse((await this.store.run(TAKE_ATTEMPT, all, args)) as string) as TakeAnswer;
     };
     const answer = await this.idempotencyLock.untilFree(() =>
@@ -136,7 +139,14 @@ export class Attempts {
     const consumed = await this.store.run(
       CONSUME,
       [challenge, codes, failedKey(attempt), cleared, blocked, known],
-      [attempt.failure, repeat?.field ?? '', repeat?.fingerprint ?? '', KNOWN_MS, attempt.createdAt],
+      [
+        attempt.failure,
+        repeat?.field ?? '',
+        repeat?.fingerprint ?? '',
+        KNOWN_MS,
+        attempt.createdAt,
+        FAILURES_KEPT_MS,
+      ],
     );
     return consumed === 1;
   }

@@ -20,6 +20,7 @@ export function numberKeys(pseudonym: string) {
     devicesEnded: deviceRevocationsKey(pseudonym),
     blocked: `${number}blocked`,
     known: `${number}known`,
+    unlocks: `${number}unlocks`,
   };
 }
 

@@ -41,6 +41,8 @@ export interface Draft {
   readonly byDevice: boolean;
   /** The number logged in within 30 days. */
   readonly returning: boolean;
+  /** The number saw many wrong codes: only a client that solved a proof of work gets an SMS. */
+  readonly needsProof: boolean;
 }
 
 /** The first request under this Idempotency-Key was answered: a repeat gets its answer. */

@@ -15,8 +15,14 @@ import { DEVICE_CODES, type Device } from '../devices/device-tokens';
 import { DEVICE_FUNCTIONS } from '../devices/device-revocations';
 import type { Delivery, Draft, OtpRequest, OtpState, Replay, Sender, Sent } from './challenge';
 
-/** The Lua functions about a number, for scripts of this room. */
-export const NUMBER_FUNCTIONS = Script.library(__dirname, 'block_voids', 'codes_wait');
+/** What scripts of this room ask about a number: its devices, and whether it is blocked. */
+export const NUMBER_FUNCTIONS = Script.library(
+  __dirname,
+  'block_voids',
+  'codes_wait',
+  'count_failure',
+  'failures_need_proof',
+);
 
 const CREATE = Script.load(__dirname, 'create', DEVICE_FUNCTIONS, NUMBER_FUNCTIONS);
 const ACTIVATE = Script.load(__dirname, 'activate');
@@ -43,7 +49,14 @@ const LOOK_UP_EVERY_MS = 1_000;
 type CreateAnswer =
   | (Pick<
       Draft,
-      'createdAt' | 'fencingToken' | 'maybeSent' | 'provider' | 'nonce' | 'byDevice' | 'returning'
+      | 'createdAt'
+      | 'fencingToken'
+      | 'maybeSent'
+      | 'provider'
+      | 'nonce'
+      | 'byDevice'
+      | 'returning'
+      | 'needsProof'
     > & { kind: 'new' | 'resumed'; lifeMs: number })
   | { kind: 'replay'; expiresAt: number; attemptsLeft: number; resendAt: number; delivery: Delivery }
   | { kind: 'locked'; ms: number }
@@ -109,7 +122,7 @@ export class Challenges {
       ...limitArguments(DEVICE_CODES),
     ];
     const create = async (): Promise<CreateAnswer> => {
-      const all = [keys.challenge, ...numberKeys, keys.blocked, keys.known];
+      const all = [keys.challenge, ...numberKeys, keys.blocked, keys.known, keys.unlocks];
       return JSON.parse((await this.store.run(CREATE, all, args)) as string) as CreateAnswer;
     };
     const answer = await this.idempotencyLock.untilFree(() =>

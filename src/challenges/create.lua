@@ -2,14 +2,15 @@
 -- both requests have the same request id. A draft voids no code: a stranger's send that fails must not void a user's
 -- login. A locked number is refused here, before an SMS is paid for. docs/design.md draws the states.
 -- KEYS challenge (hash), codes (hash: the live nonce and the next one), failed codes (list), cleared (time of a success),
---      failed codes of devices (list), device revocations, blocked, known (a login within 30 days); all in {pseudonym}
+--      failed codes of devices (list), device revocations, blocked, known (a login within 30 days), unlocks (list); all in
+--      {pseudonym}
 -- ARGV fresh nonce, '1' if a code may be sent again, ids of the known secrets ',id,id,', time to live (ms), a code's whole
 --      life (ms), attempts, encrypted phone number, when the device token was issued (ms) or '', the device, how long a
 --      login counts (ms), the first provider, the owner of the lease (a mark of this request), the length of the lease
 --      (ms), limits of failed codes, limits of failed codes of devices
 -- Returns a JSON object with a `kind`: `new` or `resumed` with createdAt, fencingToken, maybeSent, nonce, lifeMs, provider,
---      byDevice, returning; `replay` with expiresAt, attemptsLeft, resendAt, delivery; `in_progress` or `locked` with ms;
---      `blocked`.
+--      byDevice, returning, needsProof (a proof of work comes first); `replay` with expiresAt, attemptsLeft, resendAt,
+--      delivery; `in_progress` or `locked` with ms; `blocked`.
 -- One script, because two sends at once must agree on one code: the user would read the wrong one of two SMS. And of two
 -- requests under one key, one must see the other.
 local fresh, resend, secrets, first_provider = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[11]
@@ -32,7 +33,8 @@ if lease_until and now < tonumber(lease_until) then return cjson.encode({ kind =
 
 if redis.call('GET', KEYS[7]) == 'blocked' then return cjson.encode({ kind = 'blocked' }) end
 local device = device_lives(KEYS[6], ARGV[8], ARGV[9])
-local wait = codes_wait({ failed = KEYS[3], cleared = KEYS[4], device_failed = KEYS[5] }, now, 14, device)
+local failures = { failed = KEYS[3], cleared = KEYS[4], device_failed = KEYS[5], unlocks = KEYS[9] }
+local wait = codes_wait(failures, now, 14, device)
 if wait > 0 then return cjson.encode({ kind = 'locked', ms = wait }) end
 -- The device token shows an earlier login too, if Redis lost its data since.
 local returning = redis.call('EXISTS', KEYS[8]) == 1 or (device and now - tonumber(ARGV[8]) <= tonumber(ARGV[10]))
@@ -84,5 +86,5 @@ end
 return cjson.encode({
   kind = resumed and 'resumed' or 'new', createdAt = tonumber(created), fencingToken = token, maybeSent = maybe_sent,
   nonce = nonce, lifeMs = expires - now, provider = provider, byDevice = device and true or false,
-  returning = returning and true or false,
+  returning = returning and true or false, needsProof = not device and failures_need_proof(failures, now, 14),
 })

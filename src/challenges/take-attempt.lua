@@ -1,6 +1,7 @@
 -- Takes one attempt, before the code is checked: of two hundred guesses at once, three are checked, and a crash between
 -- check and count gives none back.
--- KEYS challenge, codes, failed codes, cleared, failed codes of devices, device revocations, blocked; all in {pseudonym}
+-- KEYS challenge, codes, failed codes, cleared, failed codes of devices, device revocations, blocked, unlocks; all in
+--      {pseudonym}
 -- ARGV name of the Idempotency-Key's field in the challenge or '', fingerprint of the body, when the device token was issued
 --      (ms) or '', the device, limits of failed codes, those of devices; last the owner of the key's lease (a mark of this
 --      request), and the length of the lease (ms)
@@ -50,16 +51,13 @@ if redis.call('HGET', KEYS[2], 'live') ~= nonce then return gone('410', 'expired
 if block_voids(KEYS[7], issued) then return answer('expired') end
 if tonumber(attempts) <= 0 then return gone('exhausted', 'exhausted') end
 local device = device_lives(KEYS[6], ARGV[3], ARGV[4])
-local wait, by_device = codes_wait({ failed = KEYS[3], cleared = KEYS[4], device_failed = KEYS[5] }, now, 5, device)
+local failures = { failed = KEYS[3], cleared = KEYS[4], device_failed = KEYS[5], unlocks = KEYS[8] }
+local wait = codes_wait(failures, now, 5, device)
 if wait > 0 then return answer('locked', { ms = wait }) end
 
 -- Counted as failed until it turns out right: the count survives a crash in between.
-local _, keep, longest, after = read_limits(5)
-if by_device then _, keep, longest = read_limits(after) end
-local failed = by_device and KEYS[5] or KEYS[3]
-local last = redis.call('LINDEX', failed, -1)
-local failure = window_record(failed, now, keep, longest)
-local locks = by_device and windows_wait(failed, now, (read_limits(after))) or failed_wait(failed, KEYS[4], now, 5)
+local failure, last = count_failure(failures, now, 5, device)
+local locks = codes_wait(failures, now, 5, device)
 attempts = redis.call('HINCRBY', KEYS[1], 'attempts', -1)
 if ARGV[1] ~= '' then
   local lease = ':flight/' .. ARGV[#ARGV - 1] .. ':' .. text(now + tonumber(ARGV[#ARGV]))
@@ -67,6 +65,6 @@ if ARGV[1] ~= '' then
 end
 return answer('taken', {
   attemptsLeft = attempts, failure = text(failure), phone = phone, nonce = nonce, provider = provider, upstreamId = upstream,
-  sms = sms, createdAt = tonumber(created), allowance = by_device and 'device' or 'phone',
+  sms = sms, createdAt = tonumber(created), allowance = device and 'device' or 'phone',
   sinceLastFailureMs = last and math.max(0, now - last) or -1, lockMs = locks,
 })

@@ -12,6 +12,7 @@ export type AbuseMode = 'off' | 'observe' | 'enforce';
 
 const abuseMode = oneOf('off', 'observe', 'enforce');
 
+const DAY = 86_400;
 const MONTH = 2_592_000;
 const ENTRY_IS = `count/seconds with a count from 1 to 1000000 and seconds from 1 to ${MONTH}`;
 
@@ -58,12 +59,19 @@ export function readLimits(settings: Settings) {
       settings.warn(name, 'and BUDGET_RESERVE_PERCENT leave nothing for new numbers');
   }
 
+  const limitFailedCodes = read('LIMIT_FAILED_CODES', '10/3600,20/86400');
+  if (limitFailedCodes.some(({ seconds }) => seconds > DAY))
+    settings.warn(
+      'LIMIT_FAILED_CODES',
+      'has a window of more than a day: strangers can lock an owner out, and no unlock clears it',
+    );
+
   return {
     limitPhone: read('LIMIT_PHONE', '1/30,3/300,5/3600,10/86400'),
     limitIp: read('LIMIT_IP', '20/600,100/3600'),
     limitVerifyIp: read('LIMIT_VERIFY_IP', '60/600'),
     limitGlobal: read('LIMIT_GLOBAL', '15/1'),
-    limitFailedCodes: read('LIMIT_FAILED_CODES', '10/3600,20/86400,100/2592000'),
+    limitFailedCodes,
     budgetPaisePerHour,
     budgetPaisePerDay,
     smsPricePaise,

@@ -5,12 +5,12 @@ import { constantTimeEqual, tokenMac } from '../crypto/mac';
 
 export const DEVICE_TOKEN_TTL_MS = 90 * 86_400_000;
 /**
- * How many wrong codes the holders of a number's device tokens have left when strangers used up the number's own. The
- * month keeps a stolen token at the hundred of NIST SP 800-63B-4, section 3.2.2.
+ * How many wrong codes the clients with a device token of a number may enter, all tokens together. Clients without one have
+ * limits of their own, so they cannot use this allowance up. The month bounds the guesses with a stolen token.
  */
 export const DEVICE_CODES: readonly Limit[] = [
   { count: 10, seconds: 86_400 },
-  { count: 100, seconds: 2_592_000 },
+  { count: 40, seconds: 2_592_000 },
 ];
 
 /** The content of an authentic device token. */

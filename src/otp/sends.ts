@@ -94,7 +94,7 @@ export class Sends {
     if (isTestNumber(phone)) return FREE;
     const origin = originOf(address);
     const network = networkOf(address);
-    const { byDevice, returning, createdAt, fencingToken } = draft;
+    const { byDevice, returning, needsProof, createdAt, fencingToken } = draft;
     // A repeat at a provider that ignores idempotency keys would be a second SMS.
     const again = sender.supportsIdempotencyKeys ? 'repeat' : 'tell';
     const resume: SendPlan = draft.maybeSent ? again : 'send';
@@ -102,6 +102,7 @@ export class Sends {
       pseudonym: draft.id.pseudonym,
       byDevice,
       returning,
+      needsProof,
       network,
       scopes: this.abuse.scopesOf(phone, network),
       provider: sender.name,

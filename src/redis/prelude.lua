@@ -53,13 +53,3 @@ local function read_limits(at)
   end
   return limits, keep, longest, at + 2 * n + 1
 end
-
--- Milliseconds until a number that failed too often may be tried again; 0 when it may now. A success clears the windows
--- of an hour or less; the longer ones keep counting, or a patient attacker would wait for the owner's next login.
-local function failed_wait(failed, cleared, now, at)
-  local wait, since = 0, tonumber(redis.call('GET', cleared) or 0)
-  for _, limit in ipairs((read_limits(at))) do
-    wait = math.max(wait, window_wait(failed, now, limit.count, limit.window, limit.window <= 3600000 and since))
-  end
-  return wait
-end

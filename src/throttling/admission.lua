@@ -6,9 +6,9 @@
 -- ARGV price in paise, budget per hour, budget per day (-1: none), percent of them that is not for this number once any
 --      number has logged in, 'device' | 'returning' | 'new', the abuse control's highest level for conversion and for wrong
 --      codes, pseudonym, provider, how long a used solution is remembered (ms), the scopes of the abuse control as a JSON
---      array, the client's address range, when the challenge was created (ms) and the fencing token (both 0 without an
---      Idempotency-Key), 'send' | 'repeat' | 'tell': what follows if the send was charged before, the number's limits, those
---      of its devices, the service's
+--      array, the client's address range, '1' if the number saw so many wrong codes that a proof of work comes first, when
+--      the challenge was created (ms) and the fencing token (both 0 without an Idempotency-Key), 'send' | 'repeat' | 'tell':
+--      what follows if the send was charged before, the number's limits, those of its devices, the service's
 -- Returns a JSON object with a `kind`: `admitted` with first (this request charged it), resendAfterMs, and send {createdAt,
 --      token, charged, price, place, allowance, minute, quarter, entry, at, network, scopes}, which a refund needs;
 --      `phone`, `service`, `budget`, `denied`, `challenge` with ms until it opens again; `superseded` if a later request
@@ -19,11 +19,11 @@ local price, per_hour, per_day, reserve = tonumber(ARGV[1]), tonumber(ARGV[2]), 
 local standing = ARGV[5]
 local modes = { conversion = tonumber(ARGV[6]), wrong_codes = tonumber(ARGV[7]) }
 local scopes = cjson.decode(ARGV[11])
-local created, token = tonumber(ARGV[13]), tonumber(ARGV[14])
+local created, token = tonumber(ARGV[14]), tonumber(ARGV[15])
 local number = { key = KEYS[1], name = 'phone' }
 local device = { key = KEYS[2], name = 'device' }
 local at
-number.limits, number.keep, number.longest, at = read_limits(16)
+number.limits, number.keep, number.longest, at = read_limits(17)
 device.limits, device.keep, device.longest, at = read_limits(at)
 local service_limits, service_keep, service_longest = read_limits(at)
 local ledger, abuse = KEYS[6], KEYS[7]
@@ -63,7 +63,7 @@ local function admit(first, send)
   return cjson.encode({ kind = 'admitted', first = first, resendAfterMs = wait, send = save(send, KEEP_ENTRY) })
 end
 -- Charged before, and not sent again.
-if before.charged and ARGV[15] == 'tell' then return admit(false, before) end
+if before.charged and ARGV[16] == 'tell' then return admit(false, before) end
 
 -- A repeat takes the place that its first try holds in the list, so that it is counted once, and when it is sent. The list
 -- holds no more than its limits allow: only the limits that are full without that place can refuse.
@@ -129,8 +129,9 @@ if standing == 'returning' then level = math.min(level, 2) end
 if standing == 'device' then level = 0 end
 -- A used solution counts as none.
 local solved = solution and redis.call('EXISTS', solution) == 0
-if level == 3 or (level == 2 and not solved) then
-  -- Only a send that gets a challenge can leave it unsolved.
+local needs_proof = level == 2 or ARGV[13] == '1'
+if level == 3 or (needs_proof and not solved) then
+  -- Only a send that the abuse control challenges can leave its challenge unsolved.
   if level == 2 then
     for _, scope in ipairs(raised) do abuse_count(abuse, scope, 'c', now) end
   end

@@ -44,6 +44,8 @@ export interface AdmissionRequest {
   byDevice: boolean;
   /** The number logged in within 30 days. */
   returning: boolean;
+  /** The number saw so many wrong codes that a proof of work comes first. */
+  needsProof: boolean;
   /** Where the abuse control counts it. */
   scopes: readonly string[];
   /** The client's address range. */
@@ -98,10 +100,11 @@ export class AdmissionControl {
 
   /**
    * Counts and charges one SMS, once over all repeats, or throws `rate_limited`, `overloaded`, `sms_unavailable`; or
-   * `challenge_required`, still without the challenge, where the abuse control wants a proof of work first.
+   * `challenge_required`, still without the challenge, where a proof of work comes first.
    */
   async admit(admissionRequest: AdmissionRequest): Promise<Admission> {
-    const { pseudonym, byDevice, returning, scopes, network, provider, retry, solution } = admissionRequest;
+    const { pseudonym, byDevice, returning, needsProof, scopes, network, provider, retry, solution } =
+      admissionRequest;
     const { smsPricePaise, budgetPaisePerHour, budgetPaisePerDay, budgetReservePercent, limitGlobal } =
       this.config;
     const entry = retry === undefined ? [] : [`${SLOT}send:${retry.of}`];
@@ -130,6 +133,7 @@ export class AdmissionControl {
       2 * WORK_LIFE_SECONDS * 1_000,
       JSON.stringify(scopes),
       network,
+      needsProof ? 1 : 0,
       retry?.createdAt ?? 0,
       retry?.fencingToken ?? 0,
       retry?.resume ?? 'send',

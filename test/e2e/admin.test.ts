@@ -29,6 +29,7 @@ const ROUTES = [
   ['GET', '/admin/address'],
   ['POST', '/admin/numbers/block'],
   ['POST', '/admin/numbers/unblock'],
+  ['POST', '/admin/numbers/unlock'],
 ] as const;
 
 const bearer = (token: unknown): Record<string, string> => ({ authorization: `Bearer ${String(token)}` });
@@ -199,9 +200,9 @@ describe('the audit', () => {
         return `${audit} ${admin ?? `${method} ${route}`} ${outcome}`;
       });
       expect(lines).toEqual([
-        ...['usage', 'abuse', 'address', 'block', 'unblock'].flatMap((action, i) => [
+        ...['usage', 'abuse', 'address', 'block', 'unblock', 'unlock'].flatMap((action, i) => [
           'admin.called night.shift undefined',
-          ...(action.endsWith('block') ? [`admin.${action} night.shift begun`] : []),
+          ...(action.endsWith('lock') ? [`admin.${action} night.shift begun`] : []),
           `admin.${action} night.shift done`,
           `admin.refused ${ROUTES[i]!.join(' ')} undefined`,
         ]),
@@ -227,6 +228,7 @@ describe('the audit', () => {
       ['GET', '/admin/usage?from=yesterday', undefined],
       ['POST', '/admin/numbers/block', { phoneNumber: 'x' }],
       ['POST', '/admin/numbers/unblock', {}],
+      ['POST', '/admin/numbers/unlock', { phoneNumber: '+91' }],
     ] as const) {
       const before = auditOf(instance).length;
       expect(statusAndCode(await asAdmin(method, instance.url + path, body))).toEqual([

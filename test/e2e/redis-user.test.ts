@@ -57,6 +57,7 @@ async function useEverything(redisUrl: string): Promise<void> {
       ['GET', '/admin/abuse', operator, undefined, 200],
       ['POST', '/admin/numbers/block', operator, { phoneNumber }, 204],
       ['POST', '/admin/numbers/unblock', operator, { phoneNumber }, 204],
+      ['POST', '/admin/numbers/unlock', operator, { phoneNumber }, 204],
     ] as const) {
       const answer = await call(method, `${instance.url}${path}`, given, headers);
       expect([path, answer.status]).toEqual([path, wanted]);

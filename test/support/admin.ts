@@ -15,6 +15,9 @@ export const block = (url: string, phoneNumber: unknown, more: object = {}): Pro
 export const unblock = (url: string, phoneNumber: unknown): Promise<Answer> =>
   asAdmin('POST', `${url}/admin/numbers/unblock`, { phoneNumber });
 
+export const unlock = (url: string, phoneNumber: unknown): Promise<Answer> =>
+  asAdmin('POST', `${url}/admin/numbers/unlock`, { phoneNumber });
+
 /** Makes every instance write now what it keeps for the ledger and the abuse control. */
 export async function flushLedger({ instances }: World): Promise<void> {
   const { Ledger } = serviceModule<typeof import('../../src/ledger/ledger')>('ledger/ledger');

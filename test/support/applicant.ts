@@ -26,6 +26,7 @@ export const admissionRequest = (
   pseudonym,
   byDevice: false,
   returning: false,
+  needsProof: false,
   scopes: ['series:987654', 'network:203.0.113.0/24', 'service'],
   network: '203.0.113.0/24',
   provider: 'startmessaging',

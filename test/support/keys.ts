@@ -38,7 +38,10 @@ export const alertKey = (alert: string, name: string): string => `${KEYS.alerts}
 /** The keys of everything about one phone number. */
 export function keysOfNumber(
   pseudonym: string,
-): Record<'codes' | 'failed' | 'cleared' | 'deviceFailed' | 'devicesEnded' | 'blocked' | 'known', string> {
+): Record<
+  'codes' | 'failed' | 'cleared' | 'deviceFailed' | 'devicesEnded' | 'blocked' | 'known' | 'unlocks',
+  string
+> {
   const number = `${PREFIX}{${pseudonym}}:`;
   return {
     codes: `${number}codes`,
@@ -48,6 +51,7 @@ export function keysOfNumber(
     devicesEnded: `${number}devices-ended`,
     blocked: `${number}blocked`,
     known: `${number}known`,
+    unlocks: `${number}unlocks`,
   };
 }
 

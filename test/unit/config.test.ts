@@ -102,7 +102,6 @@ describe('the defaults', () => {
       limitFailedCodes: [
         { count: 10, seconds: 3600 },
         { count: 20, seconds: 86_400 },
-        { count: 100, seconds: 2_592_000 },
       ],
       budgetPaisePerHour: undefined,
       budgetPaisePerDay: undefined,
