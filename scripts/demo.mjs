@@ -138,15 +138,15 @@ function banner() {
   return `
   otp-login is running. No account, no Redis, no SMS: everything happens on this machine.
 
+    Login page    ${url}/login
     Swagger UI    ${url}/docs
     Phone inbox   http://localhost:${emulatorPort}
 
   Log in:
 
-    1. Open the phone inbox. It shows what every phone in India receives.
-    2. In Swagger UI, call POST /auth/send-otp with {"phoneNumber": "+919876543210"}.
-    3. Read the code in the inbox; call POST /auth/verify-otp with it and the requestId of step 2.
-    4. Press Authorize, paste the accessToken, and call GET /auth/me: you are logged in.
+    1. Open the login page, and type 98765 43210 or any other Indian mobile number.
+    2. Read the code in the phone inbox, which shows what every phone in India receives, and type it in.
+    3. Open ${url}/account: it shows where you are logged in.
 
   Ctrl-C ends it. Nothing is kept.
 `;

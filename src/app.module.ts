@@ -11,6 +11,7 @@ import { HealthModule } from './health/health.module';
 import { LoggingModule } from './logging/logging.module';
 import { MetricsModule } from './metrics/metrics.module';
 import { OAuthModule } from './oauth/oauth.module';
+import { PagesModule } from './pages/pages.module';
 import { PhoneNumberModule } from './phone-number/phone-number.module';
 import { RedisModule } from './redis/redis.module';
 import { SecretsModule } from './secrets/secrets.module';
@@ -40,6 +41,7 @@ export class AppModule {
         AuthModule,
         OAuthModule,
         ...(config.adminTokens.length > 0 ? [AdminModule] : []),
+        ...(config.loginPage ? [PagesModule] : []),
       ],
     };
     return { config, module };

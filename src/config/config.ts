@@ -2,6 +2,7 @@ import { inspect } from 'node:util';
 import type { AdminToken } from './admin-token';
 import type { IntrospectionClient } from './read-access';
 import type { AbuseMode, Limit } from './read-limits';
+import type { Accent, Logo } from './read-pages';
 import type { ProviderName } from './read-providers';
 import type { SendWithSesSettings } from './read-sendwithses';
 import type { LogLevel } from './read-service';
@@ -147,6 +148,16 @@ export class Config {
   readonly corsOrigins!: readonly string[];
   /** The refresh cookie is `refresh` without `Secure`: only outside production, under an http ISSUER on loopback. */
   readonly cookieInsecure!: boolean;
+  /** The login and account pages are served. */
+  readonly loginPage!: boolean;
+  /** Origins that the login page may lead back to. */
+  readonly loginReturnOrigins!: readonly string[];
+  readonly loginAppName!: string;
+  readonly loginLogo!: Logo | undefined;
+  /** Undefined: the colours of the style sheet. */
+  readonly loginAccent!: Accent | undefined;
+  readonly loginPrivacyUrl!: string | undefined;
+  readonly loginTermsUrl!: string | undefined;
   readonly introspectionClients!: readonly IntrospectionClient[];
   /** Empty: there is no /admin. */
   readonly adminTokens!: readonly AdminToken[];

@@ -4,6 +4,7 @@ import { readAlerts } from './read-alerts';
 import { readKeys } from './read-keys';
 import { readLimits } from './read-limits';
 import { readLogin } from './read-login';
+import { readPages } from './read-pages';
 import { readProviders } from './read-providers';
 import { readSendWithSes } from './read-sendwithses';
 import { readService } from './read-service';
@@ -22,6 +23,7 @@ export function readConfig(environment: Environment, readFile?: ReadFile): Confi
   const upstream = readProviders(settings);
   const listed = upstream.providers.includes('startmessaging');
   const startMessaging = readStartMessaging(settings, listed);
+  const access = readAccess(settings, service.issuer);
   const values = {
     ...service,
     ...upstream,
@@ -30,7 +32,8 @@ export function readConfig(environment: Environment, readFile?: ReadFile): Confi
     ...readKeys(settings),
     ...readLogin(settings, listed ? startMessaging.startMessagingContract : undefined),
     ...readLimits(settings),
-    ...readAccess(settings, service.issuer),
+    ...access,
+    ...readPages(settings, access.corsOrigins),
     ...readAlerts(settings),
   };
   settings.throwFaults();

@@ -12,6 +12,7 @@ const {
 } = require('node:fs');
 const { dirname, join } = require('node:path');
 const { transformFileSync } = require('@swc/core');
+const { compilePageModule } = require('../../scripts/page-modules.mjs');
 
 const ROOT = join(__dirname, '../..');
 const SOURCES = join(ROOT, 'src');
@@ -30,6 +31,8 @@ const SWC = {
   module: { type: 'commonjs' },
 };
 
+/** Modules of the pages, which are compiled as for production: their size is tested. */
+const PAGE = /^pages[\\/]static[\\/]/;
 /** For the client, which runs in browsers: modules as they are written. */
 const SWC_MODULES = { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, module: { type: 'es6' } };
 
@@ -39,7 +42,14 @@ const SWC_MODULES = { jsc: { target: 'es2022', parser: { syntax: 'typescript' } 
  * do not meet.
  */
 function compileService() {
-  const files = [...filesOf(SOURCES, '', SWC), ...filesOf(CLIENT, 'client', SWC_MODULES)];
+  const files = [
+    ...filesOf(SOURCES, '', SWC).map((file) =>
+      PAGE.test(file.target) ? { ...file, options: undefined } : file,
+    ),
+    ...filesOf(CLIENT, 'client', SWC_MODULES),
+    // The pages are served with the client beside their own modules.
+    ...filesOf(CLIENT, 'pages/static/client', undefined),
+  ];
   const hash = createHash('sha256').update(JSON.stringify([SWC, SWC_MODULES]));
   for (const { source, target } of files) hash.update(`\0${target}\0`).update(readFileSync(source));
   const folder = join(CACHE, hash.digest('hex').slice(0, 16));
@@ -50,9 +60,11 @@ function compileService() {
   for (const { source, target, options } of files) {
     const file = join(part, target.replace(/\.ts$/, '.js'));
     mkdirSync(dirname(file), { recursive: true });
-    const text = source.endsWith('.ts')
-      ? transformFileSync(source, { ...options, swcrc: false, sourceMaps: 'inline' }).code
-      : readFileSync(source);
+    const text = !source.endsWith('.ts')
+      ? readFileSync(source)
+      : options
+        ? transformFileSync(source, { ...options, swcrc: false, sourceMaps: 'inline' }).code
+        : compilePageModule(readFileSync(source, 'utf8'));
     writeFileSync(file, text);
   }
   writeFileSync(join(part, 'client', 'package.json'), '{ "type": "module" }');

@@ -47,6 +47,8 @@ const ARROWS: Record<string, string[]> = {
   sessions: [...BASE, 'otp', 'phone-number'],
   tokens: [...BASE, 'http', 'sessions'],
   auth: [...BASE, 'http', 'sessions', 'tokens', 'otp', 'challenges', 'devices', 'throttling', 'phone-number'],
+  // The pages are a client of the API: they know no other room of it.
+  pages: [...BASE],
   admin: [
     ...BASE,
     'http',
@@ -87,7 +89,10 @@ interface Import {
   typeOnly: boolean;
 }
 
-const files = readHouse(join(ROOT, 'src'));
+// The scripts of the pages run in browsers, and have a compiler's project of their own.
+const files: House = new Map(
+  [...readHouse(join(ROOT, 'src'))].filter(([path]) => !path.startsWith('pages/static/')),
+);
 const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
   dependencies: Record<string, string>;
   devDependencies: Record<string, string>;

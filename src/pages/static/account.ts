@@ -1,0 +1,72 @@
+import type { OtpLoginError, SessionInfo, User } from '@otp-login/client';
+import { client, filled, find, show, spaced, start, text, textOf, timeOf } from './page.js';
+
+let user: User | undefined;
+let sessions: SessionInfo[] = [];
+
+function render(): void {
+  if (!user) return;
+  show('account');
+  find('who').textContent = spaced(user.phoneNumber);
+  find('sessions').replaceChildren(...sessions.map(rowOf));
+  find('log-out-others').hidden = sessions.length < 2;
+  find('log-out').onclick = () => void client.logout();
+  find('log-out-others').onclick = () =>
+    void act(async () => {
+      await client.sessions.endOthers();
+      await load();
+      find('status').textContent = text('othersEnded');
+    });
+}
+
+function rowOf(session: SessionInfo): DocumentFragment {
+  const row = filled('session');
+  const name = session.deviceName ?? session.device;
+  row.querySelector('strong')!.textContent = name;
+  const used = timeOf(session.lastUsedAt, { day: 'numeric', month: 'short' });
+  const when = session.current ? text('thisDevice') : text('lastUsed', { time: used });
+  row.querySelector('small')!.textContent = `${when} · ${session.address}`;
+  const button = row.querySelector('button')!;
+  button.setAttribute('aria-label', text('endSessionOf', { device: name }));
+  button.hidden = session.current;
+  button.onclick = () =>
+    void act(async () => {
+      await client.sessions.end(session.id);
+      await load();
+      document.querySelector('h1')?.focus();
+    });
+  return row;
+}
+
+async function load(): Promise<void> {
+  sessions = await client.sessions.list();
+  render();
+}
+
+async function act(work: () => Promise<void>): Promise<void> {
+  find('error').textContent = '';
+  try {
+    await work();
+  } catch (error) {
+    find('error').textContent = textOf(error as OtpLoginError);
+  }
+}
+
+/** The end of the session, here or in another tab, leads to the login page. */
+function leave(): void {
+  location.replace('login');
+}
+
+void start(render).then(async () => {
+  client.onChange((login) => {
+    if (login.state === 'out') leave();
+  });
+  const login = await client.login();
+  if (login.state !== 'in') {
+    leave();
+    return;
+  }
+  user = login.user;
+  render();
+  await act(load);
+});
