@@ -35,7 +35,9 @@ export class Build {
   async serve(variables: Variables): Promise<{ service: Run; url: string }> {
     const service = this.run('main.js', variables);
     const url = await service.address();
-    const ready = async (): Promise<boolean> => (await call('GET', `${url}/health/ready`)).status === 200;
+    const { MANAGEMENT_PORT: port } = variables;
+    const probes = port === undefined ? url : `http://127.0.0.1:${port}`;
+    const ready = async (): Promise<boolean> => (await call('GET', `${probes}/health/ready`)).status === 200;
     await service.whileItRuns(until(ready, 'readiness'));
     return { service, url };
   }
