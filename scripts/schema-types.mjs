@@ -66,7 +66,13 @@ function typeOf(schema, refer) {
   if (schema.allOf) return schema.allOf.map((part) => typeOf(part, refer)).join(' & ');
   if (schema.oneOf) return schema.oneOf.map((part) => typeOf(part, refer)).join(' | ');
   if (schema.enum)
-    return schema.enum.map((value) => (typeof value === 'string' ? `'${value}'` : value)).join(' | ');
+    return (
+      schema.enum
+        // The service takes null for an absent field. A client leaves the field out.
+        .filter((value) => value !== null)
+        .map((value) => (typeof value === 'string' ? `'${value}'` : value))
+        .join(' | ')
+    );
   if (schema.type === 'array') return `${typeOf(schema.items, refer)}[]`;
   if (schema.type === 'integer') return 'number';
   if (schema.type !== 'object') return schema.type;

@@ -6,7 +6,8 @@ import { join } from 'node:path';
 const ROOT = join(__dirname, '../..');
 const design = readFileSync(join(ROOT, 'docs/design.md'), 'utf8');
 const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' })
-  .filter((path) => path.endsWith('.ts'))
+  // The scripts of the pages run in browsers, and their imports name files of the page.
+  .filter((path) => path.endsWith('.ts') && !path.startsWith('pages/static/'))
   .map((path) => ({ path, text: readFileSync(join(ROOT, 'src', path), 'utf8') }));
 
 /** The section under a heading. */
