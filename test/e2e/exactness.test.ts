@@ -69,6 +69,8 @@ async function useUp(): Promise<Answer[]> {
   }
 }
 
+/** A window of more than a day: half of a shorter one would ask each send for a proof of work. */
+const LOCKS_AT_7 = '7/172800';
 /** Twelve SMS, and what is left pays for none. */
 const BUDGET = '310';
 const REFUSED = { kind: 'error', status: 402, code: 'PAYMENT_REQUIRED' } as const;
@@ -228,7 +230,7 @@ const sessionsOf = async ({ body }: Answer): Promise<unknown> =>
 describe('LIMIT_FAILED_CODES under the caller contract', () => {
   const variables = {
     STARTMESSAGING_CONTRACT: 'caller',
-    LIMIT_FAILED_CODES: '7/86400',
+    LIMIT_FAILED_CODES: LOCKS_AT_7,
     OTP_MAX_ATTEMPTS: '5',
   };
   threeInstances(variables);
@@ -303,7 +305,7 @@ describe('LIMIT_FAILED_CODES under the provider contract', () => {
   describe('over resends', () => {
     threeInstances({
       STARTMESSAGING_CONTRACT: 'provider',
-      LIMIT_FAILED_CODES: '7/86400',
+      LIMIT_FAILED_CODES: LOCKS_AT_7,
       OTP_MAX_ATTEMPTS: '5',
     });
 
@@ -339,7 +341,7 @@ describe('LIMIT_FAILED_CODES under the provider contract', () => {
     threeInstances({
       STARTMESSAGING_CONTRACT: 'provider',
       ...PATIENT,
-      LIMIT_FAILED_CODES: '3/86400',
+      LIMIT_FAILED_CODES: '3/172800',
       OTP_MAX_ATTEMPTS: '5',
     });
     beforeEach(() => {

@@ -16,6 +16,9 @@ export function loadServiceHere(): void {
   loadedHere = true;
 }
 
+/** Settings that the way of loading demands: beside the sources lie no compiled scripts of the pages. */
+export const settingsOfLoading = (): Record<string, string> => (loadedHere ? { LOGIN_PAGE: 'false' } : {});
+
 /**
  * A module of `src/` as the running service has it, so that `app.get(Class)` finds its class:
  * `serviceModule<typeof import('../../src/logging/logger')>('logging/logger')`.

@@ -9,8 +9,10 @@ const CLOCK = 'test:clock';
 const SIMULATION = `
 local real = redis
 local redis = setmetatable({}, { __index = real })
+-- Before a test sets the clock, the service starts and checks Redis: by the clock of Redis.
 local function simulated_ms()
-  return tonumber(real.call('GET', '${CLOCK}')) or error('The simulated clock is not set')
+  local now = real.call('TIME')
+  return tonumber(real.call('GET', '${CLOCK}')) or now[1] * 1000 + math.floor(now[2] / 1000)
 end
 local function simulated_end(ms) return string.format('%.0f', simulated_ms() + tonumber(ms)) end
 function redis.call(command, key, ...)

@@ -16,7 +16,7 @@ import { HANG_MS, until } from './hang';
 import { SUBJECT_SECRET } from './keys';
 import { redisOfWorker } from './redis-of-worker';
 import { startRedis, type RedisServer } from './redis-server';
-import { service } from './service';
+import { service, settingsOfLoading } from './service';
 
 export { until };
 
@@ -100,7 +100,7 @@ export async function launchInstance(
     },
   });
   const app = await service().createApp({
-    environment: { ...QUICK, ...variables },
+    environment: { ...QUICK, ...settingsOfLoading(), ...variables },
     logs: destination,
     redisTimeoutMs,
   });
