@@ -66,7 +66,7 @@ async function openSession(number: string): Promise<Session> {
 
 /** Verifies as a resource server does: with another library, the published keys, and nothing else. */
 async function verified(token: string, { app } = world.instances[0]!): Promise<JWTPayload> {
-  const { payload } = await jwtVerify(token, createLocalJWKSet(await app.get(SigningKeys).jwks()), {
+  const { payload } = await jwtVerify(token, createLocalJWKSet(app.get(SigningKeys).jwks()), {
     issuer: ISSUER,
     audience: AUDIENCE,
     algorithms: ['ES256'],

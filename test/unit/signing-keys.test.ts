@@ -52,12 +52,12 @@ function refusal(): string {
 }
 
 describe('a folder of keys', () => {
-  test('a folder of signing keys names each key by its file, and publishes all of them in the order of activation', async () => {
+  test('a folder of signing keys names each key by its file, and publishes all of them in the order of activation', () => {
     put('20260301T0000Z-c.pem');
     put('20260101T0000Z-z.pem');
     put('20991231T2359Z-future.pem');
     put('20260101T0000Z-a.pem');
-    const { keys } = await signingKeys().jwks();
+    const { keys } = signingKeys().jwks();
     expect(keys.map(({ kid }) => kid)).toEqual([
       '20260101T0000Z-a',
       '20260101T0000Z-z',
@@ -119,7 +119,7 @@ describe('a folder of keys', () => {
     }
   });
 
-  test('a folder of signing keys leaves out files that do not end in .pem or begin with a dot', async () => {
+  test('a folder of signing keys leaves out files that do not end in .pem or begin with a dot', () => {
     put('20260101T0000Z-a.pem');
     put('README.md', 'not a key');
     put('20260101T0000Z-b.pem.bak', 'not a key');
@@ -127,16 +127,16 @@ describe('a folder of keys', () => {
     put('..20260101T0000Z-b.pem', 'not a key');
     put('.20260101T0000Z-b.pem', 'not a key');
     mkdirSync(join(folder, '..2026_01_01_00_00_00.123456789'));
-    const { keys } = await signingKeys().jwks();
+    const { keys } = signingKeys().jwks();
     expect(keys.map(({ kid }) => kid)).toEqual(['20260101T0000Z-a']);
   });
 
-  test('a folder of signing keys may be a secret that Kubernetes mounts with links into ..data', async () => {
+  test('a folder of signing keys may be a secret that Kubernetes mounts with links into ..data', () => {
     mkdirSync(join(folder, '..2026_01_01'));
     writeFileSync(join(folder, '..2026_01_01', '20260101T0000Z-a.pem'), pem(p256()));
     symlinkSync('..2026_01_01', join(folder, '..data'));
     symlinkSync(join('..data', '20260101T0000Z-a.pem'), join(folder, '20260101T0000Z-a.pem'));
-    const { keys } = await signingKeys().jwks();
+    const { keys } = signingKeys().jwks();
     expect(keys.map(({ kid }) => kid)).toEqual(['20260101T0000Z-a']);
   });
 
@@ -240,8 +240,7 @@ describe('a folder is refused', () => {
 });
 
 describe('a folder that changes', () => {
-  const kidsOf = async (keys: SigningKeys): Promise<(string | undefined)[]> =>
-    (await keys.jwks()).keys.map(({ kid }) => kid);
+  const kidsOf = (keys: SigningKeys): (string | undefined)[] => keys.jwks().keys.map(({ kid }) => kid);
 
   const OTHER_TIMERS = [
     'Date',
@@ -262,20 +261,20 @@ describe('a folder that changes', () => {
     jest.advanceTimersByTime(4_000);
   };
 
-  test('a new signing key is published after two reads that find it and signs when its time has come, and a removed key is gone', async () => {
+  test('a new signing key is published after two reads that find it and signs when its time has come, and a removed key is gone', () => {
     put('20260101T0000Z-a.pem');
     const keys = signingKeys();
     put('20260102T0000Z-b.pem');
     put('20990101T0000Z-c.pem');
     jest.advanceTimersByTime(2_000);
-    expect(await kidsOf(keys)).toHaveLength(1);
+    expect(kidsOf(keys)).toHaveLength(1);
     jest.advanceTimersByTime(2_000);
-    expect(await kidsOf(keys)).toHaveLength(3);
+    expect(kidsOf(keys)).toHaveLength(3);
     expect(keys.current().kid).toBe('20260102T0000Z-b');
     expect(keys.find('20990101T0000Z-c')).toBeDefined();
     rmSync(join(folder, '20260101T0000Z-a.pem'));
     look();
-    expect(await kidsOf(keys)).toHaveLength(2);
+    expect(kidsOf(keys)).toHaveLength(2);
     expect(keys.find('20260101T0000Z-a')).toBeUndefined();
   });
 
@@ -289,7 +288,7 @@ describe('a folder that changes', () => {
     expect(keys.current().publicKey.equals(createPublicKey(other))).toBe(true);
   });
 
-  test('the old signing keys stay while the folder holds a broken file, and the log says so once, without its content', async () => {
+  test('the old signing keys stay while the folder holds a broken file, and the log says so once, without its content', () => {
     put('20260101T0000Z-a.pem');
     const keys = signingKeys();
     put('20260102T0000Z-b.pem', 'hunter2-garbage');
@@ -298,11 +297,11 @@ describe('a folder that changes', () => {
     expect(lines).toHaveLength(1);
     expect(lines[0]).toContain('20260102T0000Z-b.pem');
     expect(lines[0]).not.toContain('hunter2');
-    expect(await kidsOf(keys)).toEqual(['20260101T0000Z-a']);
+    expect(kidsOf(keys)).toEqual(['20260101T0000Z-a']);
     // And the last good set comes to an end as soon as there is a new one.
     put('20260102T0000Z-b.pem');
     look();
-    expect(await kidsOf(keys)).toHaveLength(2);
+    expect(kidsOf(keys)).toHaveLength(2);
   });
 
   test('the old signing keys stay when the folder is emptied', () => {
@@ -326,13 +325,13 @@ describe('a folder that changes', () => {
     expect(lines).toHaveLength(1);
   });
 
-  test('the folder of signing keys is not read any more after the end', async () => {
+  test('the folder of signing keys is not read any more after the end', () => {
     put('20260101T0000Z-a.pem');
     const keys = signingKeys();
     keys.onModuleDestroy();
     put('20260102T0000Z-b.pem');
     look();
-    expect(await kidsOf(keys)).toEqual(['20260101T0000Z-a']);
+    expect(kidsOf(keys)).toEqual(['20260101T0000Z-a']);
   });
 });
 
@@ -341,7 +340,7 @@ describe('the JWKS', () => {
     const key = p256();
     put('20260101T0000Z-a.pem', pem(key));
     const keys = signingKeys();
-    const jwks = await keys.jwks();
+    const jwks = keys.jwks();
     const { x, y } = await exportJWK(createPublicKey(key));
     expect(jwks).toEqual({
       keys: [{ kty: 'EC', crv: 'P-256', x, y, kid: '20260101T0000Z-a', use: 'sig', alg: 'ES256' }],
@@ -352,11 +351,11 @@ describe('the JWKS', () => {
 });
 
 describe('without a folder', () => {
-  test('without a folder a P-256 key is generated, signs at once, and the log warns about it', async () => {
+  test('without a folder a P-256 key is generated, signs at once, and the log warns about it', () => {
     const keys = signingKeys('');
     expect(keys.current().privateKey.asymmetricKeyDetails?.namedCurve).toBe('prime256v1');
     expect(keys.find(keys.current().kid)).toBe(keys.current());
-    expect((await keys.jwks()).keys).toHaveLength(1);
+    expect(keys.jwks().keys).toHaveLength(1);
     expect(lines).toHaveLength(1);
     expect(lines[0]).toContain('JWT_KEYS_DIR');
     expect(lines[0]).not.toContain('PRIVATE');
@@ -364,7 +363,7 @@ describe('without a folder', () => {
 
   test('without a folder every process has a signing key of its own', async () => {
     const thumbprints = await Promise.all(
-      Array.from({ length: 3 }, async () => calculateJwkThumbprint((await signingKeys('').jwks()).keys[0]!)),
+      Array.from({ length: 3 }, async () => calculateJwkThumbprint(signingKeys('').jwks().keys[0]!)),
     );
     expect(new Set(thumbprints).size).toBe(3);
   });
