@@ -7,6 +7,8 @@ COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts --no-audit --no-fund
 COPY nest-cli.json tsconfig.json tsconfig.build.json ./
 COPY src ./src
+COPY client ./client
+COPY scripts/build-frontend.mjs scripts/project.mjs /app/scripts/
 # The emulator shows codes to every visitor: it has no place in an image that may face the internet.
 RUN npm run build && rm -rf dist/emulator
 

@@ -11,6 +11,8 @@ const NOISE = /"type":"audit"|^StartMessaging emulator:/;
 const host = process.env.HOST || '127.0.0.1';
 const port = readPort('PORT', 3000);
 const emulatorPort = readPort('EMULATOR_PORT', 3001);
+/** The address that is opened: one name everywhere, because a page of 127.0.0.1 is another origin than one of localhost. */
+const url = `http://${nameOf(host)}:${port}`;
 
 checkNode();
 if (port === emulatorPort) giveUp(`PORT and EMULATOR_PORT are both ${port}: each needs its own.`);
@@ -27,7 +29,8 @@ const environment = {
   HOST: host,
   PORT: String(port),
   EMULATOR_PORT: String(emulatorPort),
-  ISSUER: `http://localhost:${port}`,
+  ISSUER: url,
+  EMULATOR_SERVICE_URL: url,
   // Safari keeps no Secure cookie of http://localhost.
   COOKIE_INSECURE: 'true',
   REDIS_URL: '',
@@ -57,7 +60,7 @@ if (process.env.npm_lifecycle_event) endWithNpm();
 start('emulator', 'dist/emulator/main.js');
 start('service', 'dist/main.js');
 
-if (await ready(`http://127.0.0.1:${port}`, () => ending)) {
+if (await ready(url, () => ending)) {
   if (!ending) console.log(banner());
 } else if (!ending) {
   console.error('The service did not become ready within a minute.');
@@ -111,6 +114,12 @@ function killAll() {
   for (const child of running.values()) child.kill('SIGKILL');
 }
 
+function nameOf(address) {
+  if (['127.0.0.1', '0.0.0.0'].includes(address)) return 'localhost';
+  if (address === '::') return '[::1]';
+  return address.includes(':') ? `[${address}]` : address;
+}
+
 function readPort(name, otherwise) {
   const text = process.env[name] || String(otherwise);
   const number = /^\d{1,5}$/.test(text) ? Number(text) : 0;
@@ -129,7 +138,7 @@ function banner() {
   return `
   otp-login is running. No account, no Redis, no SMS: everything happens on this machine.
 
-    Swagger UI    http://localhost:${port}/docs
+    Swagger UI    ${url}/docs
     Phone inbox   http://localhost:${emulatorPort}
 
   Log in:

@@ -64,12 +64,21 @@ export function prepare() {
 /** `npm run build`, unless dist is newer than everything that it is made from. */
 export function build() {
   const built = newest(join(ROOT, 'dist', 'main.js'));
-  const sources = ['src', 'package-lock.json', 'nest-cli.json', 'tsconfig.json', 'tsconfig.build.json'];
+  const sources = [
+    'src',
+    'client/src',
+    'client/tsconfig.json',
+    'package-lock.json',
+    'nest-cli.json',
+    'tsconfig.json',
+    'tsconfig.build.json',
+  ];
   if (sources.every((source) => newest(join(ROOT, source)) < built)) return;
   console.log('Building ...');
   const nest = join(ROOT, 'node_modules', '@nestjs', 'cli', 'bin', 'nest.js');
-  const { status } = spawnSync(process.execPath, [nest, 'build'], { cwd: ROOT, stdio: 'inherit' });
-  if (status === 0) return;
+  const run = (...command) =>
+    spawnSync(process.execPath, command, { cwd: ROOT, stdio: 'inherit' }).status === 0;
+  if (run(nest, 'build') && run(join(ROOT, 'scripts', 'build-frontend.mjs'))) return;
   // The compiler writes files in spite of errors; the next run would take them for a finished build.
   rmSync(join(ROOT, 'dist'), { recursive: true, force: true });
   giveUp('The build failed: see above.');

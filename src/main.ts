@@ -76,10 +76,22 @@ function openSockets(server: Server): ReadonlySet<Socket> {
   return sockets;
 }
 
+/** What the operator must change, by the name of the setting. */
+function startupFault(error: unknown): string {
+  if (error instanceof ConfigError) return error.message;
+  const fault = error as { code?: string; port?: number; syscall?: string; setting?: string };
+  const { code, port, syscall, setting = 'PORT' } = fault;
+  if (code === 'EADDRINUSE') return `Port ${port} is taken. Set ${setting} to another one.`;
+  if (syscall === 'listen' && code === 'EACCES') {
+    return `This user may not listen on port ${port}. Set ${setting} to a port from 1024 on.`;
+  }
+  if (syscall === 'listen' || syscall === 'getaddrinfo') {
+    return `HOST is no address of this machine (${code}). Set HOST to one of its addresses, or to 0.0.0.0 or ::.`;
+  }
+  return error instanceof Error ? redact(error.message) : 'The service could not start';
+}
+
 main().catch((error: unknown) => {
-  const { code, port, setting = 'PORT' } = error as { code?: string; port?: number; setting?: string };
-  if (error instanceof ConfigError) console.error(error.message);
-  else if (code === 'EADDRINUSE') console.error(`Port ${port} is taken. Set ${setting} to another one.`);
-  else console.error(error instanceof Error ? redact(error.message) : 'The service could not start');
+  console.error(startupFault(error));
   process.exit(1);
 });

@@ -9,6 +9,7 @@ import {
   ApiTags,
 } from '@nestjs/swagger';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { ApiError } from '../errors/api-error';
 import { ApiProblems } from '../http/api-problems';
 import { OtpService } from '../otp/otp.service';
 import type { Session } from '../sessions/sessions.service';
@@ -131,13 +132,14 @@ export class AuthController {
   ): Promise<VerifiedResponse> {
     this.responses.checkLength(otpCode);
     const address = this.clientAddress.of(request);
+    const byCookie = tokenDelivery === 'cookie';
+    const refused = byCookie && this.cookie.isForeign(request);
+    // A refused call counts at its address, and changes nothing of the challenge.
     await this.addressLimits.admitVerify(request, {
       device: this.otp.hasDevice(requestId, deviceToken),
-      countAtOrigin: () => this.otp.countAtOrigin(requestId, address),
+      countAtOrigin: async () => !refused && (await this.otp.countAtOrigin(requestId, address)),
     });
-    const byCookie = tokenDelivery === 'cookie';
-    // Before an attempt is taken: a refused call changes nothing.
-    if (byCookie) this.cookie.checkOrigin(request);
+    if (refused) throw new ApiError('origin_not_allowed');
     const login = await this.logins.verify(
       requestId,
       otpCode,

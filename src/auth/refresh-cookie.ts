@@ -40,9 +40,9 @@ export class RefreshCookie {
     return { token: request.cookies[this.name], allowed };
   }
 
-  /** Throws `origin_not_allowed` when a page of another origin asks for the cookie to be set (login CSRF). */
-  checkOrigin({ headers: { origin } }: FastifyRequest): void {
-    if (origin !== undefined && !this.config.allowsOrigin(origin)) throw new ApiError('origin_not_allowed');
+  /** Whether a page of another origin makes the call: it must not get the cookie set (login CSRF). */
+  isForeign({ headers: { origin } }: FastifyRequest): boolean {
+    return origin !== undefined && !this.config.allowsOrigin(origin);
   }
 
   set(reply: FastifyReply, refreshToken: string, maxAgeSeconds: number): void {

@@ -9,23 +9,8 @@ import type { PhoneNumber } from '../phone-number/phone-number';
 import { KEY_PREFIX } from '../redis/store';
 import type { RequestId } from './request-ids';
 
-/** The keys of everything about one number: all on the number's own slot. */
-export interface NumberKeys {
-  codes: string;
-  failed: string;
-  cleared: string;
-  deviceFailed: string;
-  devicesEnded: string;
-  blocked: string;
-  known: string;
-}
-
-export interface ChallengeKeys extends NumberKeys {
-  challenge: string;
-}
-
-/** The keys of everything about the number of this pseudonym. */
-export function numberKeys(pseudonym: string): NumberKeys {
+/** The keys of everything about the number of this pseudonym: all on the number's own slot. */
+export function numberKeys(pseudonym: string) {
   const number = `${KEY_PREFIX}{${pseudonym}}:`;
   return {
     codes: `${number}codes`,
@@ -38,12 +23,9 @@ export function numberKeys(pseudonym: string): NumberKeys {
   };
 }
 
-const challengeKey = ({ pseudonym, own }: RequestId): string =>
-  `${KEY_PREFIX}{${pseudonym}}:challenge:${own}`;
-
 /** The keys of the challenge of this request id, and of its number. */
-export function challengeKeys(id: RequestId): ChallengeKeys {
-  return { challenge: challengeKey(id), ...numberKeys(id.pseudonym) };
+export function challengeKeys({ pseudonym, own }: RequestId) {
+  return { challenge: `${KEY_PREFIX}{${pseudonym}}:challenge:${own}`, ...numberKeys(pseudonym) };
 }
 
 /** Seals the phone number into the record of its challenge. */
@@ -60,12 +42,12 @@ export class ChallengeRecords {
 
   /** The phone number as the challenge of this id keeps it. */
   seal(phone: PhoneNumber, id: RequestId): string {
-    return sealPhoneNumber(phone, challengeKey(id), this.phoneKeys);
+    return sealPhoneNumber(phone, challengeKeys(id).challenge, this.phoneKeys);
   }
 
   /** The phone number of the challenge. Throws `otp_expired` for a record that is not this challenge's. */
   open(sealed: string, id: RequestId): PhoneNumber {
-    const phone = openPhoneNumber(sealed, challengeKey(id), this.phoneKeys);
+    const phone = openPhoneNumber(sealed, challengeKeys(id).challenge, this.phoneKeys);
     // Such a record was written by an attacker with access to Redis, or under a secret that was dropped.
     if (phone === undefined || this.phones.pseudonymOf(phone) !== id.pseudonym) {
       throw new ApiError('otp_expired', { cause: new Error('A challenge does not open') });

@@ -144,7 +144,7 @@ export class Challenges {
     const lifeMs = (await this.store.run(
       REASSIGN,
       [challenge, codes],
-      [draft.owner, sender.name, nonce, this.config.otpTtlSeconds * 1_000],
+      [draft.owner, sender.name, nonce, this.config.otpTtlSeconds * 1_000, CODE_LIFE_MS],
     )) as number;
     // The store was emptied, or a repeat resumed the send.
     if (lifeMs === 0) throw new ApiError('store_unavailable');
@@ -189,7 +189,9 @@ export class Challenges {
    * Releases the lease of a send that failed: `refused` if admission refused it, `no` if this request certainly sent
    * nothing, `maybe` otherwise. A repeat under the Idempotency-Key resumes the send. Never throws.
    */
-  async release({ id, owner }: Draft, sent: 'refused' | 'no' | 'maybe'): Promise<void> {
+  async release({ id, owner, keyed }: Draft, sent: 'refused' | 'no' | 'maybe'): Promise<void> {
+    // Without a key no repeat comes, and a draft expires by itself.
+    if (!keyed && sent !== 'refused') return;
     await this.idempotencyLock.release(() => this.runRelease(id, owner, sent));
   }
 

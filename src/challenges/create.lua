@@ -68,8 +68,8 @@ if not kept then
   if not nonce then nonce, issued, slot = fresh, math.max(now, after_used), 'next' end
 end
 token = tonumber(token) + 1
--- A resumed send gets a full time to live, as far as the whole life of its code allows.
-local expires = math.min(now + ttl, tonumber(issued) + life)
+-- A resumed send gets a full time to live, as far as the whole life of its code and of its challenge allows.
+local expires = math.min(now + ttl, tonumber(issued) + life, tonumber(created) + life)
 redis.call('HSET', KEYS[1], 'state', 'draft', 'created', created, 'token', token, 'owner', ARGV[12],
   'until', text(now + lease_ms), 'sent', maybe_sent and 'maybe' or 'no', 'nonce', nonce, 'issued', text(issued),
   'expires', text(expires), 'attempts', ARGV[6], 'phone', ARGV[7], 'provider', provider)

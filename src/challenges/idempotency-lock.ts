@@ -59,22 +59,18 @@ export class IdempotencyLock implements OnApplicationShutdown {
   async untilFree<Answer extends { kind: string }>(
     ask: () => Promise<Answer>,
   ): Promise<Exclude<Answer, { kind: 'in_progress' }>> {
-    const free = (answer: Answer): answer is Exclude<Answer, { kind: 'in_progress' }> =>
-      answer.kind !== 'in_progress';
     let answer = await ask();
-    if (free(answer)) return answer;
-    if (this.waiters < MOST_WAITERS) {
-      this.waiters += 1;
-      try {
-        for (let polls = 0; polls < MOST_POLLS; polls += 1) {
-          await sleep(POLL_MS);
-          answer = await ask();
-          if (free(answer)) return answer;
-        }
-      } finally {
-        this.waiters -= 1;
+    const most = this.waiters < MOST_WAITERS ? MOST_POLLS : 0;
+    this.waiters += 1;
+    try {
+      for (let polls = 0; polls < most && answer.kind === 'in_progress'; polls += 1) {
+        await sleep(POLL_MS);
+        answer = await ask();
       }
+    } finally {
+      this.waiters -= 1;
     }
+    if (answer.kind !== 'in_progress') return answer as Exclude<Answer, { kind: 'in_progress' }>;
     throw new ApiError('idempotency_in_progress', { retryAfterSeconds: 1 });
   }
 

@@ -57,9 +57,12 @@ export async function startEmulator(
     host?: string;
     contract?: EmulatorSettings['contract'];
     perNumberLimit?: boolean;
+    /** The origin of the service, to which the phone inbox links. */
+    serviceOrigin?: string;
   } = {},
 ): Promise<Emulator> {
   const { port = 0, host = '127.0.0.1', contract = 'both', perNumberLimit = false } = options;
+  const { serviceOrigin = 'http://localhost:3000' } = options;
   const initial: EmulatorSettings = {
     contract,
     perNumberLimit,
@@ -72,7 +75,7 @@ export async function startEmulator(
   };
   const account = new Account({ ...initial });
   const faults = new Faults();
-  const inbox = new Inbox(account, faults);
+  const inbox = new Inbox(account, faults, serviceOrigin);
   const closing = new AbortController();
   // Each answer that is slow listens to it.
   setMaxListeners(0, closing.signal);

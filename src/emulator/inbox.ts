@@ -10,7 +10,7 @@ const SHOWN = 200;
 /** The phone on the desk: a page that shows every SMS as it arrives, over server-sent events. */
 export class Inbox {
   private readonly followers = new Set<ServerResponse>();
-  private readonly page = readFileSync(join(__dirname, 'inbox.html'), 'utf8');
+  private readonly page: string;
   private lastSent = '';
   private clock: NodeJS.Timeout | undefined;
   private announced = false;
@@ -18,7 +18,13 @@ export class Inbox {
   constructor(
     private readonly account: Account,
     private readonly faults: Faults,
-  ) {}
+    serviceOrigin: string,
+  ) {
+    // An origin holds nothing that HTML or the script would read as its own.
+    this.page = readFileSync(join(__dirname, 'inbox.html'), 'utf8')
+      .replaceAll('http://localhost:3000', serviceOrigin)
+      .replaceAll('localhost:3000', serviceOrigin.replace(/^http:\/\//, ''));
+  }
 
   showPage(response: ServerResponse): void {
     const policy = [

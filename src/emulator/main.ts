@@ -7,9 +7,22 @@ async function main(): Promise<void> {
   const host = setting('EMULATOR_HOST', '127.0.0.1');
   const port = Number(setting('EMULATOR_PORT', '3001'));
   if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new Error('EMULATOR_PORT is not a port.');
-  const emulator = await startEmulator({ host, port, perNumberLimit: true }).catch((error: unknown) => {
-    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
-    throw new Error(`Port ${port} is taken; set EMULATOR_PORT to another one.`);
+  const service = setting('EMULATOR_SERVICE_URL', 'http://localhost:3000');
+  if (!/^https?:\/\//.test(service) || !URL.canParse(service))
+    throw new Error('EMULATOR_SERVICE_URL is not the http or https address of the service.');
+  const emulator = await startEmulator({
+    host,
+    port,
+    perNumberLimit: true,
+    serviceOrigin: new URL(service).origin,
+  }).catch((error: unknown) => {
+    const { code, syscall } = error as NodeJS.ErrnoException;
+    if (code === 'EADDRINUSE') throw new Error(`Port ${port} is taken; set EMULATOR_PORT to another one.`);
+    if (code === 'EACCES')
+      throw new Error(`This user may not listen on port ${port}; set EMULATOR_PORT to another one.`);
+    if (syscall === 'listen' || syscall === 'getaddrinfo')
+      throw new Error(`EMULATOR_HOST is no address of this machine (${code}).`);
+    throw error;
   });
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {

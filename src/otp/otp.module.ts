@@ -6,14 +6,13 @@ import { LedgerModule } from '../ledger/ledger.module';
 import { ProvidersModule } from '../providers/providers.module';
 import { ThrottlingModule } from '../throttling/throttling.module';
 import { Deliveries } from './deliveries';
-import { Failover } from './failover';
 import { OtpService } from './otp.service';
 import { Sends } from './sends';
 
 /** The two operations: request a code, and verify the code. Wraps the StartMessaging client as an injectable provider. */
 @Module({
   imports: [ThrottlingModule, AbuseModule, LedgerModule, ChallengesModule, DevicesModule, ProvidersModule],
-  providers: [Deliveries, Failover, Sends, OtpService],
+  providers: [Deliveries, Sends, OtpService],
   exports: [OtpService],
 })
 export class OtpModule {}

@@ -1,9 +1,12 @@
 import { Injectable } from '@nestjs/common';
+import { Config } from '../config/config';
+import { deriveKey } from '../crypto/derived-keys';
+import { hmac128 } from '../crypto/mac';
 import { ApiError } from '../errors/api-error';
 import { AbuseControl } from '../abuse/abuse-control';
 import { ProofOfWork } from '../abuse/proof-of-work';
 import { Ledger } from '../ledger/ledger';
-import { writeSms } from '../ledger/sms';
+import { writeSms, type Sms } from '../ledger/sms';
 import { aboutNumber } from '../logging/request-context';
 import { Metrics } from '../metrics/metrics';
 import { PhoneIdentities } from '../phone-number/phone-identity';
@@ -12,21 +15,22 @@ import { AdmissionControl, type Admission, type SendPlan } from '../throttling/a
 import { networkOf, originOf } from '../net/addresses';
 import { Challenges } from '../challenges/challenges';
 import { DeviceTokens } from '../devices/device-tokens';
-import { Failover } from './failover';
 import type { Draft, OtpRequest, Sent } from '../challenges/challenge';
 import { ProviderError, type OtpProvider } from '../providers/otp-provider';
 import { Providers } from '../providers/providers';
 
-/** The client of a request, as limits and the abuse control see it. */
+/** The client of a request, as limits and the abuse control see it. An invalid device token or solution counts as none. */
 export interface ClientContext {
-  /** The client's address. */
   address: string;
-  /** The device token of an earlier login with this number. An invalid token counts as none. */
+  /** The device token of an earlier login with this number. */
   deviceToken?: string | undefined;
-  /** The solution of a proof of work. An invalid solution counts as none. */
+  /** The solution of a proof of work. */
   solution?: string | undefined;
   idempotencyKey?: string | undefined;
 }
+
+/** A provider is called only if this much of the deadline is left. */
+const LEAST_MS = 500;
 
 /** The admission of a test number: it costs nothing, and counts for no limit. */
 const FREE = { plan: 'send', resendAfterMs: 0, sms: undefined } as const;
@@ -35,7 +39,10 @@ type Admitted = Admission | typeof FREE;
 /** The way of one SMS: create, admit, send, activate; or release. docs/design.md draws it. */
 @Injectable()
 export class Sends {
+  private readonly upstreamKey: Buffer;
+
   constructor(
+    private readonly config: Config,
     private readonly challenges: Challenges,
     private readonly admissionControl: AdmissionControl,
     private readonly abuse: AbuseControl,
@@ -44,9 +51,10 @@ export class Sends {
     private readonly phones: PhoneIdentities,
     private readonly ledger: Ledger,
     private readonly providers: Providers,
-    private readonly failover: Failover,
     private readonly metrics: Metrics,
-  ) {}
+  ) {
+    this.upstreamKey = deriveKey(config.subjectSecret, 'upstream idempotency key');
+  }
 
   /** Sends a code through the first provider that accepts it. Throws {@link ApiError}. */
   async send(phone: PhoneNumber, context: ClientContext): Promise<OtpRequest> {
@@ -108,18 +116,52 @@ export class Sends {
     }
   }
 
+  /** Executes the plan of the admission. All providers share one deadline, so the user waits once. */
   private async carryOut(
     { plan, sms }: Admitted,
     draft: Draft,
     phone: PhoneNumber,
     sender: OtpProvider,
-    providers: readonly [OtpProvider, ...OtpProvider[]],
+    [first, ...others]: readonly [OtpProvider, ...OtpProvider[]],
   ): Promise<Sent> {
     if (plan === 'tell') return { delivery: 'unknown' };
-    if (plan === 'repeat') return this.failover.repeat(draft, phone, sender);
-    const sent = await this.failover.send(draft, phone, providers, sms);
-    if (sms) this.metrics.smsSent.inc({ provider: draft.provider });
-    return sent;
+    const until = performance.now() + this.config.upstreamDeadlineMs;
+    if (plan === 'repeat') return this.call(sender, draft, phone, until);
+    // The request before was never admitted, so it sent nothing: the send starts again with the first provider.
+    if (draft.maybeSent) await this.reassign(draft, first, sms);
+    for (let provider = first; ;) {
+      try {
+        const sent = await this.call(provider, draft, phone, until);
+        if (sms) this.metrics.smsSent.inc({ provider: provider.name });
+        return sent;
+      } catch (error) {
+        // Another provider is called while certainly nothing was sent, the fault is this provider's, and time is left.
+        const next = error instanceof ProviderError && error.elsewhere ? others.shift() : undefined;
+        if (next === undefined || late(until)) throw error;
+        await this.reassign(draft, next, sms);
+        if (late(until)) throw error;
+        provider = next;
+      }
+    }
+  }
+
+  private call(provider: OtpProvider, draft: Draft, phone: PhoneNumber, until: number): Promise<Sent> {
+    const { id, createdAt, nonce, lifeSeconds } = draft;
+    // Derived, so that a repeat of this send has the same key, and upstream never learns the request id.
+    const idempotencyKey = hmac128(this.upstreamKey, `${id.text}:${createdAt}`);
+    return provider.send({ phone, idempotencyKey, nonce, lifeSeconds, until });
+  }
+
+  private async reassign(draft: Draft, next: OtpProvider, sms: Sms | undefined): Promise<void> {
+    const before = draft.provider;
+    try {
+      await this.challenges.reassign(draft, next);
+    } catch (error) {
+      // Nothing was sent before, and the next provider is not called.
+      throw error instanceof ApiError ? new ProviderError(error, 'no') : error;
+    }
+    if (sms && next.name !== before)
+      this.ledger.record({ what: 'handed over', sms: sms.entry, provider: next.name });
   }
 
   /** Records what is known of the SMS already. Returns the milliseconds until the number may ask again. */
@@ -154,3 +196,5 @@ export class Sends {
     return 'maybe';
   }
 }
+
+const late = (until: number): boolean => until - performance.now() < LEAST_MS;

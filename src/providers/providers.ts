@@ -51,8 +51,6 @@ export class Providers {
   of({ provider, nonce, phone }: Owned): OtpProvider | undefined {
     if (phone !== undefined && isTestNumber(phone)) return this.known.testNumbers;
     if (provider === 'sendwithses') return this.known.sendWithSes;
-    // Written before there were two.
-    if (provider === '') return this.startMessaging;
     if (provider !== 'startmessaging' || this.startMessaging === undefined) return undefined;
     // The maker of the code tells the contract of the send. The other contract would not find the code.
     return madeUpstream(nonce) ? this.known.provider : this.known.caller;

@@ -38,14 +38,13 @@ local now = now_ms()
 
 -- The admission entry of an earlier request under the key. It outlives the lease and the challenge.
 local before = cjson.decode(entry_key and redis.call('GET', entry_key) or '{}')
-if before.createdAt then
-  -- A process that stalled until its lease ran out must not send beside the request that resumed the send.
-  if before.createdAt > created or (before.createdAt == created and before.token > token) then
-    return cjson.encode({ kind = 'superseded' })
-  end
-  -- The key was used again after its challenge expired: this is another send, and it is charged anew.
-  if before.createdAt < created then before = {} end
-end
+local seen = before.createdAt or 0
+-- A process that stalled until its lease ran out must not send beside the request that resumed the send. No challenge lives
+-- for more than ten minutes, and its entry lives longer: a process that stalled for eleven minutes would find no entry.
+local superseded = seen > created or (seen == created and (before.token or 0) > token)
+if superseded or (entry_key and now - created > 630000) then return cjson.encode({ kind = 'superseded' }) end
+-- The key was used again after its challenge expired: this is another send, and it is charged anew.
+if seen < created then before = {} end
 local function save(send, ms)
   send.createdAt, send.token = created, token
   if entry_key then redis.call('SET', entry_key, cjson.encode(send), 'PX', ms) end
@@ -63,6 +62,8 @@ local function admit(first, send)
   if standing == 'device' then wait = math.min(wait, windows_wait(device.key, now, device.limits)) end
   return cjson.encode({ kind = 'admitted', first = first, resendAfterMs = wait, send = save(send, KEEP_ENTRY) })
 end
+-- Charged before, and not sent again.
+if before.charged and ARGV[15] == 'tell' then return admit(false, before) end
 
 -- A repeat takes the place that its first try holds in the list, so that it is counted once, and when it is sent. The list
 -- holds no more than its limits allow: only the limits that are full without that place can refuse.
@@ -75,61 +76,50 @@ local function wait_beside_first(list)
   end
   return windows_wait(list.key, now, refusing)
 end
-local function take_place(list)
-  if before.allowance == list.name then redis.call('LREM', list.key, -1, before.place) end
-  window_record(KEYS[3], now, service_keep, service_longest)
-  return text(window_record(list.key, now, list.keep, list.longest))
-end
-
--- Charged before, so it may have been sent.
-if before.charged then
-  if ARGV[15] ~= 'tell' then
-    local list = before.allowance == 'device' and device or number
-    local wait = wait_beside_first(list)
-    if wait > 0 then return refuse('phone', wait) end
-    wait = windows_wait(KEYS[3], now, service_limits)
-    if wait > 0 then return refuse('service', wait) end
-    before.place = take_place(list)
-  end
-  return admit(false, before)
-end
 
 -- Milliseconds until the budget has room for the price. A bucket counts until all of it has left the window: never
 -- more than the budget in any window, perhaps refused one bucket early. Buckets that have left are deleted on the way.
 local function budget_wait(key, budget, width, buckets)
-  local current = math.floor(now / width)
-  local spent, ages = 0, {}
+  local current, spent, charged = math.floor(now / width), 0, {}
   local fields = redis.call('HGETALL', key)
   for i = 1, #fields, 2 do
     local bucket, paise = tonumber(fields[i]), tonumber(fields[i + 1])
     if bucket < current - buckets then
       redis.call('HDEL', key, fields[i])
     else
-      spent = spent + paise
-      ages[#ages + 1] = { bucket, paise }
+      spent, charged[bucket] = spent + paise, paise
     end
   end
   if budget < 0 or spent + price <= budget then return 0 end
-  table.sort(ages, function(a, b) return a[1] < b[1] end)
-  for _, age in ipairs(ages) do
-    spent = spent - age[2]
-    if spent + price <= budget then return (age[1] + buckets + 1) * width - now end
+  for bucket = current - buckets, current do
+    spent = spent - (charged[bucket] or 0)
+    if spent + price <= budget then return (bucket + buckets + 1) * width - now end
   end
   return buckets * width
 end
 
 -- Before the limits, because operators are told of an attack also while the budget refuses every send.
 local level, held_until, raised = abuse_levels(abuse, scopes, now, modes)
-if not level then return cjson.encode({ kind = 'judge' }) end
+if not level and not before.charged then return cjson.encode({ kind = 'judge' }) end
 
-local allowance, wait = number, wait_beside_first(number)
-if wait > 0 and standing == 'device' then
+local list = before.charged and before.allowance == 'device' and device or number
+local wait = wait_beside_first(list)
+if wait > 0 and standing == 'device' and not before.charged then
   -- Strangers can use up the number's own limits. They cannot use up those of its devices.
-  allowance, wait = device, math.min(wait, windows_wait(device.key, now, device.limits))
+  list, wait = device, math.min(wait, windows_wait(device.key, now, device.limits))
 end
 if wait > 0 then return refuse('phone', wait) end
 wait = windows_wait(KEYS[3], now, service_limits)
 if wait > 0 then return refuse('service', wait) end
+local function take_place()
+  if before.allowance == list.name then redis.call('LREM', list.key, -1, before.place) end
+  window_record(KEYS[3], now, service_keep, service_longest)
+  return text(window_record(list.key, now, list.keep, list.longest))
+end
+if before.charged then
+  before.place = take_place()
+  return admit(false, before)
+end
 wait = math.max(budget_wait(KEYS[4], per_hour, 60000, 60), budget_wait(KEYS[5], per_day, 900000, 96))
 if wait > 0 then return refuse('budget', wait) end
 
@@ -147,7 +137,7 @@ if level == 3 or (level == 2 and not solved) then
   return refuse(level == 3 and 'denied' or 'challenge', math.max(1, held_until - now))
 end
 
-local place = take_place(allowance)
+local place = take_place()
 local minute, quarter = text(math.floor(now / 60000)), text(math.floor(now / 900000))
 redis.call('HINCRBY', KEYS[4], minute, price)
 redis.call('PEXPIRE', KEYS[4], 61 * 60000)
@@ -163,6 +153,6 @@ local entry = ledger_append(ledger, now, 'event', 'sent', 'phone', ARGV[8], 'pro
 usage_add(ledger, counted, 'sent', 1)
 usage_add(ledger, counted, 'cost', price * 100)
 return admit(true, {
-  charged = true, price = price, place = place, allowance = allowance.name, minute = minute, quarter = quarter,
+  charged = true, price = price, place = place, allowance = list.name, minute = minute, quarter = quarter,
   entry = entry, at = counted, network = ARGV[12], scopes = scopes,
 })

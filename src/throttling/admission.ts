@@ -37,18 +37,6 @@ const LIMITS = ['phone', 'service', 'budget', 'denied', 'challenge'] as const;
  */
 export type SendPlan = 'send' | 'repeat' | 'tell';
 
-/** A send under an Idempotency-Key, which may have been admitted for an earlier request. */
-export interface SendRetry {
-  /** Names the challenge. */
-  of: string;
-  /** When the challenge was created. An entry of another time is another send's. */
-  createdAt: number;
-  /** A request with a lower token than one that admission has seen is refused. */
-  fencingToken: number;
-  /** The step if the send was charged before. */
-  resume: SendPlan;
-}
-
 /** A request for the admission of one SMS. */
 export interface AdmissionRequest {
   pseudonym: string;
@@ -62,19 +50,14 @@ export interface AdmissionRequest {
   network: string;
   /** The name of the provider that is to send it. */
   provider: string;
-  /** Set under an Idempotency-Key. */
-  retry?: SendRetry | undefined;
+  /** Set under an Idempotency-Key: the challenge, its fencing token, and the plan if it was charged before. */
+  retry?: { of: string; createdAt: number; fencingToken: number; resume: SendPlan } | undefined;
   /** The name of a solved proof of work. */
   solution?: string | undefined;
 }
 
-/** The charge of a send; only the scripts read the other fields. */
-interface ChargedSend {
-  entry: string;
-  at: number;
-  allowance: Sms['allowance'];
-  network: string;
-  /** The buckets of the budget that were charged. */
+/** The charge of a send: its record in the ledger, and the buckets of the budget. Only the scripts read the other fields. */
+interface ChargedSend extends Omit<Sms, 'message'> {
   minute: string;
   quarter: string;
 }
@@ -162,28 +145,17 @@ export class AdmissionControl {
       await this.abuse.judge(scopes);
       answer = await ask();
     }
-    if (answer.kind === 'admitted') {
-      const { first, resendAfterMs, send } = answer;
-      const refundKeys = [...BUDGET, LEDGER_KEY, ABUSE_KEY, this.listOf(pseudonym, 'device'), ...entry];
-      return {
-        first,
-        plan: first ? 'send' : (retry?.resume ?? 'send'),
-        resendAfterMs,
-        sms: {
-          entry: send.entry,
-          at: send.at,
-          allowance: send.allowance,
-          network: send.network,
-          message: '',
-        },
-        charged: send,
-        refundKeys,
-      };
-    }
-
     if (answer.kind === 'superseded') throw new ApiError('idempotency_in_progress', { retryAfterSeconds: 1 });
-    const { kind: limit, ms: waitMs } = answer;
-    const retryAfterSeconds = waitMs / 1_000;
+    if (answer.kind === 'admitted') {
+      const { first, resendAfterMs, send: charged } = answer;
+      const { entry: id, at, allowance, network: from } = charged;
+      const sms = { entry: id, at, allowance, network: from, message: '' };
+      const refundKeys = [...BUDGET, LEDGER_KEY, ABUSE_KEY, this.listOf(pseudonym, 'device'), ...entry];
+      const plan = first || retry === undefined ? 'send' : retry.resume;
+      return { first, plan, resendAfterMs, sms, charged, refundKeys };
+    }
+    const { kind: limit, ms } = answer;
+    const retryAfterSeconds = ms / 1_000;
     this.metrics.limitsHit.inc({ limit });
     if (limit === 'challenge') throw new ApiError('challenge_required');
     if (limit === 'service') throw new ApiError('overloaded', { retryAfterSeconds });

@@ -83,7 +83,7 @@ it('Swagger UI leads a new developer from the example to a login, with the code 
   const description = docs.locator('.info .description');
   await description.getByText('POST /auth/send-otp').waitFor();
   expect(await description.getByRole('link', { name: 'phone inbox' }).getAttribute('href')).toBe(
-    'http://localhost:3001',
+    world.upstream.url.replace('127.0.0.1', 'localhost'),
   );
 
   // 1. The example as it stands.

@@ -255,6 +255,11 @@ describe('the service', () => {
     );
     for (const url of [`http://localhost:${port}/docs`, `http://localhost:${inbox}`])
       expect([url, (await call('GET', url)).status]).toEqual([url, 200]);
+    // Every link follows the ports, also where a page of one leads to the other.
+    const page = String((await call('GET', `http://localhost:${inbox}`)).body);
+    expect(page).toContain(`href="http://localhost:${port}/docs"`);
+    const { body } = await call('GET', `http://localhost:${port}/docs-json`);
+    expect(body.info.description).toContain(`(http://localhost:${inbox})`);
     await command.stop('SIGINT');
   });
 

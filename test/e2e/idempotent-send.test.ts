@@ -1,14 +1,32 @@
-import { atOnce, tally, under } from '../support/crowd';
-import { contentsOf } from '../support/redis-contents';
-import { makeSendsOlder } from '../support/service-clock';
 import {
+  ADMIN_TOKENS,
+  aMinuteLater,
+  atOnce,
+  bill,
+  holdUpstream,
+  lasting,
+  PATIENT,
+  tally,
+  told,
+  under,
+} from '../support/crowd';
+import { keysOf } from '../support/keys';
+import { contentsOf } from '../support/redis-contents';
+import { behindProxy } from '../support/redis-proxy';
+import { makeSendsOlder } from '../support/service-clock';
+import { claimsOf } from '../support/tokens';
+import {
+  anotherInstance,
   call,
   freshNumber,
+  redisCommand,
+  SECRET,
   sendOtp,
   startWorld,
   statusAndCode,
   textedCode,
   verifyOtp,
+  wrongCode,
   type Answer,
   type Variables,
   type World,
@@ -103,7 +121,7 @@ describe.each(['caller', 'provider'] as const)('the %s contract', (contract) => 
       const phoneNumber = freshNumber();
       const first = await sendOtp(world.url, phoneNumber, under('a key'));
       const again = await sendOtp(world.instances[1]?.url ?? '', phoneNumber, under('a key'));
-      expect([again.status, again.body]).toEqual([200, first.body]);
+      expect(lasting(again)).toEqual(lasting(first));
       expect(messagesTo(phoneNumber)).toHaveLength(1);
       // Another key, and no key, are other requests.
       expect((await sendOtp(world.url, phoneNumber, under('b'))).status).toBe(429);
@@ -172,6 +190,136 @@ describe.each(['caller', 'provider'] as const)('the %s contract', (contract) => 
     } finally {
       await world.close();
     }
+  });
+});
+
+describe('one key', () => {
+  const OTHER_SECRET = 'another-secret-0123456789-abcdefghij';
+  const variables = { ADMIN_TOKENS, STARTMESSAGING_CONTRACT: 'caller', ...PATIENT };
+  beforeAll(() => start(variables, 3));
+  afterAll(() => world.close());
+  beforeEach(() => {
+    world.upstream.reset();
+  });
+  const expire = async (requestId: string): Promise<unknown> =>
+    redisCommand(world, 'DEL', keysOf(requestId).challenge);
+  /** What the calls of the function added to the bill. */
+  const costOf = async (run: () => Promise<unknown>): Promise<{ sent: number; costPaise: number }> => {
+    const before = await bill(world);
+    await run();
+    const after = await bill(world);
+    return { sent: after.sent - before.sent, costPaise: after.costPaise - before.costPaise };
+  };
+
+  it('100 sends at once under one key over three instances are one SMS and one charge, and all get the same response', async () => {
+    const phoneNumber = freshNumber();
+    let answers: Answer[] = [];
+    const cost = await costOf(async () => {
+      answers = await atOnce(world, 100, (url) => sendOtp(url, phoneNumber, under('k')));
+    });
+    for (const answer of answers.filter(({ status }) => status !== 200)) {
+      expect(statusAndCode(answer)).toEqual([409, 'idempotency_in_progress']);
+      expect(answer.headers.get('retry-after')).toBe('1');
+    }
+    const bodies = answers
+      .filter(({ status }) => status === 200)
+      .map((answer) => JSON.stringify(lasting(answer)));
+    expect(new Set(bodies).size).toBe(1);
+    expect(messagesTo(phoneNumber)).toHaveLength(1);
+    expect(cost).toEqual({ sent: 1, costPaise: 25 });
+  });
+
+  it('a repeat waits for the send in flight, and gets its response', async () => {
+    const phoneNumber = freshNumber();
+    const held = holdUpstream(world, 'send', phoneNumber);
+    const first = sendOtp(world.url, phoneNumber, under('k'));
+    await held.arrived();
+    const late = await sendOtp(world.url, phoneNumber, under('k'));
+    expect([...statusAndCode(late), late.headers.get('retry-after')]).toEqual([
+      409,
+      'idempotency_in_progress',
+      '1',
+    ]);
+    const waiting = sendOtp(world.instances[1]?.url ?? '', phoneNumber, under('k'));
+    held.letGo();
+    expect(lasting(await waiting)).toEqual(lasting(await first));
+    expect(messagesTo(phoneNumber)).toHaveLength(1);
+  });
+
+  it('a key that is used again after its challenge expired is charged twice, sends twice and opens another session', async () => {
+    const phoneNumber = freshNumber();
+    const sessions: string[] = [];
+    const cost = await costOf(async () => {
+      for (let i = 0; i < 2; i++) {
+        const sent = await sendOtp(world.url, phoneNumber, under('k'));
+        const verified = await verifyOtp(
+          world.url,
+          sent.body.requestId,
+          textedCode(world.upstream, phoneNumber),
+        );
+        expect(verified.status).toBe(200);
+        sessions.push(claimsOf(verified.body.accessToken).sid);
+        await call('POST', `${world.url}/auth/logout`, { refreshToken: verified.body.refreshToken });
+        await expire(sent.body.requestId as string);
+      }
+    });
+    expect(cost).toEqual({ sent: 2, costPaise: 50 });
+    expect(messagesTo(phoneNumber)).toHaveLength(2);
+    // Upstream must not take the second send for a repeat of the first, and an ended session must not return.
+    expect(new Set(keysOfUpstream(phoneNumber)).size).toBe(2);
+    expect(new Set(sessions).size).toBe(2);
+  });
+
+  it('a replay after wrong codes tells the attempts that are left', async () => {
+    const phoneNumber = freshNumber();
+    const first = await sendOtp(world.url, phoneNumber, under('k'));
+    const wrong = wrongCode(textedCode(world.upstream, phoneNumber));
+    for (const left of [2, 1, 0]) {
+      await verifyOtp(world.url, first.body.requestId, wrong);
+      const replay = await sendOtp(world.url, phoneNumber, under('k'));
+      expect(lasting(replay)).toEqual({ ...lasting(first), attemptsLeft: left });
+    }
+    expect(messagesTo(phoneNumber)).toHaveLength(1);
+  });
+
+  it('a first request that stalls before admission sends nothing after its repeat was sent', async () => {
+    const { proxy, instance } = await behindProxy(world, variables);
+    const phoneNumber = freshNumber();
+    const held = proxy.trap('admission', 'hold');
+    const stalled = sendOtp(instance.url, phoneNumber, under('k'));
+    await held.caught();
+    await aMinuteLater(world);
+    const repeat = await sendOtp(world.url, phoneNumber, under('k'));
+    expect(repeat.status).toBe(200);
+    const cost = await costOf(async () => {
+      held.letGo();
+      expect(['409 idempotency_in_progress', '503 store_unavailable']).toContain(told(await stalled));
+    });
+    expect(cost).toEqual({ sent: 0, costPaise: 0 });
+    expect(messagesTo(phoneNumber)).toHaveLength(1);
+    expect(lasting(await sendOtp(world.url, phoneNumber, under('k')))).toEqual(lasting(repeat));
+    await instance.close();
+    await proxy.close();
+  });
+
+  it('a rotation of SECRET between a send and its retry sends no second SMS', async () => {
+    const rotated = await anotherInstance(world, { ...variables, SECRET: `${OTHER_SECRET},${SECRET}` });
+    const phoneNumber = freshNumber();
+    const first = await sendOtp(world.url, phoneNumber, under('k'));
+    const replay = await sendOtp(rotated.url, phoneNumber, under('k'));
+    expect(lasting(replay)).toEqual(lasting(first));
+    expect(messagesTo(phoneNumber)).toHaveLength(1);
+
+    // Nor a second upstream key, where the first try failed.
+    const another = freshNumber();
+    world.upstream.fault({ on: 'send', phoneNumber: another, fault: 'wallet-empty' });
+    expect((await sendOtp(world.url, another, under('k'))).status).toBe(503);
+    const retried = await sendOtp(rotated.url, another, under('k'));
+    expect(retried.status).toBe(200);
+    expect([messagesTo(another).length, new Set(keysOfUpstream(another)).size]).toEqual([1, 1]);
+    const code = textedCode(world.upstream, another);
+    expect((await verifyOtp(rotated.url, retried.body.requestId, code)).status).toBe(200);
+    await rotated.close();
   });
 });
 

@@ -227,6 +227,8 @@ describe('a start that fails', () => {
       SWAGGER: 'canary-11',
     }),
     portTaken: () => ({ ...settings(), PORT: String(taken.port) }),
+    hostOfOthers: () => ({ ...settings(), HOST: '192.0.2.1' }),
+    hostUnknown: () => ({ ...settings(), HOST: 'canary.invalid' }),
     badKey: () => {
       const keys = mkdtempSync(join(folder, 'keys-'));
       writeFileSync(join(keys, '20250101T0000Z-broken.pem'), 'canary');
@@ -273,6 +275,17 @@ describe('a start that fails', () => {
     expect(runs.portTaken.stderr).toBe(`Port ${taken.port} is taken. Set PORT to another one.\n`);
     expectJsonLines(runs.portTaken);
   });
+
+  it.each(['hostOfOthers', 'hostUnknown'] as const)(
+    'a service that cannot listen on its HOST names the setting in one line, and no value: %s',
+    (name) => {
+      expect(runs[name].stderr).toMatch(
+        /^HOST is no address of this machine \([A-Z_]+\)\. Set HOST to .*\n$/,
+      );
+      expect(runs[name].stderr).not.toMatch(/192\.0\.2\.1|canary/);
+      expectJsonLines(runs[name]);
+    },
+  );
 
   it('a service whose signing key cannot be read says so in one line, and logs only JSON', () => {
     expect(runs.badKey.faults).toEqual([

@@ -1,7 +1,7 @@
 import type { FaultScript } from '../../src/emulator/emulator';
 import { flushLedger, usageOf, WITH_ADMIN } from '../support/admin';
 import { aMinuteLater, under } from '../support/crowd';
-import { KEYS, keysOf, partsOf } from '../support/keys';
+import { KEYS, partsOf } from '../support/keys';
 import { rawAnswer, startRawUpstream } from '../support/raw-upstream';
 import { contentsOf } from '../support/redis-contents';
 import { RedisProxy } from '../support/redis-proxy';
@@ -497,14 +497,6 @@ describe.each(['caller', 'provider'] as const)('two providers under the %s contr
       const code = textedCode(world.upstream, phoneNumber);
       expect(told(await verifyOtp(without.url, body.requestId, code))).toBe('410 otp_expired');
       expect((await verifyOtp(world.url, body.requestId, code)).status).toBe(200);
-    });
-
-    it(`a challenge of an older version, which names no provider, is verified at StartMessaging ${suffix}`, async () => {
-      const phoneNumber = freshNumber();
-      const { body } = await sendOtp(world.url, phoneNumber);
-      expect(await redisCommand(world, 'HDEL', keysOf(body.requestId).challenge, 'provider')).toBe(1);
-      await expectVerifies(body.requestId, phoneNumber);
-      expect(calls().sendwithses).toBe(0);
     });
 
     it(`a code that was made under the ${contract} contract is verified under the other one, and the reverse`, async () => {

@@ -1,5 +1,6 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { Redis } from 'ioredis';
+import { under } from '../support/crowd';
 import { KEYS, partsOf, PREFIX, requestIdOf, unknownRequestId } from '../support/keys';
 import {
   call,
@@ -213,7 +214,7 @@ describe.each(['caller', 'provider'] as const)('every key under the %s contract'
     async function live(): Promise<void> {
       const phoneNumber = freshNumber();
       const where = from();
-      const keyed = (key: string): Record<string, string> => ({ ...where, 'idempotency-key': key });
+      const keyed = (key: string): Record<string, string> => ({ ...where, ...under(key) });
       const send = async (headers = where): Promise<Answer> => note(await sendOtp(url, phoneNumber, headers));
       const verify = async (requestId: string, code: string, headers = where): Promise<Answer> =>
         note(await verifyOtp(url, requestId, code, headers));
@@ -336,9 +337,9 @@ describe.each(['caller', 'provider'] as const)('every key under the %s contract'
         ...['refresh_token_reused', 'session_revoked', 'sms_unavailable', 'validation_failed'],
       ]),
     );
-    const person = ['challenge', 'codes', 'failed', 'cleared', 'send', 'session', 'sessions', 'opened'];
+    const person = ['challenge', 'codes', 'failed', 'cleared', 'session', 'sessions', 'opened'];
     const address = ['send:address', 'send-refused:network', 'verify:address', 'status:address'];
-    const admission = ['phone', 'service', 'budget:minutes', 'budget:quarters'];
+    const admission = ['phone', 'service', 'send', 'budget:minutes', 'budget:quarters'];
     expect([...kinds]).toEqual(
       expect.arrayContaining([
         ...person.map((kind) => `${PREFIX}{}:${kind}`),

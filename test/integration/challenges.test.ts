@@ -958,4 +958,20 @@ describe('a send under an Idempotency-Key', () => {
     await service.tries.giveBack(late);
     expect(await attemptsOf(second.requestId)).toBe(3);
   });
+
+  it('a hundred repeats wait for the request in flight, and a further repeat is refused without a second look', async () => {
+    const { claims } = replica();
+    let free = false;
+    let asked = 0;
+    const ask = (): Promise<{ kind: 'in_progress' } | { kind: 'replay' }> => {
+      asked += 1;
+      return Promise.resolve({ kind: free ? 'replay' : 'in_progress' });
+    };
+    const waiting = Array.from({ length: 100 }, () => claims.untilFree(ask));
+    expect(await refusalCode(claims.untilFree(ask))).toBe('idempotency_in_progress');
+    expect(asked).toBe(101);
+    free = true;
+    expect((await Promise.all(waiting)).map(({ kind }) => kind)).toEqual(Array(100).fill('replay'));
+    expect((await claims.untilFree(ask)).kind).toBe('replay');
+  });
 });

@@ -31,7 +31,10 @@ beforeAll(async () => {
   redis = await simulatedStores(1);
   ({ raw, clock } = redis);
 });
-beforeEach(() => clock.empty());
+beforeEach(async () => {
+  await clock.empty();
+  createdAt = clock.now;
+});
 afterAll(() => {
   redis.close();
 });
@@ -43,9 +46,10 @@ const admissionWith = (variables: Record<string, string>): AdmissionControl =>
     new Metrics(),
     redis.logger,
   );
-const CREATED_AT = 1_000;
-const repeat = (of: string, fencingToken: number, resume: SendPlan = 'repeat', createdAt = CREATED_AT) => ({
-  retry: { of, createdAt, fencingToken, resume },
+/** When the challenges of a test were created. */
+let createdAt: number;
+const repeat = (of: string, fencingToken: number, resume: SendPlan = 'repeat', at = createdAt) => ({
+  retry: { of, createdAt: at, fencingToken, resume },
 });
 const spent = async (): Promise<number> =>
   Object.values(await raw.hgetall(KEYS.minutes)).reduce((sum, paise) => sum + Number(paise), 0);
@@ -91,7 +95,10 @@ describe('repeated sends', () => {
           if (key.done || clock.now - key.since > KEY_LIFE_MS) continue;
           key.fencingToken += 1;
         }
-        const who = { byDevice: random.chance(0.2), ...(key && repeat(key.name, key.fencingToken)) };
+        const who = {
+          byDevice: random.chance(0.2),
+          ...(key && repeat(key.name, key.fencingToken, 'repeat', key.since)),
+        };
         const admitted = await admission.admit(admissionRequest('p', who)).catch((error: unknown) => {
           if (!(error instanceof ApiError)) throw error;
           return undefined;
@@ -175,7 +182,7 @@ describe('repeated sends', () => {
   it('a key that is used again for a later challenge is limited and charged anew, and supersedes the earlier challenge', async () => {
     const admission = admissionWith({ LIMIT_PHONE: '2/600' });
     const first = await admission.admit(admissionRequest('p', repeat('k', 3)));
-    const second = await admission.admit(admissionRequest('p', repeat('k', 1, 'repeat', CREATED_AT + 1)));
+    const second = await admission.admit(admissionRequest('p', repeat('k', 1, 'repeat', createdAt + 1)));
     expect([first.first, second.first, await spent()]).toEqual([true, true, 50]);
     expect(second.sms.entry).not.toBe(first.sms.entry);
     expect(await counted()).toHaveLength(2);
@@ -184,9 +191,9 @@ describe('repeated sends', () => {
     expect(await outcome(admission.admit(admissionRequest('p', repeat('k', 9))))).toBe(
       'idempotency_in_progress',
     );
-    expect(
-      await outcome(admission.admit(admissionRequest('p', repeat('k', 1, 'send', CREATED_AT + 2)))),
-    ).toBe('rate_limited');
+    expect(await outcome(admission.admit(admissionRequest('p', repeat('k', 1, 'send', createdAt + 2))))).toBe(
+      'rate_limited',
+    );
   });
 
   it('concurrent repeats stay within the limit of the whole service', async () => {

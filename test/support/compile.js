@@ -15,6 +15,7 @@ const { transformFileSync } = require('@swc/core');
 
 const ROOT = join(__dirname, '../..');
 const SOURCES = join(ROOT, 'src');
+const CLIENT = join(ROOT, 'client', 'src');
 // Below the checkout, so that the service finds its packages.
 const CACHE = join(ROOT, 'node_modules', '.cache', 'otp-login');
 const KEPT_MS = 86_400_000;
@@ -29,33 +30,43 @@ const SWC = {
   module: { type: 'commonjs' },
 };
 
+/** For the client, which runs in browsers: modules as they are written. */
+const SWC_MODULES = { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, module: { type: 'es6' } };
+
 /**
- * Compiles `src/`, in about a second, and has every Jest worker load the result. The folder is named by what the sources hold: an
- * older checkout and a removed file find no stale copy, and runs of two checkouts do not meet.
+ * Compiles `src/` and, into `client/` beside it, the client, in about a second, and has every Jest worker load the result. The
+ * folder is named by what the sources hold: an older checkout and a removed file find no stale copy, and runs of two checkouts
+ * do not meet.
  */
 function compileService() {
-  const files = readdirSync(SOURCES, { recursive: true }).filter((file) =>
-    statSync(join(SOURCES, file)).isFile(),
-  );
-  const hash = createHash('sha256').update(JSON.stringify(SWC));
-  for (const file of files.sort()) hash.update(`\0${file}\0`).update(readFileSync(join(SOURCES, file)));
+  const files = [...filesOf(SOURCES, '', SWC), ...filesOf(CLIENT, 'client', SWC_MODULES)];
+  const hash = createHash('sha256').update(JSON.stringify([SWC, SWC_MODULES]));
+  for (const { source, target } of files) hash.update(`\0${target}\0`).update(readFileSync(source));
   const folder = join(CACHE, hash.digest('hex').slice(0, 16));
   process.env.COMPILED_SERVICE = folder;
   if (existsSync(folder)) return;
   removeOld();
   const part = `${folder}.${process.pid}`;
-  for (const file of files) {
-    const target = join(part, file.replace(/\.ts$/, '.js'));
-    mkdirSync(dirname(target), { recursive: true });
-    const source = join(SOURCES, file);
-    const text = file.endsWith('.ts')
-      ? transformFileSync(source, { ...SWC, swcrc: false, sourceMaps: 'inline' }).code
+  for (const { source, target, options } of files) {
+    const file = join(part, target.replace(/\.ts$/, '.js'));
+    mkdirSync(dirname(file), { recursive: true });
+    const text = source.endsWith('.ts')
+      ? transformFileSync(source, { ...options, swcrc: false, sourceMaps: 'inline' }).code
       : readFileSync(source);
-    writeFileSync(target, text);
+    writeFileSync(file, text);
   }
+  writeFileSync(join(part, 'client', 'package.json'), '{ "type": "module" }');
   // A rename, because another run of the tests may be compiling the same.
   if (existsSync(folder)) rmSync(part, { recursive: true });
   else renameSync(part, folder);
+}
+
+/** The files of a folder in a fixed order, with where each goes. */
+function filesOf(from, to, options) {
+  return readdirSync(from, { recursive: true })
+    .filter((file) => statSync(join(from, file)).isFile())
+    .sort()
+    .map((file) => ({ source: join(from, file), target: join(to, file), options }));
 }
 
 /** Copies that no run has made lately. */

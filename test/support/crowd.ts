@@ -102,6 +102,14 @@ const waitingClients = (list: string): string =>
 export const told = ({ status, body }: Answer): string =>
   status < 300 ? String(status) : `${status} ${String(body.code)}`;
 
+/** The body of a send without what passes with time: a replay has the rest of the first response. */
+export function lasting({ body }: Answer): Record<string, unknown> {
+  const { expiresInSeconds, resendInSeconds, ...rest } = body as Record<string, unknown>;
+  if (typeof expiresInSeconds !== 'number' || typeof resendInSeconds !== 'number')
+    throw new Error('The body has no relative times');
+  return rest;
+}
+
 /** How often each was said. */
 export function tally(answers: readonly Answer[]): Record<string, number> {
   const counts: Record<string, number> = {};
