@@ -310,7 +310,9 @@ describe('the answers of the service', () => {
     await app.close();
 
     const documented = operations().map(([method, path]) => `${method} ${path.replace(/\{(\w+)\}/g, ':$1')}`);
-    const others = [...served].filter((route) => !/^(GET \/metrics|GET \/docs.*|GET \/(login|account|pages\/:name)?|OPTIONS \*)$/.test(route));
+    const others = [...served].filter(
+      (route) => !/^(GET \/metrics|GET \/docs.*|GET \/(login|account|pages\/:name)?|OPTIONS \*)$/.test(route),
+    );
     expect(others.sort()).toEqual(documented.sort());
     expect([...served]).toContain('GET /metrics');
   });
