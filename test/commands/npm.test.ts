@@ -18,7 +18,7 @@ import { API_KEY, call, type Variables } from '../support/world';
 
 const FOLDERS = ['unit', 'integration', 'e2e', 'reliability', 'browser', 'commands'];
 /** It needs root, Debian's packages and ten minutes. */
-const NOT_RUN = ['image'];
+const NOT_RUN = ['image', 'client:types'];
 const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
   scripts: Record<string, string>;
 };
@@ -40,7 +40,14 @@ beforeAll(async () => {
   }
   writeTest('reliability/chaos');
   const tools = ['package.json', 'package-lock.json', '.npmrc', 'scripts', 'tsconfig.json'];
-  bare = new Checkout([...tools, 'eslint.config.mjs', '.prettierrc.json', '.prettierignore']);
+  bare = new Checkout([
+    ...tools,
+    'eslint.config.mjs',
+    '.prettierrc.json',
+    '.prettierignore',
+    'client',
+    'src/pages',
+  ]);
   upstream = await service().startEmulator();
   settings = {
     NODE_ENV: 'test',
