@@ -46,7 +46,7 @@ beforeAll(async () => {
     '.prettierrc.json',
     '.prettierignore',
     'client',
-    'src/pages',
+    'src/pages/static',
   ]);
   upstream = await service().startEmulator();
   settings = {
