@@ -1,10 +1,11 @@
 // Programs that the scripts need and that npm does not bring: looked for in PATH, else installed from Debian's packages.
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { giveUp } from './project.mjs';
 
 const REDIS_MAJOR = 7;
+const HINDI_FONT = '/usr/share/fonts/truetype/lohit-devanagari';
 const CHROME_OF_MACOS = '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome';
 
 /** Some packages start a service of their own. The tests start their own services on free ports, so that service is stopped. */
@@ -52,13 +53,17 @@ export function redisServer() {
   return redis;
 }
 
-export const chromium = () =>
-  required({
+export function chromium() {
+  const program = required({
     variable: 'CHROMIUM_PATH',
     names: ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', CHROME_OF_MACOS],
     aptPackage: 'chromium',
     help: 'Chromium or Google Chrome is needed for the browser tests: install one, or set CHROMIUM_PATH to its path.',
   });
+  // Without a font for Hindi, its pages show boxes. Where it cannot be installed, only the pictures suffer.
+  if (process.platform === 'linux' && !existsSync(HINDI_FONT)) installByApt('fonts-lohit-deva');
+  return program;
+}
 
 export const promtool = () =>
   required({

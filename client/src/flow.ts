@@ -27,7 +27,6 @@ export function createLoginFlow(
   let state: FlowState = { step: 'number' };
   /** Of this code screen: ends its polls and its wait for an SMS. */
   let screen = new AbortController();
-  let tried = '';
   const listeners = new Set<() => void>();
 
   const save = async (): Promise<void> =>
@@ -41,7 +40,6 @@ export function createLoginFlow(
   };
 
   const open = async (sent: Sent, { signal } = screen): Promise<void> => {
-    tried = '';
     set({ step: 'code', sent, phoneNumber: sent.phoneNumber });
     let least = 0;
     for (const seconds of [2, 4, 8, 15, 30]) {
@@ -94,13 +92,12 @@ export function createLoginFlow(
       const plain = asciiDigits(text);
       const whole = new RegExp(`\\b\\d{${codeLength}}\\b`).exec(plain);
       const digits = whole?.[0] ?? plain.replace(/\D/g, '').slice(0, codeLength);
-      if (digits.length === codeLength && digits !== tried) void flow.verify(digits);
+      if (digits.length === codeLength) void flow.verify(digits);
       return digits;
     },
     async verify(otpCode) {
       if (state.busy || state.step !== 'code') return;
       const { signal } = screen;
-      tried = otpCode;
       set({ busy: 'waiting' });
       try {
         const user = await client.verifyOtp(state.sent!, otpCode);
@@ -109,9 +106,7 @@ export function createLoginFlow(
       } catch (thrown) {
         const error = thrown as OtpLoginError;
         if (signal.aborted) return;
-        const { code, attemptsLeft = state.sent!.attemptsLeft } = error;
-        // A failure of the service is no answer about this code: the same one may be tried again.
-        if (code !== 'otp_incorrect') tried = '';
+        const { attemptsLeft = state.sent!.attemptsLeft } = error;
         set({ error, sent: { ...state.sent!, attemptsLeft } });
       }
     },

@@ -22,6 +22,8 @@ const enum Ms {
 
 /** `offline`, `unexpected_answer`, `idempotency_in_progress`, `store_…`, `overloaded`, `internal_error`, `upstream_…`. */
 const MOMENTARY = /^(off|unex|idempotency_i|st|ov|in|up)/;
+/** The status of faults. */
+const FAULTS = /4(0[345]|1[35]|22)/;
 
 export const fail = (code: OtpLoginError['code']): never => {
   throw new OtpLoginError(code);
@@ -44,9 +46,13 @@ export async function retry<Value>(run: () => Promise<Value>, patience: number):
     } catch (thrown) {
       const error = thrown as ServiceError;
       const { code, status, retryAfterSeconds = 0 } = error;
-      const wait = Math.max(pause * (Math.random() + 0.5), retryAfterSeconds * 1_000);
+      const wait = Math.max(pause * Math.random() + 200, retryAfterSeconds * 1_000);
       const momentary = MOMENTARY.test(code) || (status === 429 && !error.challenge && wait <= Ms.Brief);
-      if (!momentary || Date.now() + wait > end) throw error;
+      if (!momentary || Date.now() + wait > end) {
+        // Faults of the application or of the settings: only a developer can repair them.
+        if (FAULTS.test(status as unknown as string)) console.error(error);
+        throw error;
+      }
       await new Promise<unknown>((resolve) => {
         const timer: ReturnType<typeof setTimeout> & { unref?: () => void } = setTimeout(resolve, wait);
         // In the background it does not keep a process of Node.js alive.
@@ -89,8 +95,6 @@ export function createSend(url: string, fetcher: typeof fetch, cookie: boolean, 
       ...problem,
       requestId: headers.get('x-request-id'),
     });
-    // Faults of the application or of the settings: only a developer can repair them.
-    if (problem && /4(0[345]|1[35]|22)/.test(status as unknown as string)) console.error(path, error);
     throw error;
   };
 }

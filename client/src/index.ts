@@ -28,10 +28,15 @@ const enum Ms {
  * const orders = await client.fetch('https://api.example.com/orders');
  */
 export function createOtpLogin(options: Options): OtpLogin {
-  const { store = localStore(), key: prefix = 'otp-login', signal: ended, delivery } = options;
+  const {
+    store = localStore(),
+    key: prefix = 'otp-login',
+    signal: ended,
+    delivery,
+    fetch: fetcher = (input, init) => fetch(input, init),
+  } = options;
   const url = options.url.replace(/\/$/, '');
   const cookie = delivery === 'cookie';
-  const fetcher: typeof fetch = options.fetch ?? ((input, init) => fetch(input, init));
   const once = createSend(url, fetcher, cookie, ended);
   const send: Send = (path, body, signal, key = randomKey(), ...rest) =>
     retry(() => once(path, body, signal, key, ...rest), Ms.Patience);
@@ -39,7 +44,6 @@ export function createOtpLogin(options: Options): OtpLogin {
   /** What the store refused to keep, because it is full or locked. The next write tries again. */
   const unstored: Record<string, unknown> = {};
   /** Null if the store has no such string, and undefined if the store failed: a locked keychain is no log-out. */
-
   const read = async (name: string): Promise<any> => {
     try {
       return unstored[name] ?? JSON.parse((await store.get(`${prefix}.${name}`)) ?? 'null');
@@ -64,7 +68,7 @@ export function createOtpLogin(options: Options): OtpLogin {
   const show = async (reason?: EndCode): Promise<Login> => {
     const [user] = (await session()) ?? [];
     if (login.state === 'unknown' || (login as { user?: User }).user?.id !== user?.id) {
-      tokens = {};
+      if (login.state === 'in') tokens = {};
       login = user ? { state: 'in', user } : { state: 'out', ...(reason && { reason }) };
       // Never awaited: a listener that calls the client, hangs or throws holds nothing up.
       for (const tell of listeners) Promise.resolve(login).then(tell).catch(console.error);
@@ -74,21 +78,23 @@ export function createOtpLogin(options: Options): OtpLogin {
 
   /** In memory only, by their `resource`; in cookie mode also the one without a resource. */
   let tokens: Record<string, Token | undefined> = {};
-  const held = ([, token]: Session, resource: string, refused?: string): string | undefined => {
-    const [accessToken, expiresAt] = (cookie || resource ? tokens[resource] : token) || [];
-    return expiresAt! - Date.now() > Ms.Margin && accessToken !== refused ? accessToken : undefined;
+  const isFresh = (token?: Token | 0): boolean => (token as Token)?.[1] - Date.now() > Ms.Margin;
+  const held = ([, stored]: Session, resource: string, refused?: string): string | false => {
+    const token = cookie || resource ? tokens[resource] : stored;
+    return isFresh(token) && (token as Token)[0] !== refused && (token as Token)[0];
   };
   const keep = async (
     user: User,
     { accessToken, expiresIn, refreshToken }: Tokens,
     resource = '',
   ): Promise<void> => {
-    const token: Token = [accessToken, Date.now() + expiresIn * 1_000];
-    await write([user, cookie || resource ? 0 : token, refreshToken]);
+    const expiresAt = Date.now() + expiresIn * 1_000;
+    // In cookie mode no script-readable place holds a token.
+    await write([user, resource ? 0 : [cookie || accessToken, expiresAt], refreshToken]);
     // Before the new token is kept: it forgets those of another user.
     await show();
-    tokens[resource] = token;
-    if (!resource) channel?.postMessage(token);
+    tokens[resource] = [accessToken, expiresAt];
+    if (!resource) channel?.postMessage(tokens['']);
   };
 
   /** To other tabs, in cookie mode: three tabs make one refresh. */
@@ -125,7 +131,7 @@ export function createOtpLogin(options: Options): OtpLogin {
     // Now, and not earlier: a tab that was frozen for an hour would send a token of an hour ago, and end the session.
     let old = (await session()) ?? fail('not_logged_in');
     // The message of a tab that has just refreshed may be under way.
-    if (cookie) await new Promise((resolve) => setTimeout(resolve, Ms.Neighbours));
+    if (cookie && isFresh(old[1])) await new Promise((resolve) => setTimeout(resolve, Ms.Neighbours));
     const token = held(old, resource, refused);
     if (token) return token;
     if (!old[3]) {
@@ -140,7 +146,7 @@ export function createOtpLogin(options: Options): OtpLogin {
       got = await once('/auth/refresh', { refreshToken, resource: resource || null }, undefined, key);
     } catch (thrown) {
       failure = thrown as OtpLoginError;
-      const { code, status } = failure;
+      const { code } = failure;
       const over = ENDS.test(code);
       if ((await session())?.[3] !== key) {
         // Another tab was faster, or the user logged out: the answer is about tokens that no longer count.
@@ -148,7 +154,7 @@ export function createOtpLogin(options: Options): OtpLogin {
       } else if (over) {
         await write();
         await show(code as EndCode);
-      } else if (status === 422) {
+      } else if (failure.status === 422) {
         // The answer was lost and its cookie was not: the cookie is the successor already, and wants a new key.
         old.pop();
         await write(old);
@@ -247,7 +253,7 @@ export function createOtpLogin(options: Options): OtpLogin {
     async login() {
       try {
         if (await session()) await tokenFor(undefined, '', '', Ms.Start);
-        else if (cookie && globalThis.document?.referrer.startsWith(url + '/')) {
+        else if (cookie && globalThis.document?.referrer.startsWith(url)) {
           // The user comes from the login page of the service, whose store another origin cannot read.
           const got: Tokens = await send('/auth/refresh', {});
           const { id, phoneNumber } = await send(
@@ -286,7 +292,7 @@ export function createOtpLogin(options: Options): OtpLogin {
       await show();
       const [, , refreshToken, key] = stored ?? [];
       if (everywhere && stored) {
-        token ??= (await send('/auth/refresh', { refreshToken }, undefined, key)).accessToken as string;
+        token ||= (await send('/auth/refresh', { refreshToken }, undefined, key)).accessToken as string;
         await send('/auth/sessions', undefined, undefined, undefined, token, 'DELETE');
       }
       await leave(refreshToken);

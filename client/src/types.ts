@@ -202,7 +202,7 @@ export interface LoginFlow {
   send(phoneNumber: string): Promise<void>;
   /** Sends another SMS to the same number. */
   resend(): Promise<void>;
-  /** Takes the text of the code field: digits, or a whole SMS. Verifies a complete code once. Answers the digits to show. */
+  /** Takes the text of the code field: digits, or a whole SMS. Verifies each complete code. Answers the digits to show. */
   enter(text: string): string;
   verify(otpCode: string): Promise<void>;
   /** Back to the number. */

@@ -537,7 +537,7 @@ describe('cookie mode', () => {
 });
 
 describe('the flow of a login page', () => {
-  it('goes from any spelling of the number to the session, and verifies a complete code once', async () => {
+  it('goes from any spelling of the number to the session, and verifies each complete code once', async () => {
     const { tab, network } = open();
     const flow = createLoginFlow(tab, { store: memoryStore() });
     await flow.send('12345');
@@ -558,7 +558,6 @@ describe('the flow of a login page', () => {
       error: { code: 'otp_incorrect' },
       sent: { attemptsLeft: 2 },
     });
-    flow.enter(wrong);
     expect(flow.enter(`Chai24: ${code} is your code`)).toBe(code);
     await until(() => flow.state.step === 'done');
     expect(network.to('/auth/verify-otp')).toHaveLength(2);
