@@ -1,27 +1,20 @@
 // First: the scripts are read with the rest.
 import { setClock } from '../support/simulated-clock';
 import { Redis } from 'ioredis';
-import { ApiError } from '../../src/errors/api-error';
 import { AbuseControl } from '../../src/abuse/abuse-control';
-import { Ledger } from '../../src/ledger/ledger';
-import { OtpService } from '../../src/otp/otp.service';
-import { isPhoneNumber, type PhoneNumber } from '../../src/phone-number/phone-number';
 import { KEYS } from '../support/keys';
-import { Random } from '../support/random';
 import { full } from '../support/scale';
 import { loadServiceHere } from '../support/service';
+import { noOutcome, share, Town, type Outcome } from '../support/town';
 import { startWorld, type World } from '../support/world';
 
 // A day passes in a minute or two: the scripts go by a clock of their own.
 loadServiceHere();
 // Proofs of work are made easy: the simulation counts how many are asked for, not how long a phone takes.
-jest.mock('node:crypto', () => {
-  const crypto = jest.requireActual<typeof import('node:crypto')>('node:crypto');
-  return {
-    ...crypto,
-    randomInt: (...bounds: number[]) => (bounds[0] === 2_000 ? 2 : crypto.randomInt(bounds[0]!, bounds[1]!)),
-  };
-});
+jest.mock('node:crypto', () => ({
+  ...jest.requireActual<typeof import('node:crypto')>('node:crypto'),
+  randomInt: () => 2,
+}));
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -30,14 +23,6 @@ const SCALE = full ? 1 : 1 / 4;
 const REGULARS = 2_000 * SCALE;
 const ATTACK = { addresses: 10_000 * SCALE, conversion: 0.003, from: 22 * HOUR, to: 30 * HOUR };
 const BUDGET_PAISE = 125_000 * SCALE;
-
-interface Outcome {
-  tried: number;
-  sent: number;
-  loggedIn: number;
-  challenged: number;
-}
-const noOutcome = (): Outcome => ({ tried: 0, sent: 0, loggedIn: 0, challenged: 0 });
 
 describe.each([
   {
@@ -77,61 +62,14 @@ describe.each([
 
   it(`an SMS pumping attack gets no more than the budget, and known users still log in (${name})`, async () => {
     const { app } = world.instances[0]!;
-    const [otp, ledger, abuse] = [app.get(OtpService), app.get(Ledger), app.get(AbuseControl)];
-    const random = new Random(4);
-    const chance = (): number => random.next();
-    const upTo = (n: number): number => Math.floor(chance() * n);
-    world.upstream.settings.balance = 1e6;
+    const abuse = app.get(AbuseControl);
+    const town = new Town(world);
 
     // Tomorrow: what expires at a time that has passed by Redis's own clock would be gone at once.
     const start = (Math.floor(Date.now() / (24 * HOUR)) + 1) * 24 * HOUR;
-    let taken = new Set<string>();
-    const number = (): PhoneNumber => {
-      for (;;) {
-        const text = `+91${6 + upTo(4)}${String(upTo(1e9)).padStart(9, '0')}`;
-        if (!isPhoneNumber(text) || taken.has(text)) continue;
-        taken.add(text);
-        return text;
-      }
-    };
-    const codes = new Map<string, string>();
-    let read = 0;
-    const codeOf = (phone: PhoneNumber): string => {
-      for (; read < world.upstream.messages.length; read += 1) {
-        const message = world.upstream.messages[read]!;
-        codes.set(message.phoneNumber, message.code);
-      }
-      return codes.get(phone) ?? '';
-    };
     const address = (n: number): string => `10.${n >> 12}.${(n >> 4) & 255}.${n & 15}`;
 
-    /** Asks for a code, solves what is to be solved unless it is a bot, and logs in. */
-    const login = async (
-      phone: PhoneNumber,
-      from: string,
-      who: Outcome,
-      finishes: boolean,
-      solves: boolean,
-    ): Promise<void> => {
-      who.tried += 1;
-      try {
-        const context = { address: from };
-        const { requestId } = await otp.request(phone, context).catch(async (error: unknown) => {
-          if (!(error instanceof ApiError) || error.code !== 'challenge_required') throw error;
-          who.challenged += 1;
-          if (!solves) throw error;
-          return otp.request(phone, { ...context, solution: await solve(error.proofOfWork) });
-        });
-        who.sent += 1;
-        if (!finishes) return;
-        await otp.verify(requestId, codeOf(phone), context);
-        who.loggedIn += 1;
-      } catch (error) {
-        if (!(error instanceof ApiError)) throw error;
-      }
-    };
-
-    const regulars = Array.from({ length: REGULARS * 0.9 }, number);
+    const regulars = Array.from({ length: REGULARS * 0.9 }, () => town.number());
     const attackers = noOutcome();
     const [before, returning, newcomers] = [noOutcome(), noOutcome(), noOutcome()];
     let peak = 0;
@@ -146,20 +84,23 @@ describe.each([
         else events.set(second, [event]);
       };
       // One in five logs in between ten in the evening and six in the morning.
-      const moment = (): number => 6 * HOUR + (chance() < 0.8 ? upTo(16 * HOUR) : 16 * HOUR + upTo(8 * HOUR));
+      const moment = (): number =>
+        6 * HOUR + (town.chance() < 0.8 ? town.upTo(16 * HOUR) : 16 * HOUR + town.upTo(8 * HOUR));
       regulars.forEach((phone, i) => {
-        at(moment(), () => login(phone, address(200_000 + i), known, true, true));
+        at(moment(), () => town.login(phone, address(200_000 + i), known));
       });
       for (let i = 0; i < REGULARS * 0.1; i += 1) {
-        const phone = number();
-        at(moment(), () => login(phone, address(300_000 + i), fresh, true, true));
+        const phone = town.number();
+        at(moment(), () => town.login(phone, address(300_000 + i), fresh));
       }
       if (attack) {
         for (let i = 0; i < sends; i += 1) {
-          const phone = number();
+          const phone = town.number();
           const when = ATTACK.from + ((ATTACK.to - ATTACK.from) * i) / sends;
-          const finishes = chance() < ATTACK.conversion;
-          at(when, () => login(phone, address(i % ATTACK.addresses), attackers, finishes, false));
+          const enters = town.chance() < ATTACK.conversion ? 'right' : 'none';
+          at(when, () =>
+            town.login(phone, address(i % ATTACK.addresses), attackers, { enters, solves: false }),
+          );
         }
       }
       let minute = 0;
@@ -168,7 +109,7 @@ describe.each([
         await Promise.all(events.get(second)!.map((event) => event()));
         if (Math.floor(second / 60) === minute) continue;
         minute = Math.floor(second / 60);
-        await ledger.flush();
+        await town.flush();
         const quarters = await redis.hgetall(KEYS.quarters);
         const current = Math.floor((dayStart + second * 1_000) / (15 * MINUTE));
         const spent = Object.entries(quarters)
@@ -176,7 +117,7 @@ describe.each([
           .reduce((sum, [, paise]) => sum + Number(paise), 0);
         peak = Math.max(peak, spent);
       }
-      taken = new Set(regulars);
+      town.taken = new Set(regulars);
     };
 
     await day(start, false, before, before);
@@ -187,7 +128,6 @@ describe.each([
       .filter(({ scope, to, from }) => scope === 'service' && to !== 'none' && from !== to)
       .reverse()
       .map(({ at, from, to }) => `${clock(at.getTime() - start)} ${from} → ${to}`);
-    const share = ({ loggedIn, tried }: Outcome): string => `${((100 * loggedIn) / tried).toFixed(1)} %`;
     process.stderr.write(
       [
         '',
@@ -215,11 +155,4 @@ describe.each([
 function clock(ms: number): string {
   const minutes = Math.floor(ms / MINUTE) % (24 * 60);
   return `${String(Math.floor(minutes / 60)).padStart(2, '0')}:${String(minutes % 60).padStart(2, '0')}`;
-}
-
-async function solve(challenge: unknown): Promise<string> {
-  const { solveChallenge } = await import('altcha-lib');
-  const { deriveKey } = await import('altcha-lib/algorithms/pbkdf2');
-  const solution = await solveChallenge({ challenge: challenge as never, deriveKey });
-  return Buffer.from(JSON.stringify({ challenge, solution })).toString('base64');
 }
