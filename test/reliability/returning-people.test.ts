@@ -74,10 +74,11 @@ const rowsOf = (rows: Record<string, Outcome>): string[] =>
     `| ${who} that logged in | ${share(outcome)} of ${outcome.tried} |`,
     `| challenges to them | ${outcome.challenged} |`,
   ]);
-const table = (title: string, rows: string[]): void =>
+const table = (title: string, rows: string[]): void => {
   figures(['', `| ${title} | |`, '|---|---|', ...rows, ''].join('\n'));
+};
 
-/** Somebody that uses the service every day: the session is refreshed, and opened again when it has ended. */
+/** A person that uses the service every day: the session is refreshed, and opened again when it has ended. */
 class Regular {
   readonly logins = noOutcome();
   private refreshToken: string | undefined;
@@ -199,13 +200,14 @@ it('people log in at a deployment with only a daily budget of Rs 500 while an at
     schedule.at(DAY + 6 * HOUR + town.upTo(18 * HOUR), () =>
       town.login(town.number(), address(1_000 + i), fresh),
     );
-  const pump = (ms: number, i: number): void =>
+  const pump = (ms: number, i: number): void => {
     schedule.at(ms, () =>
       town.login(town.number(), `10.3.${(i >> 8) & 255}.${i & 255}`, attack, {
         enters: 'none',
         solves: false,
       }),
     );
+  };
   for (let second = 0; second < 103; second += 1)
     for (let i = 0; i < 14; i += 1) pump(DAY + 10 * HOUR + second * 1_000, 14 * second + i);
   for (let minute = 0; minute < 13 * 60; minute += 1)
