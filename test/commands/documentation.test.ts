@@ -12,7 +12,9 @@ import { until } from '../support/hang';
 
 const PAGES = [
   ...readdirSync(ROOT).filter((name) => name.endsWith('.md')),
-  ...readdirSync(join(ROOT, 'docs')).map((name) => `docs/${name}`),
+  ...readdirSync(join(ROOT, 'docs'))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `docs/${name}`),
 ];
 /** What needs a cluster, an engine for images or a vault. CONTRIBUTING.md names them, too. */
 const NOT_RUN = ['docker', 'kubectl', 'kustomize', 'yq', 'your-vault'];
