@@ -19,6 +19,7 @@ import { ClientAddress } from '../http/client-address';
 import { MeResponse, OtpRequestResponse, OtpStatusResponse, VerifiedResponse } from './responses.dto';
 import { BearerGuard, CurrentSession } from './bearer.guard';
 import { describeClient } from './client';
+import { DeviceCookie } from './device-cookie';
 import { IDEMPOTENCY_KEY, IdempotencyKey } from './idempotency-key';
 import { SEND_OTP_EXAMPLES, SendOtpRequest, VERIFY_OTP_EXAMPLES, VerifyOtpRequest } from './otp.dto';
 import { LoginService } from './login.service';
@@ -34,6 +35,7 @@ export class AuthController {
     private readonly logins: LoginService,
     private readonly responses: OtpResponses,
     private readonly cookie: RefreshCookie,
+    private readonly deviceCookie: DeviceCookie,
     private readonly clientAddress: ClientAddress,
     private readonly addressLimits: AddressLimits,
   ) {}
@@ -69,10 +71,11 @@ export class AuthController {
     'upstream_timeout',
   )
   async sendOtp(
-    @Body() { phoneNumber, deviceToken, altcha: solution }: SendOtpRequest,
+    @Body() { phoneNumber, deviceToken: given, altcha: solution }: SendOtpRequest,
     @IdempotencyKey() idempotencyKey: string | undefined,
     @Req() request: FastifyRequest,
   ): Promise<OtpRequestResponse> {
+    const deviceToken = given ?? this.deviceCookie.read(request);
     await this.addressLimits.admitSend(request, { phone: phoneNumber, deviceToken, solution });
     const address = this.clientAddress.of(request);
     const context = { address, deviceToken, solution, idempotencyKey };
@@ -125,7 +128,7 @@ export class AuthController {
     'upstream_timeout',
   )
   async verifyOtp(
-    @Body() { requestId, otpCode, tokenDelivery, deviceName, deviceToken }: VerifyOtpRequest,
+    @Body() { requestId, otpCode, tokenDelivery, deviceName, deviceToken: given }: VerifyOtpRequest,
     @IdempotencyKey() idempotencyKey: string | undefined,
     @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
@@ -133,6 +136,7 @@ export class AuthController {
     this.responses.checkLength(otpCode);
     const address = this.clientAddress.of(request);
     const byCookie = tokenDelivery === 'cookie';
+    const deviceToken = given ?? this.deviceCookie.read(request);
     const refused = byCookie && this.cookie.isForeign(request);
     // A refused call counts at its address, and changes nothing of the challenge.
     await this.addressLimits.admitVerify(request, {
@@ -150,7 +154,10 @@ export class AuthController {
     );
     const { session } = login;
     const { refreshToken, ...tokens } = login.tokens;
-    if (byCookie) this.cookie.set(reply, refreshToken, tokens.refreshExpiresIn);
+    if (byCookie) {
+      this.cookie.set(reply, refreshToken, tokens.refreshExpiresIn);
+      this.deviceCookie.add(request, reply, login.deviceToken, session.phoneNumber);
+    }
     return {
       verified: true,
       tokenType: 'Bearer',

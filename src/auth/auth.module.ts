@@ -6,6 +6,7 @@ import { ThrottlingModule } from '../throttling/throttling.module';
 import { TokensModule } from '../tokens/tokens.module';
 import { AccountService } from './account.service';
 import { AuthController } from './auth.controller';
+import { DeviceCookie } from './device-cookie';
 import { LoginService } from './login.service';
 import { OtpResponses } from './otp-responses';
 import { RefreshCookie } from './refresh-cookie';
@@ -14,7 +15,7 @@ import { SessionsController } from './sessions.controller';
 /** Issues a JWT after a successful verification, and returns the user of a JWT. */
 @Module({
   imports: [DevicesModule, OtpModule, SessionsModule, ThrottlingModule, TokensModule],
-  providers: [AccountService, LoginService, OtpResponses, RefreshCookie],
+  providers: [AccountService, DeviceCookie, LoginService, OtpResponses, RefreshCookie],
   controllers: [AuthController, SessionsController],
 })
 export class AuthModule {}

@@ -21,6 +21,11 @@ export interface Device {
   issuedAt: number;
 }
 
+/** The cookie of a browser holds the tokens of its last numbers. */
+export const DEVICE_TOKENS_PER_BROWSER = 3;
+/** Between the tokens of a cookie. No token contains it. */
+export const DEVICE_TOKEN_SEPARATOR = '~';
+
 // Canonical decimals only: '007' would be a second spelling of 7.
 const FORM = /^([\w-]{22})\.([1-9]\d{0,14})\.([\w-]{6})\.([\w-]{43})$/;
 
@@ -45,10 +50,16 @@ export class DeviceTokens {
 
   /**
    * The device of a token that was signed here for this number and is not too old; otherwise undefined. A bad token is not an
-   * error: its holder is treated like a caller without one. The store decides whether a token was revoked.
+   * error: its holder is treated like a caller without one. The store decides whether a token was revoked. `tokens`: one, or
+   * the tokens of a browser's cookie.
    */
-  read(token: string | undefined, pseudonym: string): Device | undefined {
-    const [, id, issued, secretId, given] = FORM.exec(token ?? '') ?? [];
+  read(tokens: string | undefined, pseudonym: string): Device | undefined {
+    const some = tokens?.split(DEVICE_TOKEN_SEPARATOR, DEVICE_TOKENS_PER_BROWSER) ?? [];
+    return some.map((token) => this.readOne(token, pseudonym)).find((device) => device !== undefined);
+  }
+
+  private readOne(token: string, pseudonym: string): Device | undefined {
+    const [, id, issued, secretId, given] = FORM.exec(token) ?? [];
     if (id === undefined || secretId === undefined || given === undefined) return undefined;
     const key = this.keys.find(secretId);
     if (key === undefined || Number(issued) + DEVICE_TOKEN_TTL_MS < Date.now()) return undefined;

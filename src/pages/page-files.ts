@@ -42,7 +42,7 @@ export class PageFiles {
 
   /** Adds a file, and answers its name. */
   add(name: string, extension: string, bytes: Buffer, imports: readonly string[] = []): PageFile {
-    const hash = createHash('sha256').update(bytes).digest('base64url').slice(0, 12);
+    const hash = createHash('sha256').update(bytes).digest('base64url').slice(0, 8);
     const compressed = new Map<Encoding, Promise<Buffer>>();
     const file: PageFile = {
       name: `${name}.${hash}.${extension}`,

@@ -1,9 +1,9 @@
 import { Controller, Get, Header, Headers, Param, Query, Res } from '@nestjs/common';
 import { ApiExcludeController } from '@nestjs/swagger';
 import type { FastifyReply } from 'fastify';
-import { gzipSync } from 'node:zlib';
+import { brotliCompressSync, constants, gzipSync } from 'node:zlib';
 import { ApiError } from '../errors/api-error';
-import { encodingFor } from './page-files';
+import { encodingFor, type Encoding } from './page-files';
 import { Pages, type PageName, type Return } from './pages';
 
 /**
@@ -80,8 +80,8 @@ export class PagesController {
     language: string | undefined,
   ): void {
     const html = this.pages.render(page, to, language);
-    const compressed = (accepted ?? '').includes('gzip') && encodingFor(accepted) !== 'identity';
-    if (compressed) void reply.header('Content-Encoding', 'gzip');
+    const encoding = encodingFor(accepted);
+    if (encoding !== 'identity') void reply.header('Content-Encoding', encoding);
     void reply
       .header('Content-Type', 'text/html; charset=utf-8')
       .header('Content-Security-Policy', POLICY)
@@ -89,6 +89,13 @@ export class PagesController {
       .header('Cross-Origin-Opener-Policy', 'same-origin')
       .header('Cache-Control', 'no-store')
       .header('Vary', 'Accept-Encoding, Accept-Language')
-      .send(compressed ? gzipSync(html) : html);
+      .send(compress(html, encoding));
   }
+}
+
+/** A page is made for each request, so it is compressed with little effort: in less than a millisecond. */
+function compress(html: string, encoding: Encoding): string | Buffer {
+  if (encoding === 'gzip') return gzipSync(html);
+  if (encoding === 'identity') return html;
+  return brotliCompressSync(html, { params: { [constants.BROTLI_PARAM_QUALITY]: 5 } });
 }

@@ -10,6 +10,12 @@ export type PageName = 'login' | 'account';
 export type Return = { kind: 'none' } | { kind: 'allowed'; url: string } | { kind: 'refused' };
 
 const STATIC = join(__dirname, 'static');
+const TEMPLATE = /<template id="(\w+)">.*?<\/template>/gs;
+/** The templates that each page uses. */
+const SCREENS: Record<PageName, string[]> = {
+  login: ['refused', 'known', 'number', 'code', 'done'],
+  account: ['account', 'session'],
+};
 
 /** The login page and the account page: one HTML file, filled at the start for each page. */
 @Injectable()
@@ -48,12 +54,15 @@ export class Pages {
       ].flatMap(([url, key]) =>
         url === undefined ? [] : [`<a href="${escape(url)}" rel="noopener" data-text="${String(key)}"></a>`],
       );
-      return fillIn(template, {
-        appName: escape(config.loginAppName),
-        head: head.join(''),
-        logo: image === undefined ? '' : `<img src="pages/${image.name}" alt="" width="32" height="32">`,
-        links: links.join(''),
-      });
+      return fillIn(
+        template.replace(TEMPLATE, (whole, id: string) => (SCREENS[page].includes(id) ? whole : '')),
+        {
+          appName: escape(config.loginAppName),
+          head: head.join(''),
+          logo: image === undefined ? '' : `<img src="pages/${image.name}" alt="" width="32" height="32">`,
+          links: links.join(''),
+        },
+      );
     };
     this.html = { login: fill('login'), account: fill('account') };
   }
@@ -97,7 +106,9 @@ export class Pages {
 
   private style(): string {
     const { loginAccent: accent } = this.config;
-    const css = readFileSync(join(STATIC, 'page.css'), 'utf8').replace(/\s+/g, ' ');
+    const css = readFileSync(join(STATIC, 'page.css'), 'utf8')
+      .replace(/\s+/g, ' ')
+      .replace(/ ?([{};,]) ?/g, '$1');
     if (accent === undefined) return css;
     const dark = `@media (prefers-color-scheme: dark){:root{--accent:${accent.dark}}}`;
     return `${css}:root{--accent:${accent.light}}${dark}`;

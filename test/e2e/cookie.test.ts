@@ -56,7 +56,9 @@ afterAll(async () => {
   rmSync(keys, { recursive: true });
 });
 
-const cookiesOf = ({ headers }: Answer): string[] => headers.getSetCookie();
+/** The device cookie is in test/e2e/device-cookie.test.ts. */
+const cookiesOf = ({ headers }: Answer): string[] =>
+  headers.getSetCookie().filter((cookie) => !/^(__Host-)?device=/.test(cookie));
 /** The value of the one cookie that was set. */
 function cookieOf(answer: Answer): string {
   const [cookie = '', ...more] = cookiesOf(answer);

@@ -51,7 +51,8 @@ export function learnRequest(body: unknown): void {
 export function learnAnswer(body: string, headers: Headers): void {
   const fields = fieldsOf(body);
   for (const name of TOKENS) learnToken(fields[name]);
-  for (const cookie of headers.getSetCookie()) learnToken(cookie.split(/[=;]/)[1]);
+  // The device cookie holds several tokens.
+  for (const cookie of headers.getSetCookie()) cookie.split(/[=;]/)[1]?.split('~').forEach(learnToken);
 }
 
 /** The secrets among the settings of an instance. */

@@ -1,8 +1,11 @@
-import type { OtpLoginError, SessionInfo, User } from '@otp-login/client';
+import type { Login, OtpLoginError, SessionInfo, User } from '@otp-login/client';
 import { client, filled, find, show, spaced, start, text, textOf, timeOf } from './page.js';
 
+/** As long as the service is told of a log-out: the page would otherwise leave before the request has left. */
+const TELL_MS = 3_000;
 let user: User | undefined;
 let sessions: SessionInfo[] = [];
+let leaving = false;
 
 function render(): void {
   if (!user) return;
@@ -10,7 +13,7 @@ function render(): void {
   find('who').textContent = spaced(user.phoneNumber);
   find('sessions').replaceChildren(...sessions.map(rowOf));
   find('log-out-others').hidden = sessions.length < 2;
-  find('log-out').onclick = () => void client.logout();
+  find('log-out').onclick = () => void logOut();
   find('log-out-others').onclick = () =>
     void act(async () => {
       await client.sessions.endOthers();
@@ -52,20 +55,25 @@ async function act(work: () => Promise<void>): Promise<void> {
   }
 }
 
-/** The end of the session, here or in another tab, leads to the login page. */
-function leave(): void {
+async function logOut(): Promise<void> {
+  leaving = true;
+  find('main').setAttribute('aria-busy', 'true');
+  find<HTMLButtonElement>('log-out').disabled = true;
+  await Promise.race([client.logout(), new Promise((resolve) => setTimeout(resolve, TELL_MS))]);
   location.replace('login');
 }
 
+/** The end of the session, here or in another tab, leads to the login page, which tells the reason. */
+function leave(login: Login): void {
+  if (login.state === 'out' && !leaving) location.replace(`login#${login.reason ?? ''}`);
+}
+
+const knowing = client.login();
 void start(render).then(async () => {
-  client.onChange((login) => {
-    if (login.state === 'out') leave();
-  });
-  const login = await client.login();
-  if (login.state !== 'in') {
-    leave();
-    return;
-  }
+  client.onChange(leave);
+  const login = await knowing;
+  leave(login);
+  if (login.state !== 'in') return;
   user = login.user;
   render();
   await act(load);

@@ -1,57 +1,59 @@
 import { createLoginFlow, type FlowState } from '@otp-login/client/flow';
-import type { User } from '@otp-login/client';
+import type { EndCode, OtpLoginError, User } from '@otp-login/client';
 import { client, find, plural, show, spaced, start, text, textOf, timeOf } from './page.js';
 
+const { dataset } = document.documentElement;
 /** The address to go back to, which the service has checked: the script never reads it from the page's own address. */
-const back = document.documentElement.dataset.return;
+const back = dataset.return;
 const flow = createLoginFlow(client);
+/** Why the account page led here. */
+let ended = location.hash.slice(1) as EndCode | '';
 let known: User | undefined;
 let screen = '';
-let shownError: unknown;
-/** The `resendAt` that the timer of the screen counts to. */
-let announcedAt = -1;
+let shownError: OtpLoginError | undefined;
+/** When a refusal for too many requests is over. */
+let retryAt = 0;
+let announced = '';
 
 const hidden = (phoneNumber: string): string =>
   phoneNumber.replace(/^\+91\d{7}(\d{3})$/, '+91\u00a0•••••\u00a0••$1');
 
 function render(): void {
   const { state } = flow;
-  const name =
-    document.documentElement.dataset.refused !== undefined
-      ? 'refused'
-      : state.step === 'number' && known
-        ? 'known'
-        : state.step;
-  const opened = screen !== name;
-  screen = name;
-  if (opened) open(name, state);
+  const first = state.step === 'number' && known ? 'known' : state.step;
+  const name = dataset.refused === undefined ? first : 'refused';
+  if (screen !== name) open(name, state);
   if (name === 'number' || name === 'code') update(state);
 }
 
 function open(name: string, { phoneNumber, sent, user }: FlowState): void {
+  // A change of the language makes the same screen anew.
+  const typed = document.querySelector('input')?.value;
+  const again = screen === `${name} again`;
+  screen = name;
   show(name);
-  announcedAt = -1;
+  announced = '';
   shownError = undefined;
   if (name === 'known' && known) {
-    const one = find('continue');
-    one.textContent = text('continueAs', { number: hidden(known.phoneNumber) });
-    one.onclick = leave;
+    find('continue').textContent = text('continueAs', { number: hidden(known.phoneNumber) });
+    find('continue').onclick = leave;
     find('other').onclick = () => {
       known = undefined;
       render();
     };
   }
-  if (name === 'number') {
-    const input = find<HTMLInputElement>('phone');
-    input.value = phoneNumber?.slice(3) ?? '';
+  const input = document.querySelector('input');
+  if (name === 'number' && input) {
+    input.value = (again && typed) || (phoneNumber?.slice(3) ?? '');
+    if (/^(not_|ref|ses)/.test(ended)) find('notice').textContent = textOf({ code: ended as EndCode });
+    ended = '';
     onSubmit(() => void flow.send(input.value));
     input.oninput = () => {
       if (input.getAttribute('aria-invalid')) showError('');
     };
-    input.focus();
   }
-  if (name === 'code' && sent) {
-    const input = find<HTMLInputElement>('otp');
+  if (name === 'code' && input && sent) {
+    input.value = (again && typed) || '';
     find('sent').textContent = text('sentTo', { number: spaced(sent.phoneNumber) });
     find('otp-label').textContent = plural('code', sent.codeLength);
     input.oninput = () => {
@@ -66,8 +68,8 @@ function open(name: string, { phoneNumber, sent, user }: FlowState): void {
       input.value = '';
       void flow.resend();
     };
-    input.focus();
   }
+  input?.focus();
   if (name === 'done' && user) {
     find('who').textContent = back
       ? text('returning')
@@ -81,51 +83,59 @@ function open(name: string, { phoneNumber, sent, user }: FlowState): void {
 function update({ busy, error, sent, step }: FlowState): void {
   const button = find<HTMLButtonElement>('submit');
   button.disabled = busy !== undefined;
-  const idle = step === 'code' ? 'logIn' : 'send';
-  const working = step === 'code' ? 'loggingIn' : 'sending';
+  const [idle, working] =
+    step === 'code' ? (['logIn', 'loggingIn'] as const) : (['send', 'sending'] as const);
   button.textContent = text(busy === 'solving' ? 'solving' : busy ? working : idle);
   if (error !== shownError) {
     shownError = error;
+    retryAt = error?.status === 429 ? Date.now() + (error.retryAfterSeconds ?? 0) * 1_000 : 0;
     showError(error ? textOf(error, step === 'code' ? 'code' : 'number') : '');
+    if (error?.code === 'otp_incorrect') find<HTMLInputElement>('otp').select();
   }
-  if (step !== 'code' || !sent) return;
-  find('delivery').textContent = text(`delivery.${sent.delivery}`);
-  find('until').textContent = text('worksUntil', { time: timeOf(sent.expiresAt) });
-  if (error?.code === 'otp_incorrect') find<HTMLInputElement>('otp').select();
+  if (step === 'code' && sent) {
+    find('delivery').textContent = text(`delivery.${sent.delivery}`);
+    find('until').textContent = text('worksUntil', { time: timeOf(sent.expiresAt) });
+  }
   tick();
 }
 
 function showError(message: string): void {
   const input = document.querySelector('input');
   find('error').textContent = message;
-  if (!message) input?.removeAttribute('aria-invalid');
-  else {
+  if (message) {
     input?.setAttribute('aria-invalid', 'true');
     input?.focus();
-  }
+  } else input?.removeAttribute('aria-invalid');
 }
 
-/** The countdown: shown every second, and announced to screen readers every ten. */
+/** The countdowns: shown every second, and announced to screen readers every ten. */
 function tick(): void {
   const { step, sent, busy } = flow.state;
-  if (step !== 'code' || !sent || screen !== 'code') return;
-  const left = sent.delivery === 'failed' ? 0 : Math.ceil((sent.resendAt - Date.now()) / 1_000);
+  const now = Date.now();
+  if (retryAt && shownError && (screen === 'number' || screen === 'code')) {
+    const retryAfterSeconds = Math.ceil((retryAt - now) / 1_000);
+    if (retryAfterSeconds <= 0) {
+      retryAt = 0;
+      showError('');
+    } else if (retryAfterSeconds % 10 === 0 && retryAfterSeconds < 120) {
+      find('error').textContent = textOf({ code: shownError.code, retryAfterSeconds } as OtpLoginError);
+    }
+  }
+  if (screen !== 'code' || step !== 'code' || !sent) return;
+  if (sent.expiresAt < now && !shownError)
+    showError((shownError = { code: 'otp_expired' } as OtpLoginError) && text('error.expired'));
+  const left = sent.delivery === 'failed' ? 0 : Math.ceil((sent.resendAt - now) / 1_000);
   const again = find<HTMLButtonElement>('again');
-  const words = plural('sendAgainIn', Math.max(1, left));
+  const words = left > 0 ? plural('sendAgainIn', left) : '';
   again.textContent = text('sendAgain');
   again.hidden = left > 0;
   again.disabled = busy !== undefined;
-  find('countdown').textContent = left > 0 ? words : '';
-  const step10 = Math.ceil(left / 10);
-  if (step10 !== announcedAt) {
-    announcedAt = step10;
-    find('announced').textContent = left > 0 ? words : text('sendAgain');
-  }
+  find('countdown').textContent = words;
+  if (left % 10 === 0 || !announced) find('announced').textContent = announced = words || ' ';
 }
 
 function onSubmit(submit: () => void): void {
-  const form = document.querySelector('form');
-  form?.addEventListener('submit', (event) => {
+  document.querySelector('form')?.addEventListener('submit', (event) => {
     event.preventDefault();
     submit();
   });
@@ -139,16 +149,19 @@ function leave(): void {
   link.click();
 }
 
-setInterval(tick, 1_000);
-void start(() => {
-  // Also after a change of the language: the screen is made anew, and the flow stands where it stood.
-  screen = '';
-  render();
-}).then(async () => {
+const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+const knowing = client.login().then((login) => {
+  if (login.state === 'in') known = login.user;
+});
+// A known user does not see the form first, unless the service takes long to answer.
+void Promise.race([knowing, wait(700)]).then(async () => {
+  await start(() => {
+    screen += ' again';
+    render();
+  });
   flow.subscribe(render);
-  const login = await client.login();
-  if (login.state === 'in') {
-    known = login.user;
-    if (flow.state.step === 'number' && !flow.state.busy && !find<HTMLInputElement>('phone')?.value) render();
-  }
+  setInterval(tick, 1_000);
+  render();
+  await knowing;
+  if (!document.querySelector('input')?.value && !flow.state.busy) render();
 });

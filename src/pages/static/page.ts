@@ -56,8 +56,11 @@ export function filled(name: string): DocumentFragment {
 }
 
 /** What the user can do about an error. `field`: what the user had entered. */
-export function textOf(error: OtpLoginError, field: 'number' | 'code' | 'none' = 'none'): string {
-  const { code, attemptsLeft = 0, retryAfterSeconds = 0, requestId = '' } = error;
+export function textOf(
+  error: Pick<OtpLoginError, 'code'>,
+  field: 'number' | 'code' | 'none' = 'none',
+): string {
+  const { code, attemptsLeft = 0, retryAfterSeconds = 0, requestId = '' } = error as Partial<OtpLoginError>;
   switch (code) {
     case 'offline':
     case 'aborted':
