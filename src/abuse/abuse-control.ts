@@ -1,9 +1,13 @@
+import { isIPv4 } from 'node:net';
 import { Injectable } from '@nestjs/common';
 import { Config, type AbuseMode } from '../config/config';
 import type { Alert } from '../alerts/alert-types';
 import { Alerts } from '../alerts/alerts';
+import { deriveKey } from '../crypto/derived-keys';
+import { hmac128 } from '../crypto/mac';
 import { Logger } from '../logging/logger';
 import { Metrics } from '../metrics/metrics';
+import { networkOf, originOf } from '../net/addresses';
 import { seriesOf, type PhoneNumber } from '../phone-number/phone-number';
 import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
@@ -18,6 +22,9 @@ export const ABUSE_FUNCTIONS = Script.library(
   'abuse_key',
   'abuse_level_key',
   'abuse_mark',
+  'abuse_challenged',
+  'abuse_passed',
+  'abuse_left_unsolved',
 );
 /** On the slot of admission, so that one script reads the levels and counts a send. */
 export const ABUSE_KEY = `${KEY_PREFIX}{admission}:abuse`;
@@ -78,6 +85,8 @@ type Sums = Record<'s' | 'v' | 'w' | 'r' | 'c' | 'p', number>;
 /** Detects SMS pumping and the guessing of codes over many numbers, and holds a level for each scope. */
 @Injectable()
 export class AbuseControl {
+  private readonly clientKey: Buffer;
+
   constructor(
     private readonly config: Config,
     private readonly store: Store,
@@ -85,6 +94,7 @@ export class AbuseControl {
     private readonly logger: Logger,
     private readonly alerts: Alerts,
   ) {
+    this.clientKey = deriveKey(config.subjectSecret, 'abuse clients');
     for (const signal of SIGNALS)
       for (const level of LEVELS) metrics.abuseDecisions.inc({ signal, level }, 0);
   }
@@ -97,6 +107,12 @@ export class AbuseControl {
   /** The scopes that a send or a verification counts for: number series, address range, whole service. */
   scopesOf(phone: PhoneNumber, network: string): string[] {
     return [`series:${seriesOf(phone)}`, `network:${network}`, SERVICE];
+  }
+
+  /** The keyed hashes under which a client counts within its address range, and in the other scopes. */
+  clientsOf(address: string): [inRange: string, elsewhere: string] {
+    const [near, far] = [originOf(address), isIPv4(address) ? address : networkOf(address)];
+    return [hmac128(this.clientKey, near), hmac128(this.clientKey, far)];
   }
 
   /**

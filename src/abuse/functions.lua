@@ -41,6 +41,37 @@ local function abuse_count(abuse, scope, what, at, window, n)
   end
 end
 
+-- Clients that got a challenge and have not solved one since: a sorted set of keyed hashes by the time of the challenge. What
+-- one client leaves unsolved costs it nothing, so only challenges to more than a few clients hold a level. The set is small,
+-- because strangers fill it.
+local ABUSE_FEW_CLIENTS, ABUSE_MOST_CLIENTS = 10, 64
+-- A phone solves a challenge within seconds.
+local ABUSE_SOLVED = 60000
+local function abuse_unsolved_key(abuse, scope) return abuse .. ':unsolved:' .. scope end
+-- `clients`: the client within an address range (an IPv4 address, an IPv6 /64), and elsewhere (an IPv6 /48, because one
+-- attacker may hold all of it).
+local function abuse_client_in(scope, clients) return clients[string.sub(scope, 1, 8) == 'network:' and 1 or 2] end
+
+local function abuse_challenged(abuse, scope, clients, now)
+  abuse_count(abuse, scope, 'c', now)
+  local key = abuse_unsolved_key(abuse, scope)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', text(now - ABUSE_HOLD))
+  if redis.call('ZCARD', key) < ABUSE_MOST_CLIENTS then
+    redis.call('ZADD', key, 'NX', text(now), abuse_client_in(scope, clients))
+    redis.call('PEXPIRE', key, text(ABUSE_HOLD))
+  end
+end
+local function abuse_passed(abuse, scope, clients, now)
+  abuse_count(abuse, scope, 'p', now)
+  redis.call('ZREM', abuse_unsolved_key(abuse, scope), abuse_client_in(scope, clients))
+end
+-- Whether more than a few clients leave their challenges unsolved.
+local function abuse_left_unsolved(abuse, scope, now)
+  local key = abuse_unsolved_key(abuse, scope)
+  local clients = redis.call('ZCOUNT', key, text(now - ABUSE_HOLD), text(now - ABUSE_SOLVED))
+  return clients > ABUSE_FEW_CLIENTS
+end
+
 -- Reads a level as judge.lua stores it: the level that holds now (one less with every interval that has passed since it was
 -- last justified), and the stored level, the end of its hold, the time mark of the last judgement, the time of the last
 -- rise, and the signal that raised it.

@@ -37,8 +37,8 @@ local function justified(scope, key, level, allowed, risen)
     local all, since = abuse_sums(key, fields, window, now, level > 0 and risen or 0)
     for _, mode in ipairs(modes) do
       local signal, highest = mode[1], math.min(mode[2], window.highest)
-      -- Wrong codes cost a stranger little: they must not be a lever that denies an SMS to every new number.
-      if signal == 'wrong_codes' and scope == 'service' then highest = math.min(highest, 2) end
+      -- A stranger can make wrong codes up, at the price of an SMS for three: they must never deny an SMS to other users.
+      if signal == 'wrong_codes' then highest = math.min(highest, 2) end
       local bad = badness(signal, all, window.floor[signal])
       if bad > 0 and highest > 0 then
         -- A sender is denied only after it was challenged.
@@ -49,7 +49,8 @@ local function justified(scope, key, level, allowed, risen)
     end
     -- A sender that never solves a challenge would go on as soon as the level falls.
     local unsolved = all.c - all.p >= window.floor.conversion and all.p * 2 < all.c
-    if unsolved and window.name == 'm' and allowed >= 2 and target < 2 then
+    unsolved = unsolved and window.name == 'm' and abuse_left_unsolved(abuse, scope, now)
+    if unsolved and allowed >= 2 and target < 2 then
       target, reason = 2, { signal = 'unsolved', window = window, sums = all }
     end
   end

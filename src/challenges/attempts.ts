@@ -5,7 +5,7 @@ import type { PhoneNumber } from '../phone-number/phone-number';
 import { limitArguments, Script } from '../redis/script';
 import { Store } from '../redis/store';
 import { challengeKeys, ChallengeRecords } from './challenge-records';
-import { NUMBER_FUNCTIONS, KNOWN_MS } from './challenges';
+import { NUMBER_FUNCTIONS } from './challenges';
 import { IdempotencyLock, type VerifyIdempotency } from './idempotency-lock';
 import { RequestIds, type RequestId } from './request-ids';
 import { DEVICE_CODES, type Device } from '../devices/device-tokens';
@@ -15,9 +15,6 @@ const TAKE_ATTEMPT = Script.load(__dirname, 'take-attempt', DEVICE_FUNCTIONS, NU
 const CONSUME = Script.load(__dirname, 'consume', NUMBER_FUNCTIONS);
 const GIVE_BACK = Script.load(__dirname, 'give-back');
 const STORE_OUTCOME = Script.load(__dirname, 'store-outcome');
-
-/** The longest window in which failed codes count. */
-const FAILURES_KEPT_MS = 30 * 86_400_000;
 
 /** The challenge that an attempt belongs to, and its number. */
 interface Attempted {
@@ -135,17 +132,16 @@ export class Attempts {
 
   /** Uses the challenge up. False when another answer was first. */
   async consume(attempt: Attempt, repeat?: VerifyIdempotency): Promise<boolean> {
-    const { challenge, codes, cleared, blocked, known } = challengeKeys(attempt.id);
+    const { challenge, codes, failed, cleared, blocked, known } = challengeKeys(attempt.id);
     const consumed = await this.store.run(
       CONSUME,
-      [challenge, codes, failedKey(attempt), cleared, blocked, known],
+      [challenge, codes, failedKey(attempt), cleared, blocked, known, failed],
       [
         attempt.failure,
         repeat?.field ?? '',
         repeat?.fingerprint ?? '',
-        KNOWN_MS,
+        this.config.returningSeconds * 1_000,
         attempt.createdAt,
-        FAILURES_KEPT_MS,
       ],
     );
     return consumed === 1;

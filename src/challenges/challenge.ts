@@ -39,7 +39,7 @@ export interface Draft {
   lifeSeconds: number;
   /** It was requested with a device token of this number. */
   readonly byDevice: boolean;
-  /** The number logged in within 30 days. */
+  /** The number logged in within `returningSeconds`, or the client has a device token of it. */
   readonly returning: boolean;
   /** The number saw many wrong codes: only a client that solved a proof of work gets an SMS. */
   readonly needsProof: boolean;

@@ -42,8 +42,6 @@ export interface DeliveryLookup {
 
 /** A code's whole life, resends included. */
 export const CODE_LIFE_MS = 600_000;
-/** For how long a login makes a number a known one. */
-export const KNOWN_MS = 30 * 86_400_000;
 const LOOK_UP_EVERY_MS = 1_000;
 
 type CreateAnswer =
@@ -114,7 +112,6 @@ export class Challenges {
       this.records.seal(phone.phoneNumber, id),
       device?.issuedAt ?? '',
       device?.id ?? '',
-      KNOWN_MS,
       sender.name,
       owner,
       this.idempotencyLock.leaseMs,

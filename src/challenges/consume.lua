@@ -1,9 +1,10 @@
 -- Uses a challenge up, once: of two right answers at once, one gets the session. The code is void from then on, for every
--- request id that carried it. The number's failures are cleared from windows of an hour
--- or less, and none of them counts as consecutive any more.
--- KEYS challenge, codes, the list that the attempt was counted in, cleared, blocked, known; all in {pseudonym}
+-- request id that carried it. The number's failures are cleared from windows of an hour or less, and
+-- none of them counts as consecutive any more.
+-- KEYS challenge, codes, the list that the attempt was counted in, cleared, blocked, known, failed codes of clients
+--      without a device token; all in {pseudonym}
 -- ARGV the failure that the attempt was counted as, name of the Idempotency-Key's field or '', fingerprint of the body, how
---      long a login counts (ms), when the challenge was created (ms), how long failures are kept (ms)
+--      long a login counts (ms), when the challenge was created (ms)
 -- Returns 1, or 0 when it was used or replaced meanwhile.
 -- One script, because between a check and a write two replicas would both open a session.
 local state, nonce, issued, created = unpack(redis.call('HMGET', KEYS[1], 'state', 'nonce', 'issued', 'created'))
@@ -26,6 +27,8 @@ end
 -- First the new field: a hash that was emptied is gone, and would come back without its time to live.
 redis.call('HSET', KEYS[2], 'used:issued', issued)
 redis.call('HDEL', KEYS[2], 'live', 'live:issued', 'live:expires')
-redis.call('SET', KEYS[4], text(now), 'PX', ARGV[6])
+-- Only where there are failures to clear, and for as long as they are kept: most numbers have none.
+local kept_for = redis.call('PTTL', KEYS[7])
+if kept_for > 0 then redis.call('SET', KEYS[4], text(now), 'PX', text(kept_for)) end
 redis.call('SET', KEYS[6], '1', 'PX', ARGV[4])
 return 1

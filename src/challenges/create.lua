@@ -2,19 +2,19 @@
 -- both requests have the same request id. A draft voids no code: a stranger's send that fails must not void a user's
 -- login. A locked number is refused here, before an SMS is paid for. docs/design.md draws the states.
 -- KEYS challenge (hash), codes (hash: the live nonce and the next one), failed codes (list), cleared (time of a success),
---      failed codes of devices (list), device revocations, blocked, known (a login within 30 days), unlocks (list); all in
+--      failed codes of devices (list), device revocations, blocked, known (a login not long ago), unlocks (list); all in
 --      {pseudonym}
 -- ARGV fresh nonce, '1' if a code may be sent again, ids of the known secrets ',id,id,', time to live (ms), a code's whole
---      life (ms), attempts, encrypted phone number, when the device token was issued (ms) or '', the device, how long a
---      login counts (ms), the first provider, the owner of the lease (a mark of this request), the length of the lease
---      (ms), limits of failed codes, limits of failed codes of devices
+--      life (ms), attempts, encrypted phone number, when the device token was issued (ms) or '', the device, the first
+--      provider, the owner of the lease (a mark of this request), the length of the lease (ms), limits of failed codes,
+--      limits of failed codes of devices
 -- Returns a JSON object with a `kind`: `new` or `resumed` with createdAt, fencingToken, maybeSent, nonce, lifeMs, provider,
 --      byDevice, returning, needsProof (a proof of work comes first); `replay` with expiresAt, attemptsLeft, resendAt,
 --      delivery; `in_progress` or `locked` with ms; `blocked`.
 -- One script, because two sends at once must agree on one code: the user would read the wrong one of two SMS. And of two
 -- requests under one key, one must see the other.
-local fresh, resend, secrets, first_provider = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[11]
-local ttl, life, lease_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[13])
+local fresh, resend, secrets, first_provider = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[10]
+local ttl, life, lease_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[12])
 local now = now_ms()
 local state, created, token, lease_until, sent, nonce, issued, provider = unpack(redis.call('HMGET', KEYS[1],
   'state', 'created', 'token', 'until', 'sent', 'nonce', 'issued', 'provider'))
@@ -34,10 +34,10 @@ if lease_until and now < tonumber(lease_until) then return cjson.encode({ kind =
 if redis.call('GET', KEYS[7]) == 'blocked' then return cjson.encode({ kind = 'blocked' }) end
 local device = device_lives(KEYS[6], ARGV[8], ARGV[9])
 local failures = { failed = KEYS[3], cleared = KEYS[4], device_failed = KEYS[5], unlocks = KEYS[9] }
-local wait = codes_wait(failures, now, 14, device)
+local wait = codes_wait(failures, now, 13, device)
 if wait > 0 then return cjson.encode({ kind = 'locked', ms = wait }) end
--- The device token shows an earlier login too, if Redis lost its data since.
-local returning = redis.call('EXISTS', KEYS[8]) == 1 or (device and now - tonumber(ARGV[8]) <= tonumber(ARGV[10]))
+-- An authentic device token suffices, also if Redis lost its data since: it proves an earlier login.
+local returning = redis.call('EXISTS', KEYS[8]) == 1 or device
 
 local live_issued, used = unpack(redis.call('HMGET', KEYS[2], 'live:issued', 'used:issued'))
 -- A new code is younger than the code that was used, also within one millisecond: otherwise it would count as void.
@@ -72,7 +72,7 @@ end
 token = tonumber(token) + 1
 -- A resumed send gets a full time to live, as far as the whole life of its code and of its challenge allows.
 local expires = math.min(now + ttl, tonumber(issued) + life, tonumber(created) + life)
-redis.call('HSET', KEYS[1], 'state', 'draft', 'created', created, 'token', token, 'owner', ARGV[12],
+redis.call('HSET', KEYS[1], 'state', 'draft', 'created', created, 'token', token, 'owner', ARGV[11],
   'until', text(now + lease_ms), 'sent', maybe_sent and 'maybe' or 'no', 'nonce', nonce, 'issued', text(issued),
   'expires', text(expires), 'attempts', ARGV[6], 'phone', ARGV[7], 'provider', provider)
 redis.call('PEXPIREAT', KEYS[1], text(expires))
@@ -86,5 +86,5 @@ end
 return cjson.encode({
   kind = resumed and 'resumed' or 'new', createdAt = tonumber(created), fencingToken = token, maybeSent = maybe_sent,
   nonce = nonce, lifeMs = expires - now, provider = provider, byDevice = device and true or false,
-  returning = returning and true or false, needsProof = not device and failures_need_proof(failures, now, 14),
+  returning = returning and true or false, needsProof = not device and failures_need_proof(failures, now, 13),
 })

@@ -32,6 +32,7 @@ type ConfigValues = Omit<
   | 'toJSON'
   | 'allowsOrigin'
   | 'knownSecrets'
+  | 'returningSeconds'
   | 'testCode'
   | 'replaceSecrets'
   | 'onSecrets'
@@ -184,6 +185,14 @@ export class Config {
       Object.defineProperty(this, field, { get: () => this.#secrets[field], enumerable: true });
     }
     Object.freeze(this);
+  }
+
+  /**
+   * For how long a login makes a number a returning one, for which the reserve of the budget is kept: 30 days longer than
+   * any session lives. Otherwise a user of every day would be a new number on the very day that the session ends.
+   */
+  get returningSeconds(): number {
+    return this.sessionMaxTtlSeconds + 2_592_000;
   }
 
   /** Takes over these secrets of another `Config` in one step, so that no request sees half of them. */

@@ -25,6 +25,15 @@ const limits: Rule<readonly Limit[]> = {
   },
 };
 
+/**
+ * A sixth of the daily budget: without a budget of the hour, an attack of two minutes uses up the day. Less than a hundred
+ * SMS would refuse an ordinary rush.
+ */
+function hourlyShare(perDay: number | undefined): number | undefined {
+  const sixth = Math.floor((perDay ?? 0) / 6);
+  return sixth >= 2_500 ? sixth : undefined;
+}
+
 function readLimit(text: string): Limit | undefined {
   const [before = '', after = '', ...rest] = text.split('/');
   const count = decimal(before, 1, 1_000_000);
@@ -45,9 +54,10 @@ export function readLimits(settings: Settings) {
   const smsPricePaise = settings.withDefault('SMS_PRICE_PAISE', wholeNumber(1, 100_000), 25);
   // The reserve of each budget is for returning numbers: an attack by new numbers must not lock them out.
   const budgetReservePercent = settings.withDefault('BUDGET_RESERVE_PERCENT', wholeNumber(0, 100), 30);
-  const budgetPaisePerHour = settings.optional('BUDGET_PAISE_PER_HOUR', budget);
   // Without a budget, an attacker that gets round the limits can spend the whole wallet.
   const budgetPaisePerDay = settings.requiredInProduction('BUDGET_PAISE_PER_DAY', budget);
+  const budgetPaisePerHour =
+    settings.optional('BUDGET_PAISE_PER_HOUR', budget) ?? hourlyShare(budgetPaisePerDay);
   for (const [name, paise] of [
     ['BUDGET_PAISE_PER_HOUR', budgetPaisePerHour],
     ['BUDGET_PAISE_PER_DAY', budgetPaisePerDay],

@@ -1,5 +1,6 @@
 import { Injectable, type OnApplicationShutdown } from '@nestjs/common';
 import { ABUSE_FUNCTIONS, ABUSE_KEY } from '../abuse/abuse-control';
+import { Config } from '../config/config';
 import { Logger } from '../logging/logger';
 import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
@@ -10,7 +11,7 @@ export const LEDGER_FUNCTIONS = Script.library(__dirname, 'ledger_append', 'usag
 /** On the slot of admission, so that what is charged is written down in the same step. */
 export const LEDGER_KEY = `${KEY_PREFIX}{admission}:ledger`;
 
-/** Exists when a number logged in within 30 days: a reserve of the budget is for such numbers. */
+/** Exists if a number logged in within `returningSeconds`: a reserve of the budget is for such numbers. */
 export const REGULARS_KEY = `${KEY_PREFIX}{admission}:regulars`;
 
 const RECORD = Script.load(__dirname, 'record', LEDGER_FUNCTIONS, ABUSE_FUNCTIONS);
@@ -35,6 +36,7 @@ export class Ledger implements OnApplicationShutdown {
   private lost = 0;
 
   constructor(
+    private readonly config: Config,
     private readonly store: Store,
     private readonly logger: Logger,
   ) {
@@ -63,7 +65,7 @@ export class Ledger implements OnApplicationShutdown {
     await this.store.run(
       RECORD,
       [LEDGER_KEY, ABUSE_KEY, `${LEDGER_KEY}:written:${batchId}`, REGULARS_KEY],
-      [JSON.stringify(outcomes)],
+      [JSON.stringify(outcomes), this.config.returningSeconds * 1_000],
     );
     if (this.lost > 0) this.logger.warn('The ledger lost outcomes while Redis was away', { lost: this.lost });
     this.lost = 0;

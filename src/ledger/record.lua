@@ -1,10 +1,12 @@
 -- Records the outcomes of SMS and of codes, and counts them for the abuse control: many events in one step.
--- KEYS the ledger, the abuse control, the mark that this batch was written, the mark of a login within 30 days; all in {admission}
+-- KEYS the ledger, the abuse control, the mark that this batch was written, the mark that a number logged in not
+--      long ago; all in {admission}
 -- ARGV the events as a JSON array. Each has `what`:
 --      verified: sms, at, scopes (of the send), tried (scopes of the verification)
 --      wrong: tried, quiet (ms since the number's last wrong code, or -1)
 --      handed over: sms, provider
 --      delivery: sms, at, delivery, cost (ten-thousandths of a rupee above the charged price)
+--      And for how long a login makes a number a returning one (ms)
 -- Returns the number of events, or 0 when the batch was written before.
 -- One script, because a replica that dies between an event and its totals would leave a ledger that does not add up.
 local ledger, abuse = KEYS[1], KEYS[2]
@@ -16,7 +18,7 @@ for _, event in ipairs(events) do
   if event.what == 'verified' then
     ledger_append(ledger, now, 'event', 'verified', 'sms', event.sms)
     usage_add(ledger, event.at, 'verified', 1)
-    redis.call('SET', KEYS[4], '1', 'PX', text(30 * 86400000))
+    redis.call('SET', KEYS[4], '1', 'PX', ARGV[2])
     for _, scope in ipairs(event.scopes) do abuse_count(abuse, scope, 'v', event.at) end
     for _, scope in ipairs(event.tried) do abuse_count(abuse, scope, 'r', now) end
   elseif event.what == 'wrong' then

@@ -177,18 +177,21 @@ export class OtpService {
     if (seconds > 0) this.audit.record({ audit: 'number.locked', ...who, allowance, seconds });
   }
 
-  /** A right code counts where its SMS was requested. Any code counts where it was tried. */
+  /**
+   * Any code counts where its SMS was requested and where it was tried: an attacker that enters guesses from elsewhere
+   * must not hide the range that it requests from.
+   */
   private recordCode(attempt: Attempt, { address }: ClientContext, right: boolean): void {
     const { phone, sms: text, sinceLastFailureMs } = attempt;
     if (isTestNumber(phone)) return;
-    const tried = this.abuse.scopesOf(phone, networkOf(address));
     const sms = readSms(text);
+    const requested = sms ? this.abuse.scopesOf(phone, sms.network) : [];
+    const tried = [...new Set([...requested, ...this.abuse.scopesOf(phone, networkOf(address))])];
     if (!right) this.ledger.record({ what: 'wrong', quiet: sinceLastFailureMs, tried });
     else if (sms) {
       const provider = this.providers.of(attempt)?.name;
       if (provider !== undefined) this.metrics.smsVerified.inc({ provider });
-      const scopes = this.abuse.scopesOf(phone, sms.network);
-      this.ledger.record({ what: 'verified', sms: sms.entry, at: sms.at, scopes, tried });
+      this.ledger.record({ what: 'verified', sms: sms.entry, at: sms.at, scopes: requested, tried });
     }
   }
 

@@ -105,6 +105,7 @@ export class Sends {
       needsProof,
       network,
       scopes: this.abuse.scopesOf(phone, network),
+      clients: this.abuse.clientsOf(address),
       provider: sender.name,
       retry: draft.keyed ? { of: draft.id.own, createdAt, fencingToken, resume } : undefined,
       solution: solution === undefined ? undefined : await this.proofOfWork.check(solution, phone, origin),

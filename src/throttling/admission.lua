@@ -1,14 +1,15 @@
 -- Admits one SMS or refuses it: every limit and budget is checked before any is counted, so a refusal costs nothing. An
 -- admitted SMS is charged, and written to the ledger, in the same script.
 -- KEYS the number's list of timestamps, that of its devices, the whole service's, the budget's minutes (hash), its quarter
---      hours (hash), the ledger, the abuse control, a login within 30 days, under an Idempotency-Key the admission entry
+--      hours (hash), the ledger, the abuse control, the mark that a number logged in not long ago, under an Idempotency-Key the admission entry
 --      (JSON text, as `send` below), and the solution of a proof of work if there is one; all in {admission}
 -- ARGV price in paise, budget per hour, budget per day (-1: none), percent of them that is not for this number once any
 --      number has logged in, 'device' | 'returning' | 'new', the abuse control's highest level for conversion and for wrong
 --      codes, pseudonym, provider, how long a used solution is remembered (ms), the scopes of the abuse control as a JSON
---      array, the client's address range, '1' if the number saw so many wrong codes that a proof of work comes first, when
---      the challenge was created (ms) and the fencing token (both 0 without an Idempotency-Key), 'send' | 'repeat' | 'tell':
---      what follows if the send was charged before, the number's limits, those of its devices, the service's
+--      array, the client's address range, '1' if the number saw so many wrong codes that a proof of work comes first, two
+--      keyed hashes of the client as a JSON array (see abuse_challenged), when the challenge was created (ms) and the
+--      fencing token (both 0 without an Idempotency-Key), 'send' | 'repeat' | 'tell': what follows if the send was charged
+--      before, the number's limits, those of its devices, the service's
 -- Returns a JSON object with a `kind`: `admitted` with first (this request charged it), resendAfterMs, and send {createdAt,
 --      token, charged, price, place, allowance, minute, quarter, entry, at, network, scopes}, which a refund needs;
 --      `phone`, `service`, `budget`, `denied`, `challenge` with ms until it opens again; `superseded` if a later request
@@ -18,17 +19,18 @@
 local price, per_hour, per_day, reserve = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local standing = ARGV[5]
 local modes = { conversion = tonumber(ARGV[6]), wrong_codes = tonumber(ARGV[7]) }
-local scopes = cjson.decode(ARGV[11])
-local created, token = tonumber(ARGV[14]), tonumber(ARGV[15])
+local scopes, clients = cjson.decode(ARGV[11]), cjson.decode(ARGV[14])
+local created, token = tonumber(ARGV[15]), tonumber(ARGV[16])
 local number = { key = KEYS[1], name = 'phone' }
 local device = { key = KEYS[2], name = 'device' }
 local at
-number.limits, number.keep, number.longest, at = read_limits(17)
+number.limits, number.keep, number.longest, at = read_limits(18)
 device.limits, device.keep, device.longest, at = read_limits(at)
 local service_limits, service_keep, service_longest = read_limits(at)
 local ledger, abuse = KEYS[6], KEYS[7]
 local entry_key = token > 0 and KEYS[9]
 local solution = KEYS[entry_key and 10 or 9]
+local day_budget = per_day
 -- Before the first login, the reserve would be for no number.
 if reserve > 0 and redis.call('EXISTS', KEYS[8]) == 1 then
   if per_hour >= 0 then per_hour = per_hour - math.floor(per_hour * reserve / 100) end
@@ -63,7 +65,7 @@ local function admit(first, send)
   return cjson.encode({ kind = 'admitted', first = first, resendAfterMs = wait, send = save(send, KEEP_ENTRY) })
 end
 -- Charged before, and not sent again.
-if before.charged and ARGV[16] == 'tell' then return admit(false, before) end
+if before.charged and ARGV[17] == 'tell' then return admit(false, before) end
 
 -- A repeat takes the place that its first try holds in the list, so that it is counted once, and when it is sent. The list
 -- holds no more than its limits allow: only the limits that are full without that place can refuse.
@@ -77,7 +79,7 @@ local function wait_beside_first(list)
   return windows_wait(list.key, now, refusing)
 end
 
--- Milliseconds until the budget has room for the price. A bucket counts until all of it has left the window: never
+-- Milliseconds until the budget has room for the price, and the paise that were spent in its window. A bucket counts until all of it has left the window: never
 -- more than the budget in any window, perhaps refused one bucket early. Buckets that have left are deleted on the way.
 local function budget_wait(key, budget, width, buckets)
   local current, spent, charged = math.floor(now / width), 0, {}
@@ -90,12 +92,13 @@ local function budget_wait(key, budget, width, buckets)
       spent, charged[bucket] = spent + paise, paise
     end
   end
-  if budget < 0 or spent + price <= budget then return 0 end
+  if budget < 0 or spent + price <= budget then return 0, spent end
+  local in_window = spent
   for bucket = current - buckets, current do
     spent = spent - (charged[bucket] or 0)
-    if spent + price <= budget then return (bucket + buckets + 1) * width - now end
+    if spent + price <= budget then return (bucket + buckets + 1) * width - now, in_window end
   end
-  return buckets * width
+  return buckets * width, in_window
 end
 
 -- Before the limits, because operators are told of an attack also while the budget refuses every send.
@@ -120,20 +123,26 @@ if before.charged then
   before.place = take_place()
   return admit(false, before)
 end
-wait = math.max(budget_wait(KEYS[4], per_hour, 60000, 60), budget_wait(KEYS[5], per_day, 900000, 96))
+local hour_wait, spent_in_hour = budget_wait(KEYS[4], per_hour, 60000, 60)
+local day_wait, spent_in_day = budget_wait(KEYS[5], per_day, 900000, 96)
+wait = math.max(hour_wait, day_wait)
 if wait > 0 then return refuse('budget', wait) end
 
 -- A returning number is not denied, and a device token is not even challenged: otherwise an attack would lock the returning
 -- users out, which may be its purpose.
 if standing == 'returning' then level = math.min(level, 2) end
 if standing == 'device' then level = 0 end
+-- Half of the day's budget is spent, and the last hour spent more than a 24th of it: at this rate the budget ends before the
+-- day. A proof of work for new numbers slows bots down while it still has room.
+local hurried = day_budget > 0 and 2 * spent_in_day >= day_budget and 24 * spent_in_hour > day_budget
+if hurried and standing == 'new' and modes.conversion == 3 then level = math.max(level, 2) end
 -- A used solution counts as none.
 local solved = solution and redis.call('EXISTS', solution) == 0
 local needs_proof = level == 2 or ARGV[13] == '1'
 if level == 3 or (needs_proof and not solved) then
   -- Only a send that the abuse control challenges can leave its challenge unsolved.
   if level == 2 then
-    for _, scope in ipairs(raised) do abuse_count(abuse, scope, 'c', now) end
+    for _, scope in ipairs(raised) do abuse_challenged(abuse, scope, clients, now) end
   end
   return refuse(level == 3 and 'denied' or 'challenge', math.max(1, held_until - now))
 end
@@ -146,7 +155,7 @@ redis.call('HINCRBY', KEYS[5], quarter, price)
 redis.call('PEXPIRE', KEYS[5], 97 * 900000)
 if solved then
   redis.call('SET', solution, '1', 'PX', ARGV[10])
-  for _, scope in ipairs(raised) do abuse_count(abuse, scope, 'p', now) end
+  for _, scope in ipairs(raised) do abuse_passed(abuse, scope, clients, now) end
 end
 local counted = tonumber(place)
 for _, scope in ipairs(scopes) do abuse_count(abuse, scope, 's', counted) end

@@ -42,12 +42,14 @@ export interface AdmissionRequest {
   pseudonym: string;
   /** The client has a device token of this number. */
   byDevice: boolean;
-  /** The number logged in within 30 days. */
+  /** The number logged in within `returningSeconds`, or the client has a device token of it. */
   returning: boolean;
   /** The number saw so many wrong codes that a proof of work comes first. */
   needsProof: boolean;
   /** Where the abuse control counts it. */
   scopes: readonly string[];
+  /** The client, where the abuse control counts addresses: {@link AbuseControl.clientsOf}. */
+  clients: readonly string[];
   /** The client's address range. */
   network: string;
   /** The name of the provider that is to send it. */
@@ -103,8 +105,18 @@ export class AdmissionControl {
    * `challenge_required`, still without the challenge, where a proof of work comes first.
    */
   async admit(admissionRequest: AdmissionRequest): Promise<Admission> {
-    const { pseudonym, byDevice, returning, needsProof, scopes, network, provider, retry, solution } =
-      admissionRequest;
+    const {
+      pseudonym,
+      byDevice,
+      returning,
+      needsProof,
+      scopes,
+      clients,
+      network,
+      provider,
+      retry,
+      solution,
+    } = admissionRequest;
     const { smsPricePaise, budgetPaisePerHour, budgetPaisePerDay, budgetReservePercent, limitGlobal } =
       this.config;
     const entry = retry === undefined ? [] : [`${SLOT}send:${retry.of}`];
@@ -134,6 +146,7 @@ export class AdmissionControl {
       JSON.stringify(scopes),
       network,
       needsProof ? 1 : 0,
+      JSON.stringify(clients),
       retry?.createdAt ?? 0,
       retry?.fencingToken ?? 0,
       retry?.resume ?? 'send',

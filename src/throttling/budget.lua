@@ -1,5 +1,5 @@
 -- Reads the sums that were charged to the budget within its windows, as admission counts them. Changes nothing.
--- KEYS the budget's minutes (hash), its quarter hours (hash), the mark of a login within 30 days; all in {admission}
+-- KEYS the budget's minutes (hash), its quarter hours (hash), the mark that a number logged in not long ago; all in {admission}
 -- ARGV none
 -- Returns {paise of the hour, paise of the day, 1 when the reserve is kept for returning numbers}.
 -- One script, because the store's own clock tells old buckets from young ones.

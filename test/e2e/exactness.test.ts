@@ -227,6 +227,9 @@ async function requests(phoneNumber: string, count: number): Promise<string[]> {
 const sessionsOf = async ({ body }: Answer): Promise<unknown> =>
   (await call('GET', `${world.url}/auth/sessions`, undefined, as(body.accessToken))).body.sessions;
 
+const sendByDevice = (url: string, phoneNumber: string, { body }: Answer): Promise<Answer> =>
+  call('POST', `${url}/auth/send-otp`, { phoneNumber, deviceToken: body.deviceToken as string });
+
 describe('LIMIT_FAILED_CODES under the caller contract', () => {
   const variables = {
     STARTMESSAGING_CONTRACT: 'caller',
@@ -274,8 +277,11 @@ describe('LIMIT_FAILED_CODES under the caller contract', () => {
     );
     const { '200': right, '400 otp_incorrect': wrong = 0 } = tally(answers);
     expect(right).toBe(1);
-    expect(await sessionsOf(answers.find(({ status }) => status === 200)!)).toHaveLength(1);
-    const more = await requests(phoneNumber, 4);
+    const opened = answers.find(({ status }) => status === 200)!;
+    expect(await sessionsOf(opened)).toHaveLength(1);
+    // After so many wrong codes a send without a device token would need a proof of work.
+    const sent = await atOnce(world, 4, (url) => sendByDevice(url, phoneNumber, opened));
+    const more = sent.map(({ body }) => body.requestId as string);
     const other = wrongCode(textedCode(world.upstream, phoneNumber));
     const guesses = await queued(world, () =>
       atOnce(world, 32, (url, i) => verifyOtp(url, more[i % 4], other)),
@@ -312,28 +318,31 @@ describe('LIMIT_FAILED_CODES under the provider contract', () => {
     it('LIMIT_FAILED_CODES counts over resends: upstream checks 7 codes, however sends and guesses interleave', async () => {
       world.upstream.settings.otpAttempts = 5;
       const phoneNumber = freshNumber();
+      // After half of the wrong codes a send without a device token would need a proof of work.
+      const owner = await login(world, phoneNumber);
       const guesses: Answer[] = [];
       const ids: string[] = [];
-      for (let round = 0; round < 20; round++) {
-        const sent = await sendOtp(world.url, phoneNumber);
-        if (told(sent) === '429 phone_locked') break;
+      for (let round = 0; round < 20 && !tally(guesses)['429 phone_locked']; round++) {
+        const sent = await sendByDevice(world.url, phoneNumber, owner);
         ids.push(sent.body.requestId as string);
         await queued(world, async () => {
           const both = await Promise.all([
             atOnce(world, 12, (url, i) => verifyOtp(url, ids.at(-1 - (i % 2)) ?? ids[0], '000000')),
-            atOnce(world, 3, (url) => sendOtp(url, phoneNumber)),
+            atOnce(world, 3, (url) => sendByDevice(url, phoneNumber, owner)),
           ]);
           guesses.push(...both[0]);
           ids.push(...both[1].flatMap(({ body }) => (body.requestId as string | undefined) ?? []));
         });
       }
-      expect([callsOf('/otp/verify'), tally(guesses)['400 otp_incorrect']]).toEqual([7, 7]);
+      const checked = callsOf('/otp/verify');
+      // One of them was the login.
+      expect([checked - 1, tally(guesses)['400 otp_incorrect']]).toEqual([7, 7]);
       const after = await atOnce(world, 12, (url, i) =>
         i % 2 ? sendOtp(url, phoneNumber) : verifyOtp(url, ids[i % ids.length], '000000'),
       );
       expect(after.every(({ status }) => status === 429 || status === 410)).toBe(true);
       expect(tally(after)['429 phone_locked']).toBeGreaterThanOrEqual(6);
-      expect(callsOf('/otp/verify')).toBe(7);
+      expect(callsOf('/otp/verify')).toBe(checked);
     });
   });
 
@@ -388,7 +397,7 @@ describe('LIMIT_FAILED_CODES under the provider contract', () => {
       expect(answer.status).toBe(200);
       expect(await sessionsOf(answer)).toHaveLength(1);
       // Two of three are counted: one more guess is checked.
-      const next = await sendOtp(world.url, phoneNumber);
+      const next = await sendByDevice(world.url, phoneNumber, answer);
       const answers = await queued(world, () =>
         atOnce(world, 18, (url) => verifyOtp(url, next.body.requestId, '000000')),
       );

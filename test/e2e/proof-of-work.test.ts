@@ -15,6 +15,7 @@ import {
   textedCode,
   until,
   verifyOtp,
+  wrongCode,
   type Answer,
   type World,
 } from '../support/world';
@@ -489,5 +490,22 @@ it('a low share of verified codes makes the service demand proof of work', async
     );
   } finally {
     await watched.close();
+  }
+});
+
+it('a wrong code counts at the address range that requested its SMS and at the one that entered it, and so does a right code', async () => {
+  const { Ledger } = serviceModule<typeof import('../../src/ledger/ledger')>('ledger/ledger');
+  const phoneNumber = freshNumber();
+  const sent = await send(phoneNumber, { headers: from('198.51.100.7') });
+  const code = textedCode(world.upstream, phoneNumber);
+  const enter = (otpCode: string): Promise<Answer> =>
+    verifyOtp(world.url, sent.body.requestId, otpCode, from('203.0.113.9'));
+  expect((await enter(wrongCode(code))).status).toBe(400);
+  expect((await enter(code)).status).toBe(200);
+  await Promise.all(world.instances.map(({ app }) => app.get(Ledger).flush()));
+  for (const range of ['198.51.100.0/24', '203.0.113.0/24']) {
+    const fields = (await redisCommand(world, 'HKEYS', abuseScopeKey(`network:${range}`))) as string[];
+    const counted = new Set(fields.filter((field) => field.startsWith('m')).map((field) => field.slice(-1)));
+    expect([range, counted.has('w'), counted.has('r')]).toEqual([range, true, true]);
   }
 });

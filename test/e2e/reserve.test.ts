@@ -166,28 +166,37 @@ describe('a number that logged in before', () => {
   }
   const sendBy = (body: object): Promise<Answer> => call('POST', `${world.url}/auth/send-otp`, body);
 
-  it('a login gives its number a part in the reserve for 30 days', async () => {
+  it.each([undefined, '86400', '7776000'])(
+    'a login gives its number a part in the reserve for 30 days longer than a session can live with SESSION_MAX_TTL_SECONDS=%s',
+    async (seconds) => {
+      await withBudget(10, { SESSION_MAX_TTL_SECONDS: seconds, SESSION_IDLE_TTL_SECONDS: '86400' });
+      const [phoneNumber = ''] = await regulars(1);
+      const { known } = keysOf((await sendOtp(world.url, phoneNumber)).body.requestId);
+      const longestSession = Number(seconds ?? 2_592_000) * 1_000;
+      for (const key of [known, KEYS.regulars]) {
+        const ms = Number(await redisCommand(world, 'PTTL', key));
+        expect(ms).toBeGreaterThan(longestSession + 30 * DAY_MS - HOUR_MS);
+        expect(ms).toBeLessThanOrEqual(longestSession + 30 * DAY_MS);
+      }
+    },
+  );
+
+  it('a number is like a new one for the reserve when the record of its login has expired', async () => {
     await withBudget(10);
     const [phoneNumber = ''] = await regulars(1);
     const { known } = keysOf((await sendOtp(world.url, phoneNumber)).body.requestId);
-    for (const key of [known, KEYS.regulars]) {
-      const ms = Number(await redisCommand(world, 'PTTL', key));
-      expect(ms).toBeGreaterThan(30 * DAY_MS - HOUR_MS);
-      expect(ms).toBeLessThanOrEqual(30 * DAY_MS);
-    }
-    // When the record has expired, the number is like a new one.
     expect(await sendsUntilRefused()).toBe(5);
     await redisCommand(world, 'DEL', known);
     expect(statusAndCode(await sendOtp(world.url, phoneNumber))).toEqual([503, 'sms_unavailable']);
   });
 
-  it('a device token that is younger than 30 days gives its number a part in the reserve', async () => {
+  it('an authentic device token gives its number a part in the reserve for as long as it lives', async () => {
     await withBudget(10);
     await regulars(1);
     expect(await sendsUntilRefused()).toBe(6);
-    const old = holder(Date.now() - 31 * DAY_MS);
+    const old = holder(Date.now() - 91 * DAY_MS);
     expect(statusAndCode(await sendBy(old))).toEqual([503, 'sms_unavailable']);
-    const young = holder(Date.now() - 29 * DAY_MS);
+    const young = holder(Date.now() - 89 * DAY_MS);
     expect((await sendBy(young)).status).toBe(200);
     // The token of another number gives no part.
     const { phoneNumber } = holder(Date.now());

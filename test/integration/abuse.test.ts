@@ -59,7 +59,7 @@ beforeEach(async () => {
   await clock.empty();
   await minute(0);
   redis.logs.length = 0;
-  ledger = new Ledger(redis.stores[0]!, redis.logger);
+  ledger = new Ledger(settings(), redis.stores[0]!, redis.logger);
   configure(ENFORCE);
 });
 
@@ -478,21 +478,23 @@ describe('wrong codes', () => {
     expect((await abuse.explain()).service.map(({ figures }) => figures.wrong)).toEqual([minutes, day]);
   });
 
-  it('wrong codes that go on raise an address range to deny, and the whole service only to challenge', async () => {
-    const scopes = ['network:198.51.100.0/24', 'service'];
+  it('wrong codes of 110, 220 and 1,000 numbers challenge a carrier’s range, a series and the service, and never deny', async () => {
+    const scopes = ['series:987654', 'network:198.51.100.0/24', 'service'];
     const there = { scopes };
-    await guess(100, 0, scopes);
-    await judge(scopes);
-    expect(await outcome(admission.admit(somebody(there)))).toBe('challenge_required');
-    await minute(1);
-    await guess(50, 0, scopes);
-    await judge(scopes);
-    expect([await level(scopes[0]), await level('service')]).toEqual(['deny', 'challenge']);
-    expect(await outcome(admission.admit(somebody(there)))).toBe('rate_limited');
-    expect(await outcome(admission.admit(somebody()))).toBe('challenge_required');
+    let m = 0;
+    for (const codes of [110, 110, 780]) {
+      await minute((m += 1));
+      await guess(codes, 0, scopes);
+      await judge(scopes);
+      expect(await Promise.all(scopes.map(level))).toEqual(Array(3).fill('challenge'));
+      expect(await outcome(admission.admit(somebody(there)))).toBe('challenge_required');
+      expect(await outcome(admission.admit(solver(there)))).toBe('done');
+      expect(await outcome(admission.admit(solver({ ...there, returning: true })))).toBe('done');
+      expect(await outcome(admission.admit(somebody({ ...there, byDevice: true })))).toBe('done');
+    }
   });
 
-  it('a wrong code counts for the address range that tries it, not for the one that asked for the SMS', async () => {
+  it('a right code counts as sent in the scopes of its SMS, and as tried in those that are recorded with it', async () => {
     await guess(50, 0, ['network:198.51.100.0/24', 'service']);
     ledger.record({
       what: 'verified',
@@ -602,6 +604,69 @@ describe('unsolved challenges', () => {
     await minute(143);
     await judge();
     expect(await level()).toBe('observe');
+  });
+
+  it.each([
+    ['network:203.0.113.0/24', 5, 'observe'],
+    ['network:203.0.113.0/24', 10, 'observe'],
+    ['network:203.0.113.0/24', 11, 'challenge'],
+    ['service', 10, 'observe'],
+    ['service', 11, 'challenge'],
+  ])(
+    'challenges of %s that %i clients leave unsolved, thousands of them, leave the level at %s',
+    async (scope, clients, expected) => {
+      const scopes = [scope];
+      await send(40, { scopes });
+      await minute(2);
+      await judge(scopes);
+      for (let m = 3; m <= 40; m += 1) {
+        await minute(m);
+        for (let i = 0; i < 30; i += 1) {
+          const client = `client-${i % clients}`;
+          await outcome(admission.admit(somebody({ scopes, clients: [client, client], byDevice: false })));
+        }
+        // Other users solve theirs.
+        for (let i = 0; i < 10; i += 1) {
+          const user = solver({ scopes });
+          await outcome(admission.admit({ ...user, solution: undefined }));
+          await outcome(admission.admit(user));
+        }
+        // What they are sent comes back: nothing but the unsolved challenges could hold the level.
+        for (const bucket of [
+          `m${Math.floor(clock.now / MINUTE_MS)}`,
+          `q${Math.floor(clock.now / QUARTER_MS)}`,
+        ])
+          await raw.hincrby(abuseScopeKey(scope), `${bucket}:v`, 40);
+        if (expected === 'observe' && (await level(scope)) === 'observe') return;
+      }
+      expect(await level(scope)).toBe(expected);
+    },
+  );
+
+  it('the addresses that one attacker may hold are one client: an IPv6 /64 within its /48, and a /48 elsewhere', () => {
+    const [one, sameLink, sameSite, other] = [
+      '2001:0db8:0001:0002:0000:0000:0000:0001',
+      '2001:0db8:0001:0002:0000:0000:0000:0009',
+      '2001:0db8:0001:0003:0000:0000:0000:0001',
+      '2001:0db8:0002:0003:0000:0000:0000:0001',
+    ].map((address) => abuse.clientsOf(address));
+    expect(sameLink).toEqual(one);
+    expect([sameSite![0] === one![0], sameSite![1] === one![1]]).toEqual([false, true]);
+    expect(other![1]).not.toBe(one![1]);
+    const [v4, neighbour] = ['203.0.113.7', '203.0.113.8'].map((address) => abuse.clientsOf(address));
+    expect([v4![0] === v4![1], v4![1] === neighbour![1]]).toEqual([true, false]);
+    expect(JSON.stringify([one, v4])).not.toMatch(/2001|203\.0/);
+  });
+
+  it('the abuse control stores at most 64 clients of a scope with unsolved challenges, for a quarter of an hour', async () => {
+    await send(40);
+    await minute(2);
+    await judge();
+    for (let i = 0; i < 300; i += 1) await outcome(admission.admit(somebody()));
+    const key = `${KEYS.abuse}:unsolved:service`;
+    expect(await raw.zcard(key)).toBe(64);
+    expect(await raw.memory('USAGE', key)).toBeLessThan(4_000);
+    expect(await clock.ttl(key)).toBe(QUARTER_MS);
   });
 
   it('unsolved challenges never raise the abuse control to deny, and do not keep it at deny', async () => {

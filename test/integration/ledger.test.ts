@@ -58,7 +58,7 @@ describe('with Redis', () => {
   beforeEach(async () => {
     await clock.empty();
     await clock.set(MIDNIGHT);
-    ledger = new Ledger(redis.stores[0]!, redis.logger);
+    ledger = new Ledger(settings(), redis.stores[0]!, redis.logger);
     usage = new UsageReader(redis.stores[0]!);
   });
   afterEach(() => ledger.onApplicationShutdown());
@@ -307,7 +307,7 @@ describe('while Redis is in trouble', () => {
     store = new Store(client, logger);
     store.connect();
     await until(() => store.available, 'the connection to Redis');
-    ledger = new Ledger(store, logger);
+    ledger = new Ledger(settings(), store, logger);
   });
   afterEach(async () => {
     redis.resume();

@@ -8,6 +8,7 @@ import type { Store } from '../../src/redis/store';
 import { redisOfWorker } from '../support/redis-of-worker';
 import { startRedis } from '../support/redis-server';
 import { connectedStores } from '../support/stores';
+import { settings } from '../support/settings';
 
 it('the report of the usage does not wait for a write of the ledger that hangs', async () => {
   const logger = new Logger('silent', { write: () => undefined });
@@ -17,7 +18,7 @@ it('the report of the usage does not wait for a write of the ledger that hangs',
     ...(await connectedStores(hanging.url, 1, logger)),
     ...(await connectedStores((await redisOfWorker()).url, 1, logger)),
   ] as [Store, Store];
-  const ledger = new Ledger(written, logger);
+  const ledger = new Ledger(settings(), written, logger);
   const reports = new Reports({} as Config, ledger, new UsageReader(read), {} as AbuseControl);
   try {
     hanging.pause();

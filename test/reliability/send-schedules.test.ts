@@ -88,7 +88,7 @@ class Schedule {
     const metrics = new Metrics();
     const alerts = new Alerts(metrics, redis.logger);
     const abuse = new AbuseControl(config, store, metrics, redis.logger, alerts);
-    this.ledger = new Ledger(redis.stores[0]!, redis.logger);
+    this.ledger = new Ledger(settings(), redis.stores[0]!, redis.logger);
     const steps = otpSteps(config, store);
     // As if a hundred repeats were waiting: a repeat in flight is answered at once, so no schedule waits in real time.
     Object.assign(steps.claims, { waiters: 100 });

@@ -28,6 +28,7 @@ export const admissionRequest = (
   returning: false,
   needsProof: false,
   scopes: ['series:987654', 'network:203.0.113.0/24', 'service'],
+  clients: [pseudonym, pseudonym],
   network: '203.0.113.0/24',
   provider: 'startmessaging',
   ...more,

@@ -467,6 +467,34 @@ describe('limits', () => {
 });
 
 describe('budgets', () => {
+  test.each([
+    ['14999', undefined],
+    ['15000', 2_500],
+    ['50000', 8_333],
+    ['600000', 100_000],
+    ['0', undefined],
+  ])('a daily budget of %s paise gives the hourly budget %p by default', (perDay, perHour) => {
+    expect(inDevelopment({ BUDGET_PAISE_PER_DAY: perDay }).budgetPaisePerHour).toBe(perHour);
+    const own = inDevelopment({ BUDGET_PAISE_PER_DAY: perDay, BUDGET_PAISE_PER_HOUR: '40' });
+    expect(own.budgetPaisePerHour).toBe(40);
+  });
+
+  test('the status of a returning number lasts longer than any session, whatever SESSION_MAX_TTL_SECONDS is', () => {
+    for (const seconds of ['86400', '2592000', '31536000']) {
+      const config = inDevelopment({ SESSION_IDLE_TTL_SECONDS: '600', SESSION_MAX_TTL_SECONDS: seconds });
+      expect(config.returningSeconds).toBe(config.sessionMaxTtlSeconds + 30 * 86_400);
+    }
+  });
+
+  test('the service warns about a window of failed codes that no unlock clears', () => {
+    expect(inDevelopment({ LIMIT_FAILED_CODES: '10/3600,100/86401' }).warnings).toContainEqual(
+      expect.stringMatching(/^LIMIT_FAILED_CODES has a window of more than a day/),
+    );
+    expect(inDevelopment({ LIMIT_FAILED_CODES: '10/3600,100/86400' }).warnings.join()).not.toContain(
+      'FAILED',
+    );
+  });
+
   test('the service warns about a budget that pays for no SMS at all', () => {
     expect(inDevelopment({ BUDGET_PAISE_PER_HOUR: '24', BUDGET_PAISE_PER_DAY: '25' }).warnings).toContain(
       'BUDGET_PAISE_PER_HOUR does not pay for one SMS: none is sent',
