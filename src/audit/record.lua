@@ -9,17 +9,20 @@ local oldest = text(now_ms() - keep)
 -- The answer to an earlier try was lost.
 if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 
--- Whether a change of a key is news. A replica that starts later finds keys published that sign already.
+-- Whether a change of a key is news. A replica that starts later finds keys published that sign already. The events of a replica that
+-- did not reach Redis for a while arrive late: what they report is older than the change that the mark names, and no news.
 local function is_news(event)
   local fields = {}
   for i = 1, #event, 2 do fields[event[i]] = event[i + 1] end
   local change = string.match(fields.audit, '^key%.(%a+)$')
   if not change then return true end
   local mark = stream .. ':key:' .. fields.kid .. ':' .. fields.thumbprint
-  local before = redis.call('GET', mark)
+  local before, at = string.match(redis.call('GET', mark) or '', '^(%a+) (%S+)$')
   redis.call('PEXPIRE', mark, text(keep))
+  -- ISO 8601 in UTC sorts as text.
+  if before and fields.time < at then return false end
   if before == change or (before == 'signing' and change == 'published') then return false end
-  redis.call('SET', mark, change, 'PX', text(keep))
+  redis.call('SET', mark, change .. ' ' .. fields.time, 'PX', text(keep))
   return true
 end
 

@@ -360,6 +360,23 @@ describe('a signing key', () => {
     expect(await changes(5)).toEqual(all);
   });
 
+  it('the stream takes no change of a signing key from an instance that reports it only after a later change', async () => {
+    const [first, second] = ['20250101T0000Z-first', '20250201T0000Z-second'];
+    put(first);
+    put(second);
+    await begin({ JWT_KEYS_DIR: folder }, 2);
+    await changes(3);
+    const [published] = await streamedAbout(/^key\.published$/);
+    remove(published!.kid!);
+    const all = await changes(4);
+    // The instance did not reach Redis when it started: it writes its events of that time now.
+    const { Audit } = serviceModule<typeof auditModule>('audit/audit');
+    const audit = world.instances[1]!.app.get(Audit);
+    audit['entries'].add({ ...published, audit: 'key.published', id: 'late' });
+    await audit['entries'].flush();
+    expect(await changes(4)).toEqual(all);
+  });
+
   it('the stream has a signing key again that comes back, and one that takes the name of another', async () => {
     const [first, second] = ['20250101T0000Z-first', '20250201T0000Z-second'];
     put(first);
