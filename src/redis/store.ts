@@ -159,8 +159,8 @@ export class Store {
     this.#checkingRights = true;
     const refused = await this.#refusedRights();
     this.#checkingRights = false;
-    // The connection was lost meanwhile: the next one is asked.
-    if (this.#reached || this.#closed || !this.available) return;
+    // The connection was lost meanwhile: the next one is asked. A cluster that lacks a slot is connected.
+    if (this.#reached || this.#closed || this.client.status !== 'ready') return;
     if (refused === undefined) {
       this.#reached = true;
       this.logger.info('Redis is reached');
@@ -169,7 +169,7 @@ export class Store {
     }
     this.#logRefusal(`Redis refuses the user of REDIS_URL what the service needs (${refused})`);
     setTimeout(() => {
-      if (this.available) void this.#checkRights();
+      if (this.client.status === 'ready') void this.#checkRights();
     }, CHECK_RIGHTS_EVERY_MS).unref();
   }
 

@@ -276,15 +276,18 @@ it('a cluster that does not serve a slot causes a 503 with our code, and no 500 
   expect(keys.length).toBeGreaterThan(0);
   for (const node of cluster.nodes)
     await cluster.command(node, 'CLUSTER', 'DELSLOTS', slot).catch(() => undefined);
-  const late = await startInstance(settings);
-  for (const at of [url, late.url]) {
-    const lost = await me(at, body.accessToken);
-    expect(statusAndCode(lost)).toEqual([503, 'store_unavailable']);
+  try {
+    const late = await startInstance(settings);
+    for (const at of [url, late.url]) {
+      const lost = await me(at, body.accessToken);
+      expect(statusAndCode(lost)).toEqual([503, 'store_unavailable']);
+    }
+    await late.close();
+  } finally {
+    for (const node of cluster.nodes)
+      await cluster.command(node, 'CONFIG', 'SET', 'cluster-require-full-coverage', 'yes');
+    await cluster.command(primary, 'CLUSTER', 'ADDSLOTS', slot);
   }
-  await late.close();
-  for (const node of cluster.nodes)
-    await cluster.command(node, 'CONFIG', 'SET', 'cluster-require-full-coverage', 'yes');
-  await cluster.command(primary, 'CLUSTER', 'ADDSLOTS', slot);
   await cluster.settled();
   await insist(() => me(url, body.accessToken));
 });
@@ -319,12 +322,15 @@ describe('a session that has ended', () => {
       people.map(({ refreshToken }) => insist(() => logout(url, refreshToken))),
     );
     await primary.kill();
-    expect(answers.map(({ status }) => status)).toEqual(Array(10).fill(204));
-    await cluster.command(replicas[0]!, 'CLUSTER', 'FAILOVER', 'TAKEOVER');
-    for (const { accessToken } of people) {
-      expect((await insist(() => me(url, accessToken))).body.code).toBe('session_revoked');
+    try {
+      expect(answers.map(({ status }) => status)).toEqual(Array(10).fill(204));
+      await cluster.command(replicas[0]!, 'CLUSTER', 'FAILOVER', 'TAKEOVER');
+      for (const { accessToken } of people) {
+        expect((await insist(() => me(url, accessToken))).body.code).toBe('session_revoked');
+      }
+    } finally {
+      await primary.start();
     }
-    await primary.start();
   });
 });
 
