@@ -15,6 +15,7 @@ import { PagesModule } from './pages/pages.module';
 import { PhoneNumberModule } from './phone-number/phone-number.module';
 import { RedisModule } from './redis/redis.module';
 import { SecretsModule } from './secrets/secrets.module';
+import { WalletModule } from './wallet/wallet.module';
 
 /** The composition root, the one file that sees every module. */
 @Module({})
@@ -38,6 +39,7 @@ export class AppModule {
         SecretsModule,
         HealthModule,
         DoctorModule,
+        WalletModule,
         AuthModule,
         OAuthModule,
         ...(config.adminTokens.length > 0 ? [AdminModule] : []),

@@ -52,6 +52,32 @@ export class UsageDay extends UsageTotals {
   hours!: UsageHour[];
 }
 
+class WalletResponse {
+  @ApiProperty({
+    type: 'integer',
+    nullable: true,
+    description: 'Null until a balance was read.',
+    example: 812550,
+  })
+  balancePaise!: number | null;
+
+  @ApiProperty({
+    enum: ['upstream', 'ledger'],
+    description:
+      '`upstream`: as StartMessaging told it within the last 15 minutes. `ledger`: the last balance less the SMS since, because it cannot be read.',
+  })
+  source!: 'upstream' | 'ledger';
+
+  @ApiProperty({
+    type: Number,
+    nullable: true,
+    description:
+      'At the rate of this hour and the hour before. Null while no SMS is paid or the balance is not known.',
+    example: 41.5,
+  })
+  hoursLeft!: number | null;
+}
+
 export class UsageResponse {
   @ApiProperty({ enum: ['Asia/Kolkata'] })
   timeZone!: 'Asia/Kolkata';
@@ -61,6 +87,9 @@ export class UsageResponse {
 
   @ApiProperty({ format: 'date', example: '2026-11-21' })
   to!: string;
+
+  @ApiProperty({ type: WalletResponse })
+  wallet!: WalletResponse;
 
   @ApiProperty({ type: UsageTotals })
   total!: UsageTotals;

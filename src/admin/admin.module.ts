@@ -5,6 +5,7 @@ import { DevicesModule } from '../devices/devices.module';
 import { LedgerModule } from '../ledger/ledger.module';
 import { SessionsModule } from '../sessions/sessions.module';
 import { ThrottlingModule } from '../throttling/throttling.module';
+import { WalletModule } from '../wallet/wallet.module';
 import { AdminController } from './admin.controller';
 import { AdminGuard } from './admin.guard';
 import { AdminAudit } from './admin-audit';
@@ -13,7 +14,15 @@ import { Reports } from './reports';
 
 /** The routes of operators. An application without ADMIN_TOKENS leaves this module out: its routes answer 404. */
 @Module({
-  imports: [AbuseModule, ChallengesModule, DevicesModule, LedgerModule, SessionsModule, ThrottlingModule],
+  imports: [
+    AbuseModule,
+    ChallengesModule,
+    DevicesModule,
+    LedgerModule,
+    SessionsModule,
+    ThrottlingModule,
+    WalletModule,
+  ],
   providers: [AdminAudit, AdminGuard, NumberBlockService, Reports],
   controllers: [AdminController],
 })

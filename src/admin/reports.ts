@@ -7,6 +7,7 @@ import { Ledger } from '../ledger/ledger';
 import { sum, UsageReader, type Usage } from '../ledger/usage';
 import type { AbuseResponse, UsageResponse } from './admin-responses.dto';
 import type { UsageQuery } from './admin-requests.dto';
+import { WalletWatch } from '../wallet/wallet-watch';
 
 const DAY_MS = 86_400_000;
 const MOST_DAYS = 92;
@@ -20,6 +21,7 @@ export class Reports {
     private readonly ledger: Ledger,
     private readonly usageReader: UsageReader,
     private readonly abuseControl: AbuseControl,
+    private readonly wallet: WalletWatch,
   ) {}
 
   /** Throws `validation_failed` for days that are none, or too many. */
@@ -33,11 +35,12 @@ export class Reports {
     // Flush this replica's events, so that they are in the report; those of other replicas follow within a moment. The wait
     // has an end: while Redis hangs, the operator gets the error within the promised second and not after two.
     await Promise.race([this.ledger.flush(), sleep(FLUSH_WITHIN_MS, undefined, { ref: false })]);
-    const used = await this.usageReader.read(from, to);
+    const [used, wallet] = await Promise.all([this.usageReader.read(from, to), this.wallet.state()]);
     return {
       timeZone: 'Asia/Kolkata',
       from,
       to,
+      wallet,
       total: totals(sum(used)),
       days: used.map(({ date, hours, ...day }) => ({
         date,

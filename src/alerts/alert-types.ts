@@ -2,6 +2,7 @@
 export type Alert =
   | 'provider_down'
   | 'wallet_exhausted'
+  | 'wallet_low'
   | 'upstream_credentials'
   | 'contract_mismatch'
   | 'request_malformed'
@@ -17,6 +18,7 @@ export type AlertType = 'wallet' | 'credentials' | 'contract' | 'budget' | 'abus
 export const ALERT_TYPES: Record<Alert, AlertType> = {
   provider_down: 'provider',
   wallet_exhausted: 'wallet',
+  wallet_low: 'wallet',
   upstream_credentials: 'credentials',
   contract_mismatch: 'contract',
   request_malformed: 'contract',

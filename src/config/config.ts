@@ -6,7 +6,7 @@ import type { Accent, Logo } from './read-pages';
 import type { ProviderName } from './read-providers';
 import type { SendWithSesSettings } from './read-sendwithses';
 import type { LogLevel } from './read-service';
-import type { StartMessagingContract } from './read-startmessaging';
+import type { StartMessagingContract, WalletUnit } from './read-startmessaging';
 import { parseRedisUrl } from './redis-url';
 import type { NodeEnv, SettingName } from './settings';
 import type { TestNumber } from './test-number';
@@ -25,6 +25,7 @@ export type {
   SendWithSesSettings,
   StartMessagingContract,
   TestNumber,
+  WalletUnit,
 };
 
 type ConfigValues = Omit<
@@ -97,6 +98,8 @@ export class Config {
   readonly startMessagingContract!: StartMessagingContract;
   readonly startMessagingTemplateId!: string | undefined;
   readonly startMessagingAppName!: string;
+  /** Undefined: it is inferred from what accepted SMS take from the balance. */
+  readonly walletUnit!: WalletUnit | undefined;
   /** Undefined without its settings. */
   readonly sendWithSes!: SendWithSesSettings | undefined;
   /** One call, its connection included. */
@@ -135,6 +138,8 @@ export class Config {
   readonly smsPricePaise!: number;
   /** The share of each budget that is kept for numbers that logged in before. */
   readonly budgetReservePercent!: number;
+  /** The alert `wallet_low` is raised below this balance; 0: the wallet is not read. */
+  readonly walletAlertPaise!: number;
   /** The highest reaction to few codes that come back. */
   readonly abuseConversion!: AbuseMode;
   /** The highest reaction to many numbers with wrong codes. */

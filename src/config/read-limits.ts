@@ -34,6 +34,11 @@ function hourlyShare(perDay: number | undefined): number | undefined {
   return sixth >= 2_500 ? sixth : undefined;
 }
 
+/** A tenth of the daily budget is enough for two hours of the busiest day; less than Rs 100 is no warning in time. */
+function walletShare(perDay: number | undefined): number {
+  return Math.max(10_000, Math.floor((perDay ?? 0) / 10));
+}
+
 function readLimit(text: string): Limit | undefined {
   const [before = '', after = '', ...rest] = text.split('/');
   const count = decimal(before, 1, 1_000_000);
@@ -86,6 +91,7 @@ export function readLimits(settings: Settings) {
     budgetPaisePerDay,
     smsPricePaise,
     budgetReservePercent,
+    walletAlertPaise: settings.optional('WALLET_ALERT_PAISE', budget) ?? walletShare(budgetPaisePerDay),
     // A conversion may fall for good reasons, a bad route of the carrier or a campaign; wrong codes over many numbers
     // have one reason only.
     abuseConversion: settings.withDefault('ABUSE_CONVERSION', abuseMode, 'observe'),

@@ -3,6 +3,8 @@ import { matching, oneOf } from './rules';
 import type { Settings } from './settings';
 
 export type StartMessagingContract = 'caller' | 'provider';
+/** The unit in which StartMessaging counts the balance of the wallet. The vendor does not document it. */
+export type WalletUnit = 'rupees' | 'paise' | 'micro_rupees';
 
 // It becomes a header: a line break in it would be a second one.
 const apiKey = matching(/^[!-~]{1,512}$/, '1 to 512 visible ASCII characters');
@@ -35,5 +37,9 @@ export function readStartMessaging(settings: Settings, listed: boolean) {
     startMessagingContract: contract ?? 'provider',
     startMessagingTemplateId: settings.optional('STARTMESSAGING_TEMPLATE_ID', uuid),
     startMessagingAppName: settings.withDefault('STARTMESSAGING_APP_NAME', appName, 'otp-login'),
+    walletUnit: settings.optional<WalletUnit>(
+      'STARTMESSAGING_WALLET_UNIT',
+      oneOf('rupees', 'paise', 'micro_rupees'),
+    ),
   };
 }

@@ -10,6 +10,7 @@ import { checkSigningKeys } from './key-checks';
 import { reachRedis } from './reach-redis';
 import { checkSecrets, checkTestNumbers } from './secret-checks';
 import { checkUpstream } from './upstream-checks';
+import { parseRecord, WALLET_KEY, type WalletRecord } from '../wallet/wallet-record';
 
 const USAGE =
   'npm run doctor -- [--peer address [--forwarded "X-Forwarded-For"]] [--url https://login.example]';
@@ -49,6 +50,7 @@ export async function doctor({ environment, arguments: args, print }: Visit): Pr
   }
   const token = operatorToken(environment);
   secrets = secretsOf(config, token);
+  let wallet: WalletRecord = {};
   const quiet = new Logger('silent', { write: () => undefined });
 
   const checks: (() => Finding[] | Promise<Finding[]>)[] = [
@@ -58,8 +60,11 @@ export async function doctor({ environment, arguments: args, print }: Visit): Pr
     () => checkSigningKeys(config),
     () => checkTestNumbers(config),
     () => checkAddresses(config, quiet, options),
-    () => reachRedis(config.redisUrl),
-    () => checkUpstream(config),
+    () =>
+      reachRedis(config.redisUrl, async (client) => {
+        wallet = parseRecord(await client.get(WALLET_KEY).catch(() => null));
+      }),
+    () => checkUpstream(config, wallet),
     () => (options.url === undefined ? [] : askService(options.url, token)),
   ];
   for (const check of checks) for (const finding of await check()) tell(finding);

@@ -9,8 +9,11 @@ const PATIENCE_MS = 5_000;
 /** Errors that another try does not repair. */
 const FINAL = /^(WRONGPASS|NOAUTH|NOPERM|ERR invalid password|ERR AUTH|Redis refuses database)/;
 
-/** Connects as the service does, and looks at what it finds. */
-export async function reachRedis(redisUrl: string | undefined): Promise<Finding[]> {
+/** Connects as the service does, and looks at what it finds. `onReached` gets the connection first. */
+export async function reachRedis(
+  redisUrl: string | undefined,
+  onReached: (client: RedisClient) => Promise<void> = () => Promise.resolve(),
+): Promise<Finding[]> {
   const target = parseRedisUrl(redisUrl ?? '');
   if (redisUrl === undefined || target === undefined) {
     return [ok('redis_reached', 'REDIS_URL is not set: the embedded store ends with the process')];
@@ -18,7 +21,10 @@ export async function reachRedis(redisUrl: string | undefined): Promise<Finding[
   const client = redisClient(redisUrl);
   try {
     const trouble = await connect(client);
-    if (trouble === undefined) return await examineRedis(target.kind, await connectedPrimaries(client));
+    if (trouble === undefined) {
+      await onReached(client);
+      return await examineRedis(target.kind, await connectedPrimaries(client));
+    }
     const nodes = target.nodes.map(({ host, port }) => `${host}:${port}`).join(', ');
     const message = `Redis is not reached at ${nodes} (${redact(trouble)}): nothing that the service does works.`;
     return [fault('redis_reached', message)];

@@ -4,13 +4,20 @@ import { standaloneClient } from '../startmessaging/startmessaging.client';
 import type { StartMessagingClient } from '../startmessaging/startmessaging.client';
 import { UpstreamError } from '../upstream/upstream.error';
 import type { Wallet } from '../startmessaging/responses';
+import { unitOf, type KnownUnit, type WalletRecord } from '../wallet/wallet-record';
+import { REFUSALS } from '../wallet/wallet-watch';
+import { paiseOf } from '../wallet/wallet-unit';
 import { fault, ok, warning, type Finding } from './finding';
 
 const CONTRACT = 'startmessaging_contract';
 const WALLET = 'startmessaging_wallet';
 
-/** Asks StartMessaging what it speaks and what is left to pay with. Sends no SMS, and so costs nothing. */
-export async function checkUpstream(config: Config): Promise<Finding[]> {
+/**
+ * Asks StartMessaging for its contract and for the balance of the wallet. Sends no SMS, and so costs nothing.
+ *
+ * @param record what the service knows of the wallet, its unit for example
+ */
+export async function checkUpstream(config: Config, record: WalletRecord): Promise<Finding[]> {
   if (!config.startMessagingApiKey) {
     return [ok(CONTRACT, 'STARTMESSAGING_API_KEY is not set: no call is made')];
   }
@@ -25,8 +32,11 @@ export async function checkUpstream(config: Config): Promise<Finding[]> {
     maxAttempts: 1,
     deadlineMs: config.upstreamDeadlineMs,
   });
-  const { finding, missing } = await wallet(client);
-  return [await contract(client, config, missing), finding];
+  const { finding, missing, refused } = await wallet(client, config, record);
+  const spoken = await contract(client, config, missing);
+  // Under `caller` no other route tells whether the key is good.
+  const keyIsGood = config.startMessagingContract === 'provider' && spoken.level !== 'fault';
+  return [spoken, refused && !keyIsGood ? fault(WALLET, finding.message) : finding];
 }
 
 /** Verifies a code of an unknown id: only the `provider` contract has a route for it, and that does not know the id. */
@@ -72,24 +82,55 @@ async function contract(client: StartMessagingClient, config: Config, noWallet: 
 }
 
 /** `missing`: the server has no wallet, as any other web server would answer. */
-async function wallet(client: StartMessagingClient): Promise<{ finding: Finding; missing: boolean }> {
+async function wallet(
+  client: StartMessagingClient,
+  config: Config,
+  record: WalletRecord,
+): Promise<{ finding: Finding; missing: boolean; refused: boolean }> {
   try {
-    return { finding: filled(await client.readWallet()), missing: false };
+    return { finding: filled(await client.readWallet(), config, record), missing: false, refused: false };
   } catch (error) {
     if (!(error instanceof UpstreamError)) throw error;
-    const refused = error.reason === 'credentials_refused';
+    const estimated = REFUSALS.has(error.reason)
+      ? ` The service estimates the balance by its ledger: ${estimate(record)}.`
+      : '';
     return {
-      finding: (refused ? fault : warning)(WALLET, `GET /wallet ${words(error)}`),
+      finding: warning(WALLET, `GET /wallet ${words(error)}${estimated}`),
       missing: error.status === 404,
+      refused: error.reason === 'credentials_refused',
     };
   }
 }
 
-function filled({ balance, currency }: Wallet): Finding {
-  if (balance === undefined) return warning(WALLET, 'StartMessaging does not tell what is in the wallet.');
+function estimate({ reading }: WalletRecord): string {
+  return reading === undefined ? 'it has never read one' : 'the last one that it read, less the SMS since';
+}
+
+const UNIT_FROM: Record<KnownUnit['from'], string> = {
+  setting: 'by STARTMESSAGING_WALLET_UNIT',
+  inferred: 'inferred from the amount that accepted SMS took away',
+  assumed:
+    'assumed, because no SMS was accepted yet between two readings: set STARTMESSAGING_WALLET_UNIT if it is wrong',
+};
+
+function filled({ balance, currency }: Wallet, config: Config, record: WalletRecord): Finding {
+  if (balance === undefined)
+    return warning(WALLET, 'StartMessaging does not tell the balance of the wallet.');
   if (Number(balance) <= 0) return warning(WALLET, `The wallet is empty (${balance}): recharge it.`);
-  const unit = 'in rupees or in millionths of one, StartMessaging does not say which';
-  return ok(WALLET, `The wallet holds ${balance}${currency === undefined ? '' : ` ${currency}`} (${unit})`);
+  const { unit, from } = unitOf(balance, config.walletUnit, record);
+  const paise = paiseOf(balance, unit);
+  const told = `${balance}${currency === undefined ? '' : ` ${currency}`}`;
+  const holds = `The wallet holds Rs ${(paise / 100).toFixed(2)} (${told}, in ${unit}: ${UNIT_FROM[from]})`;
+  if (record.inferred !== undefined && record.inferred !== unit) {
+    return warning(
+      WALLET,
+      `${holds}. Accepted SMS took away amounts in ${record.inferred}: correct STARTMESSAGING_WALLET_UNIT.`,
+    );
+  }
+  if (paise < config.walletAlertPaise) {
+    return warning(WALLET, `${holds}. This is below WALLET_ALERT_PAISE: recharge it.`);
+  }
+  return ok(WALLET, holds);
 }
 
 /** Never upstream's own text: a terminal obeys what it reads. */

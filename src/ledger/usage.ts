@@ -35,6 +35,12 @@ export class UsageReader {
     return new Date(time.getTime() + KOLKATA_MS).toISOString().slice(0, 10);
   }
 
+  /** The hour of Asia/Kolkata that a time lies in. */
+  static hourOf(time: Date): { day: string; hour: number } {
+    const there = new Date(time.getTime() + KOLKATA_MS);
+    return { day: there.toISOString().slice(0, 10), hour: there.getUTCHours() };
+  }
+
   /** The totals of these days, the first and the last included, the oldest first. Totals are counted where they were sent. */
   async read(from: string, to: string): Promise<UsageOfDay[]> {
     const [first, last] = [Date.parse(from) / DAY_MS, Date.parse(to) / DAY_MS];

@@ -105,6 +105,18 @@ export class Metrics {
     labelNames: ['provider'] as const,
     registers: [this.registry],
   });
+  readonly walletBalance = new Gauge({
+    name: 'otp_login_wallet_balance_paise',
+    help:
+      'Balance at StartMessaging as last read or, where it cannot be read, as the ledger estimates it. Absent until it is ' +
+      'known. The same of every replica: take their maximum',
+    registers: [this.registry],
+  });
+  readonly walletAlert = new Gauge({
+    name: 'otp_login_wallet_alert_paise',
+    help: 'The balance below which the alert wallet_low is raised. Absent where the wallet is not read',
+    registers: [this.registry],
+  });
   readonly breakerOpen = new Gauge({
     name: 'otp_login_breaker_open',
     help: '1 while calls are kept from a provider that does not work',

@@ -72,6 +72,7 @@ const patience = (config: Config) => ({
     TestNumbers,
     UpstreamFaults,
   ],
-  exports: [Providers],
+  // The wallet is read by the client, off every request's path.
+  exports: [Providers, StartMessagingClient],
 })
 export class ProvidersModule {}

@@ -415,6 +415,8 @@ describe('GET /admin/usage', () => {
       timeZone: 'Asia/Kolkata',
       from: '2024-02-27',
       to: '2024-03-02',
+      // These worlds do not read the wallet.
+      wallet: { balancePaise: null, source: 'ledger', hoursLeft: null },
       total: NOTHING,
       days: ['2024-02-27', '2024-02-28', '2024-02-29', '2024-03-01', '2024-03-02'].map((date) => ({
         date,

@@ -472,11 +472,22 @@ describe('StartMessaging', () => {
   it('the doctor prints the balance of the wallet, and warns of an empty wallet', async () => {
     const wallet = async (): Promise<string> =>
       linesOf((await visit()).lines, 'startmessaging_wallet').join('\n');
-    expect(await wallet()).toMatch(/^ok .* holds 100 INR \(in rupees or in millionths of one/);
+    expect(await wallet()).toMatch(/^ok .* holds Rs 100\.00 \(100 INR, in rupees: assumed, because no SMS/);
+    upstream.settings.walletUnit = 'millionths';
+    expect(await wallet()).toMatch(/^ok .* holds Rs 100\.00 \(100000000 INR, in micro_rupees: assumed/);
+    upstream.settings.walletUnit = 'rupees';
+    upstream.settings.balance = 99;
+    expect(await wallet()).toMatch(/^warning .* holds Rs 99\.00 .* below WALLET_ALERT_PAISE: recharge it/);
     upstream.settings.balance = 0;
     expect(await wallet()).toMatch(/^warning .* wallet is empty \(0\)/);
+    upstream.fault({ on: 'wallet', fault: { kind: 'error', status: 403, code: 'FORBIDDEN' } });
+    expect(await wallet()).toMatch(
+      /^warning .*GET \/wallet is refused \(403\).* estimates the balance by its ledger/,
+    );
     upstream.fault({ on: 'wallet', fault: { kind: 'raw', status: 404, body: '' } });
-    expect(await wallet()).toMatch(/^warning .*GET \/wallet is answered with 404/);
+    expect(await wallet()).toMatch(
+      /^warning .*GET \/wallet is answered with 404.*estimates the balance by its ledger: it has never read/,
+    );
   });
 });
 

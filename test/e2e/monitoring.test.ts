@@ -316,6 +316,7 @@ describe('the alert rules', () => {
   const OTHERWISE: Record<string, string> = {
     provider_down: 'OtpLoginProviderDown',
     wallet_exhausted: 'OtpLoginWalletEmpty',
+    wallet_low: 'OtpLoginWalletLow',
     token_reused: 'OtpLoginRefreshTokenReuse',
   };
   test('each alert of the log has an alert rule', () => {

@@ -8,6 +8,7 @@ import type { Store } from '../../src/redis/store';
 import { redisOfWorker } from '../support/redis-of-worker';
 import { startRedis } from '../support/redis-server';
 import { connectedStores } from '../support/stores';
+import type { WalletWatch } from '../../src/wallet/wallet-watch';
 import { settings } from '../support/settings';
 
 it('the report of the usage does not wait for a write of the ledger that hangs', async () => {
@@ -19,7 +20,8 @@ it('the report of the usage does not wait for a write of the ledger that hangs',
     ...(await connectedStores((await redisOfWorker()).url, 1, logger)),
   ] as [Store, Store];
   const ledger = new Ledger(settings(), written, logger);
-  const reports = new Reports({} as Config, ledger, new UsageReader(read), {} as AbuseControl);
+  const wallet = { state: () => Promise.resolve({}) } as unknown as WalletWatch;
+  const reports = new Reports({} as Config, ledger, new UsageReader(read), {} as AbuseControl, wallet);
   try {
     hanging.pause();
     ledger.record({ what: 'wrong', quiet: 0, tried: [] });

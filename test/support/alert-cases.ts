@@ -89,6 +89,11 @@ const budget = (all: number, left: number): Series[] =>
     of('budget_left_paise', { window: 'day', numbers: 'new' }, `${left}x60`, instance),
     of('budget_left_paise', { window: 'day', numbers: 'returning' }, `${left + 3_000}x60`, instance),
   ]);
+const wallet = (balance: number): Series[] =>
+  ['a', 'b'].flatMap((instance) => [
+    of('wallet_alert_paise', {}, '10000x60', instance),
+    of('wallet_balance_paise', {}, `${balance}x60`, instance),
+  ]);
 /** A day in which eight of ten codes came back, and an hour in which `share` of them did. */
 const conversion = (aMinute: number, share: number): Series[] => [
   of('sms_sent_total', SM, `0+${aMinute}x1600`),
@@ -138,6 +143,11 @@ export const CASES: Case[] = [
     { ...SM, summary: 'The wallet of startmessaging is empty' },
   ),
   silent('OtpLoginWalletEmpty', 'no pod found the wallet empty', [of('wallet_exhausted', SM, '0x60')], '12m'),
+  fires('OtpLoginWalletLow', 'the balance is below the threshold', wallet(9_999), '12m', {
+    summary: '9999 paise are left in the wallet',
+  }),
+  silent('OtpLoginWalletLow', 'the balance is at the threshold', wallet(10_000), '12m'),
+  silent('OtpLoginWalletLow', 'no balance is known', [of('wallet_alert_paise', {}, '10000x60')], '12m'),
   fires('OtpLoginProviderDown', 'a breaker stays open', [of('breaker_open', SM, '1x60')], '12m', {
     ...SM,
     summary: 'startmessaging does not work: its breaker is open',

@@ -68,6 +68,7 @@ export async function startMonitored(): Promise<Monitored> {
       BUDGET_PAISE_PER_DAY: '10000',
       SMS_PRICE_PAISE: String(SMS_PRICE_PAISE),
       BUDGET_RESERVE_PERCENT: '30',
+      WALLET_ALERT_PAISE: '5000',
     },
   });
   const close = async (): Promise<void> => {

@@ -43,6 +43,8 @@ const ARROWS: Record<string, string[]> = {
   devices: BASE,
   challenges: [...BASE, 'devices', 'phone-number'],
   providers: [...BASE, 'challenges', 'phone-number', ...OUTSIDE],
+  // The client of StartMessaging reads the balance; the ledger knows what was spent since.
+  wallet: [...BASE, 'ledger', 'providers', 'startmessaging', 'upstream'],
   otp: [...BASE, 'challenges', 'providers', 'devices', 'phone-number', 'throttling', 'abuse', 'ledger'],
   sessions: [...BASE, 'otp', 'phone-number'],
   tokens: [...BASE, 'http', 'sessions'],
@@ -59,9 +61,10 @@ const ARROWS: Record<string, string[]> = {
     'phone-number',
     'abuse',
     'ledger',
+    'wallet',
   ],
   oauth: [...BASE, 'http', 'sessions', 'tokens', 'otp', 'throttling', 'phone-number'],
-  doctor: [...BASE, 'http', 'upstream', 'startmessaging', 'tokens', 'phone-number'],
+  doctor: [...BASE, 'http', 'upstream', 'startmessaging', 'tokens', 'phone-number', 'wallet'],
 };
 /** The files at the top: they put the rooms together, and no room knows them. */
 const TOP: Record<string, string[]> = {

@@ -114,6 +114,7 @@ describe('the defaults', () => {
       budgetPaisePerDay: undefined,
       smsPricePaise: 25,
       budgetReservePercent: 30,
+      walletAlertPaise: 10_000,
       abuseConversion: 'observe',
       abuseWrongCodes: 'enforce',
       trustedProxies: [],
