@@ -21,6 +21,7 @@ async function start(managementPort: number): Promise<{ url: string; management:
       MANAGEMENT_PORT: String(managementPort),
       REDIS_URL: (await redisOfWorker()).url,
       STARTMESSAGING_API_KEY: API_KEY,
+      WALLET_ALERT_PAISE: '0',
       SECRET,
       SUBJECT_SECRET,
     },

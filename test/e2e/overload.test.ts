@@ -175,6 +175,7 @@ describe('a log that is not read', () => {
       PORT: '0',
       REDIS_URL: (await redisOfWorker()).url,
       STARTMESSAGING_API_KEY: API_KEY,
+      WALLET_ALERT_PAISE: '0',
       STARTMESSAGING_BASE_URL: upstream.url,
       SHUTDOWN_DELAY_SECONDS: '0',
       NODE_OPTIONS: `--require=${filler}`,

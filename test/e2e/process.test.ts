@@ -52,6 +52,7 @@ const settings = (): Variables => ({
   PORT: '0',
   REDIS_URL: redis.url,
   STARTMESSAGING_API_KEY: API_KEY,
+  WALLET_ALERT_PAISE: '0',
   STARTMESSAGING_BASE_URL: upstream.url,
   SHUTDOWN_DELAY_SECONDS: '0',
 });
@@ -113,6 +114,7 @@ function forProduction(): Variables {
     REDIS_URL: '',
     REDIS_URL_FILE: redisUrlFile,
     STARTMESSAGING_API_KEY: API_KEY,
+    WALLET_ALERT_PAISE: '0',
     STARTMESSAGING_BASE_URL: upstream.url,
     STARTMESSAGING_CONTRACT: 'caller',
     STARTMESSAGING_TEMPLATE_ID: '2f1c0f6e-8d0b-4a57-9b1e-0d6f6a3f5c11',

@@ -43,6 +43,7 @@ const serve = async (more: Variables = {}): Promise<string> =>
       PORT: '0',
       REDIS_URL: (await redisOfWorker()).url,
       STARTMESSAGING_API_KEY: API_KEY,
+      WALLET_ALERT_PAISE: '0',
       STARTMESSAGING_BASE_URL: upstream.url,
       SHUTDOWN_DELAY_SECONDS: '0',
       LIMIT_IP: '1000000/60',

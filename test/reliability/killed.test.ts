@@ -86,6 +86,7 @@ describe.each(['caller', 'provider'] as const)('under the %s contract', (contrac
       SUBJECT_SECRET,
       REDIS_URL: proxy.url,
       STARTMESSAGING_API_KEY: API_KEY,
+      WALLET_ALERT_PAISE: '0',
       STARTMESSAGING_BASE_URL: world.upstream.url,
       ...shared,
     });

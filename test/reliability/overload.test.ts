@@ -46,6 +46,7 @@ const serve = (more: Variables = {}): Promise<{ service: Run; url: string }> =>
     PORT: '0',
     REDIS_URL: redis.url,
     STARTMESSAGING_API_KEY: API_KEY,
+    WALLET_ALERT_PAISE: '0',
     STARTMESSAGING_BASE_URL: upstream.url,
     // They hang until the test lets them go.
     UPSTREAM_TIMEOUT_MS: '45000',

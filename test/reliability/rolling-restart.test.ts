@@ -57,6 +57,7 @@ const settings = (): Variables => ({
   JWT_KEYS_DIR,
   REDIS_URL: redis.url,
   STARTMESSAGING_API_KEY: API_KEY,
+  WALLET_ALERT_PAISE: '0',
   STARTMESSAGING_BASE_URL: upstream.url,
   // Far longer than the balancer needs to see that a replica leaves, also on a busy machine.
   SHUTDOWN_DELAY_SECONDS: '5',

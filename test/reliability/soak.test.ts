@@ -83,6 +83,7 @@ it(`memory and sockets of the service stay level during ${SECONDS} s of logins w
     PORT: '0',
     REDIS_URL: redis.url,
     STARTMESSAGING_API_KEY: API_KEY,
+    WALLET_ALERT_PAISE: '0',
     STARTMESSAGING_BASE_URL: upstream.url,
     // Only what is told to hang takes so long, also on a machine that is busy for half an hour.
     UPSTREAM_TIMEOUT_MS: '5000',
