@@ -33,11 +33,12 @@ export function createLoginFlow(
     state.step === 'code' && !OVER.test(state.error?.code!)
       ? store.set(key, JSON.stringify(state.sent))
       : store.remove(key);
-  const set = (next: Partial<FlowState>): void => {
-    state = { ...state, busy: undefined, error: undefined, ...next };
+  const put = (next: Partial<FlowState>): void => {
+    state = { ...state, ...next };
     save().catch(ignore);
     for (const listener of listeners) listener();
   };
+  const set = (next: Partial<FlowState>): void => put({ busy: undefined, error: undefined, ...next });
 
   const open = async (sent: Sent, { signal } = screen): Promise<void> => {
     set({ step: 'code', sent, phoneNumber: sent.phoneNumber });
@@ -50,8 +51,7 @@ export function createLoginFlow(
       const { state: stage, pollAfterSeconds, ...status } = await client.status(sent.requestId, { signal });
       if (signal.aborted) return;
       least = pollAfterSeconds;
-      const { busy, error, sent: before } = state;
-      set({ busy, error, sent: { ...before!, ...status } });
+      put({ sent: { ...state.sent!, ...status } });
       if (stage !== 'pending' || /^[df]/.test(status.delivery)) return;
     }
   };

@@ -23,7 +23,7 @@ const enum Ms {
 /** `offline`, `unexpected_answer`, `idempotency_in_progress`, `store_…`, `overloaded`, `internal_error`, `upstream_…`. */
 const MOMENTARY = /^(off|unex|idempotency_i|st|ov|in|up)/;
 /** The status of faults. */
-const FAULTS = /4(0[345]|1[35]|22)/;
+const FAULTS = /4(0[3-5]|1|22)/;
 
 export const fail = (code: OtpLoginError['code']): never => {
   throw new OtpLoginError(code);
@@ -86,7 +86,7 @@ export function createSend(url: string, fetcher: typeof fetch, cookie: boolean, 
     // No JSON is not the service's: the page of a proxy or of a captive portal, or a connection that broke.
     const answer = await response.json().catch(() => {});
     if (status === 204 || (ok && answer)) return answer;
-    const problem = headers.get('content-type')!.includes('problem') ? answer : undefined;
+    const problem = headers.get('content-type')?.includes('problem') ? answer : undefined;
     // A wrong code that was the last attempt is as final as a code without attempts.
     const code =
       problem?.attemptsLeft === 0 ? 'otp_attempts_exhausted' : (problem?.code ?? 'unexpected_answer');

@@ -15,7 +15,7 @@ const enum Ms {
   Wait = 10_000,
   Patience = 15_000,
   Start = 2_000,
-  Neighbours = 50,
+  Neighbours = 1_000,
 }
 
 /**
@@ -46,13 +46,13 @@ export function createOtpLogin(options: Options): OtpLogin {
   /** Null if the store has no such string, and undefined if the store failed: a locked keychain is no log-out. */
   const read = async (name: string): Promise<any> => {
     try {
-      return unstored[name] ?? JSON.parse((await store.get(`${prefix}.${name}`)) ?? 'null');
+      return unstored[name] ?? JSON.parse((await store.get(prefix + '.' + name)) ?? 'null');
     } catch {
       return undefined;
     }
   };
   const write = async (value?: unknown, name = 'session'): Promise<void> => {
-    const key = `${prefix}.${name}`;
+    const key = prefix + '.' + name;
     delete unstored[name];
     try {
       await (value ? store.set(key, JSON.stringify(value)) : store.remove(key));
@@ -127,12 +127,19 @@ export function createOtpLogin(options: Options): OtpLogin {
   };
 
   let failure: OtpLoginError | undefined;
-  const attempt = async (resource: string, refused?: string): Promise<string> => {
+  /** `before`: the time in the store when the caller asked. */
+  const attempt = async (before: unknown, resource: string, refused?: string): Promise<string> => {
     // Now, and not earlier: a tab that was frozen for an hour would send a token of an hour ago, and end the session.
     let old = (await session()) ?? fail('not_logged_in');
-    // The message of a tab that has just refreshed may be under way.
-    if (cookie && isFresh(old[1])) await new Promise((resolve) => setTimeout(resolve, Ms.Neighbours));
-    const token = held(old, resource, refused);
+    let token = held(old, resource, refused);
+    if (!token && channel && isFresh(old[1]) && (old[1] as Token)[1] !== before) {
+      // Another tab has refreshed meanwhile: its message with the token is under way.
+      await new Promise((resolve) => {
+        channel.addEventListener('message', resolve);
+        setTimeout(resolve, Ms.Neighbours);
+      });
+      token = held(old, resource, refused);
+    }
     if (token) return token;
     if (!old[3]) {
       old[3] = randomKey();
@@ -141,35 +148,33 @@ export function createOtpLogin(options: Options): OtpLogin {
       old = (await session()) ?? old;
     }
     const [user, , refreshToken, key] = old;
-    let got: Tokens;
-    try {
-      got = await once('/auth/refresh', { refreshToken, resource: resource || null }, undefined, key);
-    } catch (thrown) {
-      failure = thrown as OtpLoginError;
-      const { code } = failure;
-      const over = ENDS.test(code);
-      if ((await session())?.[3] !== key) {
-        // Another tab was faster, or the user logged out: the answer is about tokens that no longer count.
-        if (over) return attempt(resource, refused);
-      } else if (over) {
-        await write();
-        await show(code as EndCode);
-      } else if (failure.status === 422) {
-        // The answer was lost and its cookie was not: the cookie is the successor already, and wants a new key.
-        old.pop();
-        await write(old);
-        fail('unexpected_answer');
-      }
-      throw thrown;
-    }
+    // The tokens, or the error.
+    const answer: any = await once(
+      '/auth/refresh',
+      { refreshToken, resource: resource || null },
+      undefined,
+      key,
+    ).catch((error) => (failure = error));
+    const { accessToken, status, code } = answer;
     const now = await session();
-    if (now?.[3] !== key) {
-      // The user logged out meanwhile: the new pair must not bring the session back. Or another tab was faster.
-      if (now === null) void leave(got.refreshToken);
-      return attempt(resource, refused);
-    }
-    await keep(user, got, resource);
-    return got.accessToken;
+    if (now?.[3] === key) {
+      if (accessToken) {
+        await keep(user, answer, resource);
+        return accessToken;
+      }
+      if (status !== 422) {
+        if (ENDS.test(code)) {
+          await write();
+          await show(code);
+        }
+        throw answer;
+      }
+      // The answer was lost and its cookie was not: the cookie is the successor already, and wants a new key.
+      old.pop();
+      await write(old);
+    } else if (now === null) void leave(answer.refreshToken);
+    // Another tab was faster: its tokens count. Or the user logged out: the new pair must not bring the session back.
+    return attempt(before, resource, refused);
   };
 
   /** The refresh that runs, by resource: all callers of this tab share it. It goes on without a caller. */
@@ -180,16 +185,16 @@ export function createOtpLogin(options: Options): OtpLogin {
     resource = '',
     patience: number = Ms.Wait,
   ): Promise<string> => {
-    const token = held((await session()) ?? fail('not_logged_in'), resource, refused);
+    const stored = (await session()) ?? fail('not_logged_in');
+    const token = held(stored, resource, refused);
     if (token) return token;
     const result = (running[resource] ??= retry(
-      () => locked(() => attempt(resource, refused)),
+      () => locked(() => attempt((stored[1] as Token)[1], resource, refused)),
       Infinity,
     ).finally(() => delete running[resource]));
     return new Promise((resolve, reject) => {
-      const stop = (): void => reject(new OtpLoginError('aborted'));
       const timer = setTimeout(() => reject(failure ?? new OtpLoginError('offline')), patience);
-      signal?.addEventListener('abort', stop);
+      signal?.addEventListener('abort', () => reject(new OtpLoginError('aborted')));
       result.then(resolve, reject).finally(() => clearTimeout(timer));
     });
   };
@@ -209,9 +214,9 @@ export function createOtpLogin(options: Options): OtpLogin {
     if (answer instanceof Error) throw answer;
     return answer;
   };
-  const own = (method: string, path = ''): Promise<{ sessions: never } & void> =>
+  const own = (method?: string, path = ''): Promise<{ sessions: never } & void> =>
     authorized((token) => send('/auth/sessions' + path, undefined, undefined, undefined, token, method));
-  const deviceOf = (phoneNumber: string): string => `device.${phoneNumber.slice(1)}`;
+  const deviceOf = (phoneNumber: string): string => 'device.' + phoneNumber.slice(1);
 
   const stop = store.subscribe?.(prefix + '.session', () => void show());
   ended?.addEventListener('abort', () => {
@@ -299,7 +304,7 @@ export function createOtpLogin(options: Options): OtpLogin {
     },
 
     sessions: {
-      list: () => own('GET').then(({ sessions }) => sessions),
+      list: () => own().then(({ sessions }) => sessions),
       end: (id) => own('DELETE', '/' + encodeURIComponent(id)),
       endOthers: () => own('DELETE', '?others=true'),
     },

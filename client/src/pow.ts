@@ -4,7 +4,8 @@ const enum Ms {
   GiveUp = 60_000,
 }
 
-const bytes = (hex: string): number[] => (hex.match(/../g) ?? []).map((pair) => parseInt(pair, 16));
+const bytes = (hex: string): Uint8Array<ArrayBuffer> =>
+  new Uint8Array(hex.match(/../g)!.map((pair) => parseInt(pair, 16)));
 
 /**
  * Tries the counters `first`, `first + step`, … until one gives a key with the wanted prefix. Answers the text for the field
@@ -19,7 +20,7 @@ export async function solve(
   { signal, first = 0, step = 1 }: Call & { first?: number; step?: number } = {},
 ): Promise<string> {
   const { algorithm, nonce, salt, cost, keyLength, keyPrefix } = challenge.parameters;
-  const [name = '', hash] = algorithm.split('/');
+  const [name, hash] = algorithm.split('/');
   const { subtle } = crypto;
   const end = Date.now() + Ms.GiveUp;
   let answer = '';
@@ -28,16 +29,11 @@ export async function solve(
       if (signal?.aborted || Date.now() > end) throw Error();
       const counter = first;
       first += step;
-      const password = new Uint8Array([
-        ...bytes(nonce),
-        counter >>> 24,
-        counter >> 16,
-        counter >> 8,
-        counter,
-      ]);
-      const key = await subtle.importKey('raw', password, name, false, ['deriveBits']);
-      const parameters = { name, hash, salt: new Uint8Array(bytes(salt)), iterations: cost };
-      const bits = new Uint8Array(await subtle.deriveBits(parameters, key, (keyLength || 32) * 8));
+      // The counter as 32 bits, big-endian.
+      const password = bytes(nonce + counter.toString(16).padStart(8, '0'));
+      const key = await subtle.importKey('raw', password, name!, false, ['deriveBits']);
+      const parameters = { name: name!, hash, salt: bytes(salt), iterations: cost };
+      const bits = new Uint8Array(await subtle.deriveBits(parameters, key, keyLength * 8));
       const derivedKey = Array.from(bits, (byte) => (byte + 256).toString(16).slice(1)).join('');
       if (derivedKey.startsWith(keyPrefix)) {
         answer = btoa(JSON.stringify({ challenge, solution: { counter, derivedKey } }));
@@ -63,7 +59,7 @@ export function createSolver({ worker }: { worker?: () => Worker } = {}): Solver
     return new Promise<string>((resolve, reject) => {
       signal?.addEventListener('abort', reject);
       workers.forEach((one, first) => {
-        one.onmessage = ({ data }: MessageEvent<string>) => (data ? resolve(data) : reject());
+        one.onmessage = ({ data }) => resolve(data);
         one.onerror = reject;
         one.postMessage({ challenge, first, step: 2 });
       });

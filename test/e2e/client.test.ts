@@ -297,6 +297,7 @@ describe('a session', () => {
     ['a proxy’s 403 in HTML', html(403)],
     ['a captive portal’s 200 in HTML', html(200)],
     ['a proxy’s 502', html(502)],
+    ['a 502 without a content type', new Response(new Uint8Array([60]), { status: 502 })],
     ['a 429', problem(429, 'rate_limited', { retryAfterSeconds: 1 })],
     ['a store that is away', problem(503, 'store_unavailable', { retryAfterSeconds: 1 })],
     ['another service’s 401', problem(401, 'forbidden_by_gateway')],

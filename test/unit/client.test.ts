@@ -22,7 +22,9 @@ async function sizeOf(entries: string[], external: string[]): Promise<number> {
     external,
     write: false,
   });
-  return gzipSync(outputFiles[0]!.contents, { level: 9 }).length;
+  const size = gzipSync(outputFiles[0]!.contents, { level: 9 }).length;
+  process.stdout.write(`${entries.join(', ')}: ${String(size)} bytes\n`);
+  return size;
 }
 
 it('toE164 reads every usual spelling of an Indian mobile number', () => {
@@ -102,8 +104,8 @@ it('the core of the client is under 3 KB', async () => {
   expect(await sizeOf(['index'], ['./pow.js'])).toBeLessThan(3 * 1_024);
 });
 
-it('all entries of the client in one file are under 4.8 KB', async () => {
-  expect(await sizeOf(['index', 'pow', 'flow', 'react', 'stores'], ['react'])).toBeLessThan(4.8 * 1_024);
+it('all entries of the client in one file are under 4.7 KB', async () => {
+  expect(await sizeOf(['index', 'pow', 'flow', 'react', 'stores'], ['react'])).toBeLessThan(4.7 * 1_024);
 });
 
 it('every public function of the client has a docstring with an example', () => {

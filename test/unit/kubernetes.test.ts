@@ -22,7 +22,9 @@ const FOLDER = join(ROOT, 'deploy/kubernetes');
 const OVERLAYS = ['overlays/small', 'overlays/production'];
 /** What is applied; base is not. */
 const APPLIED = [...OVERLAYS, 'first-key', 'next-key'];
-const EXPOSED = ['/.well-known', '/auth', '/oauth'];
+const EXPOSED = ['/.well-known', '/auth', '/oauth', '/pages'];
+/** The pages for people. */
+const PAGES = ['/', '/account', '/login'];
 
 const read = (name: string): string => readFileSync(join(ROOT, name), 'utf8');
 const files = readdirSync(FOLDER, { recursive: true, withFileTypes: true })
@@ -239,10 +241,11 @@ describe('the service', () => {
     'the Ingress of %s exposes the routes for users and clients, and no other route',
     async (name) => {
       const { paths } = one(name, 'Ingress').spec.rules[0].http as { paths: KubernetesObject[] };
-      expect(paths.map(({ path }) => path).sort()).toEqual(EXPOSED);
+      expect(paths.map(({ path }) => path).sort()).toEqual([...EXPOSED, ...PAGES].sort());
       const service = one(name, 'Service');
-      for (const { pathType, backend } of paths) {
-        expect(pathType).toBe('Prefix');
+      for (const { path, pathType, backend } of paths) {
+        // As a prefix, `/` would expose everything.
+        expect(pathType).toBe(PAGES.includes(path as string) ? 'Exact' : 'Prefix');
         expect(backend.service).toEqual({
           name: service.metadata.name,
           port: { name: service.spec.ports[0].name },

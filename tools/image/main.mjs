@@ -77,7 +77,7 @@ for (let start = 1; start <= STARTS; start++) {
   await endService(container);
 }
 console.log('SIGTERM ends it with 0.');
-await lookAtDocumentation();
+await lookAtPages();
 
 const mb = (bytes) => `${(bytes / 1e6).toFixed(0)} MB`;
 const [fastest, median, slowest] = [0, STARTS >> 1, STARTS - 1].map((index) =>
@@ -223,12 +223,17 @@ async function endService(container) {
 }
 
 /** Off in production, and allowed there: it must not need what only the checkout has. */
-async function lookAtDocumentation() {
-  const { container, url } = await startService({ SWAGGER: 'true' });
-  for (const path of ['/docs', '/docs-json']) {
-    const { status } = await fetch(`${url}${path}`);
-    if (status !== 200) giveUp(`${path} answered ${status}:\n${container.printed}`);
-  }
+async function lookAtPages() {
+  const { container, url } = await startService({ SWAGGER: 'true', LOGIN_PAGE: 'true' });
+  const get = async (path) => {
+    const answer = await fetch(`${url}${path}`);
+    if (answer.status !== 200) giveUp(`${path} answered ${answer.status}:\n${container.printed}`);
+    return answer.text();
+  };
+  for (const path of ['/docs', '/docs-json', '/account']) await get(path);
+  const files = [...(await get('/login')).matchAll(/"(pages\/[^"]+)"/g)];
+  if (files.length === 0) giveUp('The login page has no files.');
+  for (const [, file] of files) await get(`/${file}`);
   await endService(container);
 }
 
