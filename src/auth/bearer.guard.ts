@@ -35,7 +35,7 @@ export class BearerGuard implements CanActivate {
   async canActivate(context: ExecutionContext): Promise<boolean> {
     const request = context.switchToHttp().getRequest<FastifyRequest>();
     const token = bearerToken(request);
-    const claims = token === undefined ? undefined : await this.tokens.verify(token);
+    const claims = token === undefined ? undefined : await this.tokens.verifyOwn(token);
     if (claims === undefined) throw new ApiError('unauthenticated', this.hint(request, token));
     const session = await this.sessionsService.find(claims.subject, claims.sessionId);
     if (session === 'revoked') throw new ApiError('session_revoked');
@@ -60,7 +60,7 @@ export class BearerGuard implements CanActivate {
     return {
       detail: this.tokens.claimsToBeExpired(token)
         ? 'Get a new access token at POST /auth/refresh: this one has expired.'
-        : 'Send the accessToken of a login at this instance: this one is malformed, or another key signed it.',
+        : 'Send the accessToken of a login at this instance: this one is malformed, for another audience or client, or another key signed it.',
     };
   }
 }

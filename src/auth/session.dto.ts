@@ -8,6 +8,21 @@ export class RefreshTokenRequest {
   refreshToken?: string;
 }
 
+export class RefreshRequest extends RefreshTokenRequest {
+  @ApiPropertyOptional({
+    nullable: true,
+    description:
+      'The `aud` of the new access token, one of RESOURCE_AUDIENCES (RFC 8707). Default: AUDIENCE.',
+    example: null,
+  })
+  @ValidateIf((body: RefreshRequest) => body.resource !== undefined)
+  @IsString()
+  resource?: string;
+}
+
+/** Without `resource`: an example with an unknown one would be refused. */
+export const REFRESH_EXAMPLES = { 'A login': { value: { refreshToken: 'the refreshToken of a login' } } };
+
 export class EndSessionsQuery {
   @ApiPropertyOptional({
     enum: ['true', 'false'],

@@ -21,6 +21,7 @@ import {
   ApiTags,
 } from '@nestjs/swagger';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Config } from '../config/config';
 import { ApiError } from '../errors/api-error';
 import type { LogoutBody } from '../http/bodies';
 import { ApiProblems } from '../http/api-problems';
@@ -32,13 +33,21 @@ import { AccountService } from './account.service';
 import { bearerToken, BearerGuard, CurrentSession } from './bearer.guard';
 import { IdempotencyKey, REFRESH_IDEMPOTENCY_KEY } from './idempotency-key';
 import { RefreshCookie } from './refresh-cookie';
-import { EndSessionsQuery, RefreshTokenRequest, SessionsResponse, TokensResponse } from './session.dto';
+import {
+  EndSessionsQuery,
+  REFRESH_EXAMPLES,
+  RefreshRequest,
+  RefreshTokenRequest,
+  SessionsResponse,
+  TokensResponse,
+} from './session.dto';
 
 /** Stay logged in, see where, log out. */
 @ApiTags('Stay logged in')
 @Controller('auth')
 export class SessionsController {
   constructor(
+    private readonly config: Config,
     private readonly sessions: SessionsService,
     private readonly account: AccountService,
     private readonly tokens: TokensService,
@@ -49,7 +58,7 @@ export class SessionsController {
   @Post('refresh')
   @HttpCode(200)
   @ApiHeader(REFRESH_IDEMPOTENCY_KEY)
-  @ApiBody({ type: RefreshTokenRequest, required: false })
+  @ApiBody({ type: RefreshRequest, required: false, examples: REFRESH_EXAMPLES })
   @ApiOperation({
     operationId: 'refresh',
     summary: 'Exchange the refresh token for new tokens',
@@ -75,18 +84,27 @@ export class SessionsController {
     'store_unavailable',
   )
   async refresh(
-    @Body() body: RefreshTokenRequest,
+    @Body() body: RefreshRequest,
     @IdempotencyKey() idempotencyKey: string | undefined,
     @Req() request: FastifyRequest,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<TokensResponse> {
+    // Before the token is used: a request that is refused must not rotate the session.
+    if (this.config.audienceOf(body.resource) === undefined) {
+      const message = 'resource must be one of RESOURCE_AUDIENCES';
+      throw new ApiError('validation_failed', { errors: [{ field: 'resource', message }] });
+    }
     // A token in the body takes precedence: then the cookie was only sent along.
     const byCookie = body.refreshToken == null;
     const given = body.refreshToken ?? this.cookie.read(request);
     if (given === undefined) throw new ApiError('not_logged_in');
     try {
       const network = networkOf(this.clientAddress.of(request));
-      const { refreshToken, ...answer } = await this.tokens.refresh(given, { network, idempotencyKey });
+      const { refreshToken, ...answer } = await this.tokens.refresh(
+        given,
+        { network, idempotencyKey },
+        body.resource,
+      );
       if (!byCookie) return { tokenType: 'Bearer', ...answer, refreshToken };
       this.cookie.set(reply, refreshToken, answer.refreshExpiresIn);
       return { tokenType: 'Bearer', ...answer };

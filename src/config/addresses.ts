@@ -15,6 +15,13 @@ export const webAddress: Rule<string> = {
   },
 };
 
+/** An absolute URI without a fragment (RFC 8707 section 2), kept to the letter: it is compared as text. */
+export const absoluteUri: Rule<string> = {
+  expected: 'an absolute URI without a fragment, such as https://orders.example.com',
+  read: (text) =>
+    /^[a-z][a-z\d+.-]*:[!-"$-+\--~]{1,255}$/i.test(text) && URL.canParse(text) ? text : undefined,
+};
+
 /**
  * An origin exactly as a browser sends it: `scheme://host` or `scheme://host:port`, without a path, a default port or
  * capitals. App shells have schemes of their own, such as `capacitor://localhost`. `*`, also within a host, and `null` are

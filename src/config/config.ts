@@ -32,6 +32,7 @@ type ConfigValues = Omit<
   Config,
   | 'toJSON'
   | 'allowsOrigin'
+  | 'audienceOf'
   | 'knownSecrets'
   | 'returningSeconds'
   | 'testCode'
@@ -77,6 +78,8 @@ export class Config {
   readonly issuer!: string;
   /** `aud` and `client_id` of access tokens. */
   readonly audience!: string;
+  /** Other values of `aud` that a client may ask for by `resource` (RFC 8707). */
+  readonly resourceAudiences!: readonly string[];
   /** Undefined means the embedded store, which production refuses. */
   readonly redisUrl!: string | undefined;
   /** Lets `phone_number` into access tokens. */
@@ -220,6 +223,12 @@ export class Config {
   allowsOrigin(origin: string): boolean {
     if (this.corsOrigins.includes(origin) || origin === new URL(this.issuer).origin) return true;
     return !this.production && LOCALHOST.test(origin);
+  }
+
+  /** The `aud` of a token for this `resource` (RFC 8707); undefined for an unknown one. Without one it is `audience`. */
+  audienceOf(resource: string | undefined): string | undefined {
+    if (resource === undefined || resource === this.audience) return this.audience;
+    return this.resourceAudiences.includes(resource) ? resource : undefined;
   }
 
   /** The code of a test number; undefined for every other, and for one that has expired. */

@@ -1,7 +1,7 @@
-import { webAddress } from './addresses';
+import { absoluteUri, webAddress } from './addresses';
 import { isLoopback } from '../net/addresses';
 import { parseRedisUrl, redisUrl } from './redis-url';
-import { matching, oneOf, trueOrFalse, wholeNumber } from './rules';
+import { listOf, matching, oneOf, trueOrFalse, wholeNumber } from './rules';
 import type { Settings } from './settings';
 
 const logLevel = oneOf('fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent');
@@ -45,6 +45,7 @@ export function readService(settings: Settings) {
     managementPort,
     issuer,
     audience: settings.withDefault('AUDIENCE', audienceName, 'otp-login'),
+    resourceAudiences: settings.withDefault('RESOURCE_AUDIENCES', listOf(absoluteUri), []),
     redisUrl: redis,
     swagger: settings.withDefault('SWAGGER', trueOrFalse, !settings.production),
     logLevel: settings.withDefault('LOG_LEVEL', logLevel, 'info'),

@@ -1,12 +1,16 @@
 import { ApiError, type ErrorCode } from '../errors/api-error';
 
-/** The error codes of RFC 6749 section 5.2 that occur here, and two of section 4.1.2.1 for trouble of ours. */
+/**
+ * The error codes of RFC 6749 section 5.2 that occur here, that of RFC 8707 section 2, and two of section 4.1.2.1 for
+ * trouble of ours.
+ */
 export type OAuthErrorCode =
   | 'invalid_request'
   | 'invalid_client'
   | 'invalid_grant'
   | 'unsupported_grant_type'
   | 'invalid_scope'
+  | 'invalid_target'
   | 'server_error'
   | 'temporarily_unavailable';
 

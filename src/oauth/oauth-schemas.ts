@@ -15,6 +15,10 @@ export const TOKEN_FORM = {
     grant_type: { ...text, enum: ['refresh_token'] },
     refresh_token: text,
     client_id: { ...text, description: 'Optional; the value of AUDIENCE.' },
+    resource: {
+      ...text,
+      description: 'Optional: the `aud` of the access token, one of RESOURCE_AUDIENCES (RFC 8707).',
+    },
   },
 };
 

@@ -49,12 +49,12 @@ export class OAuthController {
   @ApiConsumes('application/x-www-form-urlencoded')
   @ApiBody({ schema: TOKEN_FORM })
   @ApiOkResponse({ description: 'New tokens of the same session', schema: TOKEN_ANSWER })
-  @oauthError(400, 'invalid_request, invalid_grant, unsupported_grant_type or invalid_scope')
+  @oauthError(400, 'invalid_request, invalid_grant, unsupported_grant_type, invalid_scope or invalid_target')
   @oauthError(401, 'invalid_client')
   @oauthError(413, 'invalid_request: more than 16 KB')
   @oauthError(503, 'temporarily_unavailable, with Retry-After')
   async token(@Body() form: Form | null, @Req() request: FastifyRequest): Promise<Record<string, unknown>> {
-    const { grant_type: grantType, refresh_token: token, client_id: client, scope } = form ?? {};
+    const { grant_type: grantType, refresh_token: token, client_id: client, scope, resource } = form ?? {};
     if (!grantType) throw new OAuthError('invalid_request', 'grant_type is missing');
     if (grantType !== 'refresh_token') {
       throw new OAuthError('unsupported_grant_type', 'The only grant type is refresh_token');
@@ -65,9 +65,12 @@ export class OAuthController {
       throw new OAuthError('invalid_client', 'The client is unknown', 401);
     }
     if (scope) throw new OAuthError('invalid_scope', 'There are no scopes');
-    const { accessToken, expiresIn, refreshToken } = await this.tokens.refresh(token, {
-      network: networkOf(this.clientAddress.of(request)),
-    });
+    // Before the token is used: a request that is refused must not rotate the session.
+    if (this.config.audienceOf(resource) === undefined) {
+      throw new OAuthError('invalid_target', 'The resource is not one of RESOURCE_AUDIENCES');
+    }
+    const network = networkOf(this.clientAddress.of(request));
+    const { accessToken, expiresIn, refreshToken } = await this.tokens.refresh(token, { network }, resource);
     return {
       access_token: accessToken,
       token_type: 'Bearer',

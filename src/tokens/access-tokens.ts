@@ -28,8 +28,11 @@ export class AccessTokens {
     private readonly keys: SigningKeys,
   ) {}
 
-  /** A token for a live session. `expiresIn` is in seconds, counted from `iat`. */
-  async issue(session: Session): Promise<{ accessToken: string; expiresIn: number }> {
+  /** A token for a live session and an `aud` of {@link Config.audienceOf}. `expiresIn` is in seconds, counted from `iat`. */
+  async issue(
+    session: Session,
+    audience = this.config.audience,
+  ): Promise<{ accessToken: string; expiresIn: number }> {
     const { kid, privateKey } = this.keys.current();
     const expiresIn = this.config.accessTokenTtlSeconds;
     const accessToken = await this.jwt.signAsync(
@@ -46,7 +49,7 @@ export class AccessTokens {
         algorithm: 'ES256',
         header: { alg: 'ES256', typ: TYPE, kid },
         issuer: this.config.issuer,
-        audience: this.config.audience,
+        audience,
         subject: session.subject,
         jwtid: randomBytes(16).toString('base64url'),
         // A number: jsonwebtoken would take the string '600' as milliseconds.
@@ -57,8 +60,8 @@ export class AccessTokens {
   }
 
   /**
-   * The claims of a token that this service signed for this audience and that has not expired, else undefined. The
-   * algorithm is pinned: a token's header must not choose how it is verified (RFC 8725 section 3.1).
+   * The claims of a token that this service signed for one of its audiences and that has not expired, else undefined. Its
+   * holder may be a resource server: see {@link verifyOwn} before it allows anything here. The algorithm is pinned: a token's header must not choose how it is verified (RFC 8725 section 3.1).
    */
   async verify(token: string): Promise<AccessTokenClaims | undefined> {
     if (token.length > LONGEST || !token.split('.').every(isCanonical)) return undefined;
@@ -71,7 +74,7 @@ export class AccessTokens {
         publicKey: key.publicKey,
         algorithms: ['ES256'],
         issuer: this.config.issuer,
-        audience: this.config.audience,
+        audience: [this.config.audience, ...this.config.resourceAudiences],
         // The type forgets KeyObject, which jsonwebtoken takes; a PEM string would be parsed anew at every call.
       } as unknown as JwtVerifyOptions);
       const { sub, sid, aud, exp } = claims;
@@ -82,6 +85,16 @@ export class AccessTokens {
     } catch {
       return undefined;
     }
+  }
+
+  /**
+   * As {@link verify}, for a token of the user's own client. A resource server or an app that received a token for itself
+   * must not read the user's number with it, or end the user's sessions.
+   */
+  async verifyOwn(token: string): Promise<AccessTokenClaims | undefined> {
+    const found = await this.verify(token);
+    const { audience } = this.config;
+    return found?.claims.aud === audience && found.claims.client_id === audience ? found : undefined;
   }
 
   /** Whether a refused token says itself that it has expired. Its signature is not verified: for hints, never for access. */

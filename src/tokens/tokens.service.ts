@@ -1,4 +1,5 @@
 import { Injectable } from '@nestjs/common';
+import { Config } from '../config/config';
 import { ApiError, type ErrorCode } from '../errors/api-error';
 import { Metrics, startAtZero } from '../metrics/metrics';
 import { SessionsService, type RefreshContext, type Session } from '../sessions/sessions.service';
@@ -31,6 +32,7 @@ export interface TokenSet {
 @Injectable()
 export class TokensService {
   constructor(
+    private readonly config: Config,
     private readonly accessTokens: AccessTokens,
     private readonly refreshTokens: RefreshTokens,
     private readonly sessions: SessionsService,
@@ -39,12 +41,12 @@ export class TokensService {
     startAtZero(metrics.refreshes, 'outcome', REFRESHES);
   }
 
-  /** A new access token, and the newest refresh token of the session. */
-  async issue(session: Session): Promise<TokenSet> {
+  /** A new access token, and the newest refresh token of the session. `resource` is one of {@link Config.audienceOf}. */
+  async issue(session: Session, resource?: string): Promise<TokenSet> {
     const refreshToken = this.refreshTokens.issue(session);
     // Its secret has been removed from SECRET: no token for this session can be signed any more.
     if (refreshToken === undefined) throw new ApiError('session_expired');
-    const access = await this.accessTokens.issue(session);
+    const access = await this.accessTokens.issue(session, this.config.audienceOf(resource));
     return {
       ...access,
       refreshToken,
@@ -56,23 +58,26 @@ export class TokensService {
    * Exchanges a refresh token (RFC 6749 section 6). Throws `refresh_token_invalid` for garbage and forgeries without
    * asking the store, and the errors of {@link SessionsService.refresh}.
    */
-  async refresh(refreshToken: string, context: RefreshContext): Promise<TokenSet> {
+  async refresh(refreshToken: string, context: RefreshContext, resource?: string): Promise<TokenSet> {
     try {
       const claims = this.refreshTokens.read(refreshToken);
       if (claims === undefined) throw new ApiError('refresh_token_invalid');
       const { subject, sessionId, counter } = claims;
       const { session, kind } = await this.sessions.refresh(subject, sessionId, counter, context);
       this.metrics.refreshes.inc({ outcome: kind.replace(' ', '_') });
-      return await this.issue(session);
+      return await this.issue(session, resource);
     } catch (error) {
       this.metrics.refreshes.inc({ outcome: error instanceof ApiError ? error.code : 'internal_error' });
       throw error;
     }
   }
 
-  /** Which session a token belongs to, of either kind; undefined for what is not ours. Does not ask the store. */
+  /**
+   * The session that the holder of this token may end; undefined for what is not ours, and for a token that a resource
+   * server received. Does not ask the store.
+   */
   async sessionOf(token: string): Promise<{ subject: string; sessionId: string } | undefined> {
-    return this.refreshTokens.read(token) ?? (await this.accessTokens.verify(token));
+    return this.refreshTokens.read(token) ?? (await this.accessTokens.verifyOwn(token));
   }
 
   /** The sessions of these tokens, each of them once. Tokens that are not ours have none. */

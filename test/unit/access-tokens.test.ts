@@ -12,6 +12,7 @@ import { SigningKeys } from '../../src/tokens/signing-keys';
 
 const ISSUER = 'https://login.example.com';
 const AUDIENCE = 'otp-login';
+const RESOURCE = 'https://orders.example.com';
 const SIGNING = '20260101T0000Z-a';
 const FUTURE = '20990101T0000Z-b';
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
@@ -34,6 +35,7 @@ beforeAll(() => {
     JWT_KEYS_DIR: folder,
     ISSUER,
     AUDIENCE,
+    RESOURCE_AUDIENCES: RESOURCE,
   });
   keys = new SigningKeys(config, new Logger('silent', { write: () => undefined }), new Metrics());
   tokens = new AccessTokens(config, new JwtService({}), keys);
@@ -146,6 +148,26 @@ describe('an access token', () => {
   ])('an access token with %s is refused', async (_, changes) => {
     await expectRefused(await token(changes));
   });
+
+  test.each<[string, JWTPayload, boolean]>([
+    ['the audience and the client of the service', { client_id: AUDIENCE }, true],
+    ['the audience of a resource server', { aud: RESOURCE, client_id: AUDIENCE }, false],
+    ['the client of an app', { client_id: 'shop' }, false],
+    [
+      'the audience of a resource server and the client of an app',
+      { aud: RESOURCE, client_id: 'shop' },
+      false,
+    ],
+    ['no client', {}, false],
+    ['a list of clients', { client_id: [AUDIENCE] }, false],
+  ])(
+    'an access token with %s verifies; whether the user’s own client holds it is checked, too',
+    async (_, changed, own) => {
+      const given = await token({ claims: changed });
+      expect(await tokens.verify(given)).toMatchObject(claims);
+      expect((await tokens.verifyOwn(given)) !== undefined).toBe(own);
+    },
+  );
 
   test('an access token that a foreign key signed is refused', async () => {
     const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });

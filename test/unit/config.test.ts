@@ -62,6 +62,7 @@ describe('the defaults', () => {
       port: 3000,
       issuer: 'http://localhost:3000',
       audience: 'otp-login',
+      resourceAudiences: [],
       redisUrl: undefined,
       tokenPhoneNumber: false,
       swagger: true,
@@ -550,6 +551,30 @@ describe('ISSUER', () => {
   ])('ISSUER refuses the value %p', (issuer) => {
     expect(developmentFaults({ ISSUER: issuer })).toEqual([
       'ISSUER must be an http or https URL without credentials, query and fragment',
+    ]);
+  });
+});
+
+describe('RESOURCE_AUDIENCES', () => {
+  test('RESOURCE_AUDIENCES is a list of absolute URIs, kept letter by letter', () => {
+    const value = 'https://orders.example.com, urn:example:stock,api://x/';
+    expect(inDevelopment({ RESOURCE_AUDIENCES: value }).resourceAudiences).toEqual([
+      'https://orders.example.com',
+      'urn:example:stock',
+      'api://x/',
+    ]);
+  });
+
+  test.each([
+    'orders',
+    '/orders',
+    'https://x.example/#part',
+    'https://x.example/a b',
+    'https://',
+    '//x.example',
+  ])('RESOURCE_AUDIENCES refuses the value %p', (value) => {
+    expect(developmentFaults({ RESOURCE_AUDIENCES: value })).toEqual([
+      expect.stringMatching(/^RESOURCE_AUDIENCES must be a comma-separated list, each entry an absolute URI/),
     ]);
   });
 });
