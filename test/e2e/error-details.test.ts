@@ -152,8 +152,8 @@ describe('the kinds of 401 at /auth/me', () => {
         'this is not a Bearer token.',
         'this is not a Bearer token.',
         'this one has expired.',
-        'this one is malformed, or another key signed it.',
-        'this one is malformed, or another key signed it.',
+        'this one is malformed, for another audience or client, or another key signed it.',
+        'this one is malformed, for another audience or client, or another key signed it.',
       ]);
     } finally {
       await hasty.close();
