@@ -29,7 +29,7 @@ if nonce == live then
 -- A code that was used, or is older than a used one, stays void if its SMS was still under way.
 elseif issued >= math.max(tonumber(live_issued or 0), tonumber(used or -1) + 1) then
   redis.call('HSET', KEYS[2], 'live', nonce, 'live:issued', text(issued), 'live:expires', text(expires))
-  if nonce == next then redis.call('HDEL', KEYS[2], 'next', 'next:issued', 'next:expires') end
+  if nonce == next then redis.call('HDEL', KEYS[2], 'next', 'next:issued', 'next:expires', 'next:drafts') end
   redis.call('PEXPIREAT', KEYS[2], text(issued + tonumber(ARGV[7])))
 end
 return { expires, attempts, resend_at }

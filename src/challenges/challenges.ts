@@ -253,7 +253,8 @@ export class Challenges {
   }
 
   private runRelease(id: RequestId, owner: string, sent: 'refused' | 'no' | 'maybe'): Promise<unknown> {
-    return this.store.run(RELEASE, [challengeKeys(id).challenge], [owner, sent]);
+    const { challenge, codes } = challengeKeys(id);
+    return this.store.run(RELEASE, [challenge, codes], [owner, sent]);
   }
 }
 

@@ -67,7 +67,10 @@ if not kept then
     nonce, issued, slot = again('live')
     if not nonce then nonce, issued, slot = again('next') end
   end
-  if not nonce then nonce, issued, slot = fresh, math.max(now, after_used), 'next' end
+  if not nonce then
+    nonce, issued, slot = fresh, math.max(now, after_used), 'next'
+    redis.call('HDEL', KEYS[2], 'next:drafts')
+  end
 end
 token = tonumber(token) + 1
 -- A resumed send gets a full time to live, as far as the whole life of its code and of its challenge allows.
@@ -80,6 +83,8 @@ if slot then
   -- The live code's life grows only when it is sent again. A provider's code is never sent again.
   if slot == 'next' and resend then
     redis.call('HSET', KEYS[2], 'next', nonce, 'next:issued', text(issued), 'next:expires', text(expires))
+    -- release.lua removes the code with its last draft, if admission refused all of them.
+    redis.call('HINCRBY', KEYS[2], 'next:drafts', 1)
   end
   redis.call('PEXPIRE', KEYS[2], text(life))
 end

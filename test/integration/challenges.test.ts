@@ -295,6 +295,22 @@ describe('a resend', () => {
     expect(await verify(service, first.requestId, rightCode(service, first))).toBe(true);
   });
 
+  it('a refused send takes the code with it only if no other send has the code', async () => {
+    const service = replica();
+    const create = (): Promise<Draft> => service.challenges.create(identityOf(PERSON), MADE_HERE);
+    const [one, two] = [await create(), await create()];
+    await service.challenges.release(one, 'refused');
+    await service.challenges.release(one, 'refused');
+    const three = await create();
+    expect([two.nonce, three.nonce]).toEqual([one.nonce, one.nonce]);
+    await service.challenges.release(two, 'refused');
+    const { requestId } = await service.challenges.activate(three, ACCEPTED, 0);
+    expect(await verify(service, requestId, rightCode(service, three))).toBe(true);
+    await clock.empty();
+    for (const draft of [await create(), await create()]) await service.challenges.release(draft, 'refused');
+    expect(await clock.keys()).toEqual([]);
+  });
+
   it('concurrent sends for one number agree on one code', async () => {
     const all = replicas();
     // The second round finds a live code, past half of its life.
@@ -912,7 +928,7 @@ describe('a send under an Idempotency-Key', () => {
     const service = replica({ UPSTREAM_DEADLINE_MS: '20000' });
     const refused = await draftOf(service);
     await service.challenges.release(refused, 'refused');
-    expect(await raw.exists(recordOf(refused.requestId))).toBe(0);
+    expect(await clock.keys()).toEqual([]);
     const first = await draftOf(service);
     await clock.pass(25_000);
     const second = await draftOf(service);
