@@ -16,11 +16,11 @@ export const IdempotencyKey = createParamDecorator(
   },
 );
 
+// Without an example: Swagger UI would send it, and a developer's second send would be a retry of the first.
 const HEADER = {
   name: 'Idempotency-Key',
   required: false,
   schema: { type: 'string' as const, minLength: 16, maxLength: 255 },
-  example: 'c6d1b2f0-6a0e-4d8f-9a53-0d4c5f1e7b92',
 };
 
 /** The header of send-otp and verify-otp in the OpenAPI document. */
