@@ -36,7 +36,7 @@ export function installPackages() {
 }
 
 // By content and not by age: git gives every file that it writes the time of the checkout.
-function packagesAreInstalled() {
+export function packagesAreInstalled() {
   const read = (...path) => JSON.parse(readFileSync(join(ROOT, ...path), 'utf8')).packages;
   let wanted;
   let installed;

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { unknownRequestId } from '../support/keys';
 import { freePort } from '../support/free-port';
 import type { RedisServer } from '../support/redis-server';
@@ -89,6 +90,22 @@ it('the service sends no SMS while Redis is full, and open sessions stay open', 
   expect((await me(token)).status).toBe(200);
   await makeRoom();
   await expectBack();
+});
+
+it('a session is refreshed while Redis is full, and the successor works afterwards', async () => {
+  const { refreshToken } = (await login(world)).body as Record<string, string>;
+  await fillRedis();
+  const refreshed = await call('POST', `${world.url}/auth/refresh`, { refreshToken });
+  expect([refreshed.status, typeof refreshed.body.refreshToken]).toEqual([200, 'string']);
+  const next = await call(
+    'POST',
+    `${world.url}/auth/refresh`,
+    { refreshToken: refreshed.body.refreshToken as string },
+    { 'Idempotency-Key': randomUUID() },
+  );
+  expect(next.status).toBe(200);
+  await makeRoom();
+  expect((await me(next.body.accessToken as string)).status).toBe(200);
 });
 
 it('a person can log out while Redis is full', async () => {

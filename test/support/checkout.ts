@@ -1,4 +1,4 @@
-import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -25,6 +25,7 @@ export class Checkout {
 
   /** Copies everything, or only what is named. */
   constructor(names: readonly string[] = readdirSync(ROOT)) {
+    expectPackages();
     for (const name of names.filter((each) => !NOT_COPIED.includes(each))) {
       cpSync(join(ROOT, name), join(this.folder, name), { recursive: true, preserveTimestamps: true });
     }
@@ -51,6 +52,14 @@ export class Checkout {
     await Promise.all([...this.commands].map((command) => command.kill()));
     rmSync(this.folder, { recursive: true, force: true });
   }
+}
+
+const INSTALLED =
+  "import('./scripts/project.mjs').then(({ packagesAreInstalled }) => process.exit(packagesAreInstalled() ? 0 : 1))";
+/** A script in a copy would run `npm ci` and empty the folder of packages that all copies and this checkout share. */
+function expectPackages(): void {
+  if (spawnSync(process.execPath, ['-e', INSTALLED], { cwd: ROOT }).status === 0) return;
+  throw new Error('node_modules does not hold what package-lock.json asks for. Run npm ci first.');
 }
 
 export class Command {
