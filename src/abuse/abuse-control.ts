@@ -56,7 +56,7 @@ export interface AbuseDecision {
   figures: AbuseFigures;
 }
 
-export interface AbuseFigures {
+interface AbuseFigures {
   sent: number;
   verified: number;
   /** Numbers that saw a wrong code, and right codes. */
@@ -67,7 +67,7 @@ export interface AbuseFigures {
 }
 
 /** The answer of `GET /admin/abuse`. */
-export interface AbuseState {
+interface AbuseState {
   now: Date;
   raised: { scope: string; level: AbuseLevel; until: Date }[];
   /** The whole service, over 15 minutes and 24 hours. */

@@ -8,7 +8,7 @@ import { constantTimeEqual, hmac128 } from '../crypto/mac';
 import type { PhoneNumber } from '../phone-number/phone-number';
 
 /** A challenge of ALTCHA's protocol (version 2), as its widget takes it. */
-export type WorkChallenge = Challenge;
+type WorkChallenge = Challenge;
 
 /** How long a challenge may take. */
 export const WORK_LIFE_SECONDS = 300;

@@ -15,6 +15,15 @@ import { BlockRequest, blockedForMs, UnblockRequest, UnlockRequest, UsageQuery }
 import { NumberBlockService } from './number-block.service';
 import { Reports } from './reports';
 
+/** The errors of every change. */
+const CHANGE_ERRORS = [
+  'validation_failed',
+  'unauthenticated',
+  'payload_too_large',
+  'unsupported_media_type',
+  'internal_error',
+  'store_unavailable',
+] as const;
 /** A longer header is cut, because any caller chooses its text. */
 const LONGEST_FORWARDED = 500;
 
@@ -94,14 +103,7 @@ export class AdminController {
       'From now on no SMS goes to it and no code of it works; its sessions and device tokens end at once.',
   })
   @ApiNoContentResponse({ description: 'It is blocked, and was perhaps before' })
-  @ApiProblems(
-    'validation_failed',
-    'unauthenticated',
-    'payload_too_large',
-    'unsupported_media_type',
-    'internal_error',
-    'store_unavailable',
-  )
+  @ApiProblems(...CHANGE_ERRORS)
   async block(@Admin() admin: string, @Body() body: BlockRequest): Promise<void> {
     const forMs = blockedForMs(body);
     const phone = this.identityOf(body.phoneNumber);
@@ -121,14 +123,7 @@ export class AdminController {
     description: 'Ended sessions, codes and device tokens stay ended.',
   })
   @ApiNoContentResponse({ description: 'It is not blocked, and was perhaps not before' })
-  @ApiProblems(
-    'validation_failed',
-    'unauthenticated',
-    'payload_too_large',
-    'unsupported_media_type',
-    'internal_error',
-    'store_unavailable',
-  )
+  @ApiProblems(...CHANGE_ERRORS)
   async unblock(@Admin() admin: string, @Body() { phoneNumber }: UnblockRequest): Promise<void> {
     const phone = this.identityOf(phoneNumber);
     await this.audit.change(admin, 'unblock', { phone: phone.pseudonym }, () => this.blocks.unblock(phone));
@@ -143,15 +138,7 @@ export class AdminController {
       'Clears the wrong codes of the number in the windows of a day or less, never its count of 30 days and never a block. Possible three times in 30 days for a number.',
   })
   @ApiNoContentResponse({ description: 'Its codes can be tried again, unless it is blocked' })
-  @ApiProblems(
-    'validation_failed',
-    'unauthenticated',
-    'payload_too_large',
-    'unsupported_media_type',
-    'rate_limited',
-    'internal_error',
-    'store_unavailable',
-  )
+  @ApiProblems(...CHANGE_ERRORS, 'rate_limited')
   async unlock(@Admin() admin: string, @Body() { phoneNumber }: UnlockRequest): Promise<void> {
     const phone = this.identityOf(phoneNumber);
     await this.audit.change(admin, 'unlock', { phone: phone.pseudonym }, () =>

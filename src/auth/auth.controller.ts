@@ -17,7 +17,7 @@ import { AddressLimits } from '../throttling/address-limits';
 import { AddressThrottlerGuard } from '../throttling/address-throttler.guard';
 import { ClientAddress } from '../http/client-address';
 import { MeResponse, OtpRequestResponse, OtpStatusResponse, VerifiedResponse } from './responses.dto';
-import { BearerGuard, CurrentSession } from './bearer.guard';
+import { BEARER_ERRORS, BearerGuard, CurrentSession } from './bearer.guard';
 import { describeClient } from './client';
 import { DeviceCookie } from './device-cookie';
 import { IDEMPOTENCY_KEY, IdempotencyKey } from './idempotency-key';
@@ -173,14 +173,7 @@ export class AuthController {
   @ApiBearerAuth()
   @ApiOperation({ operationId: 'me', summary: 'The logged-in user' })
   @ApiOkResponse({ type: MeResponse, description: 'The user and the session of the access token' })
-  @ApiProblems(
-    'unauthenticated',
-    'session_expired',
-    'session_revoked',
-    'payload_too_large',
-    'internal_error',
-    'store_unavailable',
-  )
+  @ApiProblems(...BEARER_ERRORS)
   me(@CurrentSession() session: Session): MeResponse {
     return {
       id: session.subject,

@@ -15,6 +15,16 @@ export const CurrentSession = createParamDecorator((_: unknown, context: Executi
   return session;
 });
 
+/** The errors of every route behind {@link BearerGuard}. */
+export const BEARER_ERRORS = [
+  'unauthenticated',
+  'session_expired',
+  'session_revoked',
+  'payload_too_large',
+  'internal_error',
+  'store_unavailable',
+] as const;
+
 /** The token of the Authorization header (RFC 6750 section 2.1), not verified yet. */
 export function bearerToken(request: FastifyRequest): string | undefined {
   return /^Bearer +([^ ]+) *$/i.exec(request.headers.authorization ?? '')?.[1];

@@ -30,7 +30,7 @@ import { networkOf } from '../net/addresses';
 import { SessionsService, type Session } from '../sessions/sessions.service';
 import { TokensService } from '../tokens/tokens.service';
 import { AccountService } from './account.service';
-import { bearerToken, BearerGuard, CurrentSession } from './bearer.guard';
+import { BEARER_ERRORS, bearerToken, BearerGuard, CurrentSession } from './bearer.guard';
 import { IdempotencyKey, REFRESH_IDEMPOTENCY_KEY } from './idempotency-key';
 import { RefreshCookie } from './refresh-cookie';
 import {
@@ -151,14 +151,7 @@ export class SessionsController {
   @ApiBearerAuth()
   @ApiOperation({ operationId: 'listSessions', summary: 'Where the user is logged in' })
   @ApiOkResponse({ type: SessionsResponse, description: 'The living sessions, the newest first' })
-  @ApiProblems(
-    'unauthenticated',
-    'session_expired',
-    'session_revoked',
-    'payload_too_large',
-    'internal_error',
-    'store_unavailable',
-  )
+  @ApiProblems(...BEARER_ERRORS)
   async list(@CurrentSession() current: Session): Promise<SessionsResponse> {
     const sessions = await this.sessions.list(current.subject);
     return {
@@ -181,16 +174,7 @@ export class SessionsController {
   @ApiBearerAuth()
   @ApiOperation({ operationId: 'endSession', summary: 'End one session of the user' })
   @ApiNoContentResponse({ description: 'It has ended' })
-  @ApiProblems(
-    'unauthenticated',
-    'session_expired',
-    'session_revoked',
-    'not_found',
-    'payload_too_large',
-    'unsupported_media_type',
-    'internal_error',
-    'store_unavailable',
-  )
+  @ApiProblems(...BEARER_ERRORS, 'not_found', 'unsupported_media_type')
   async endOne(@CurrentSession() current: Session, @Param('id') id: string): Promise<void> {
     // A session of another user is not found either: the answer must not reveal that it exists.
     if (!(await this.sessions.end(current.subject, id))) throw new ApiError('not_found');
@@ -202,16 +186,7 @@ export class SessionsController {
   @ApiBearerAuth()
   @ApiOperation({ operationId: 'endSessions', summary: 'End all sessions of the user, or all others' })
   @ApiNoContentResponse({ description: 'They have ended' })
-  @ApiProblems(
-    'validation_failed',
-    'unauthenticated',
-    'session_expired',
-    'session_revoked',
-    'payload_too_large',
-    'unsupported_media_type',
-    'internal_error',
-    'store_unavailable',
-  )
+  @ApiProblems('validation_failed', ...BEARER_ERRORS, 'unsupported_media_type')
   async endAll(@CurrentSession() current: Session, @Query() query: EndSessionsQuery): Promise<void> {
     await this.account.endEverywhere(current, query.others === 'true' ? current : undefined);
   }

@@ -2,7 +2,7 @@ import { isIP } from 'node:net';
 import { decimal, type Rule } from './rules';
 
 /** The parts of a Redis URL of any of the six schemes. Ports and the database are filled in. */
-export interface RedisTarget {
+interface RedisTarget {
   readonly kind: 'standalone' | 'cluster' | 'sentinel';
   readonly tls: boolean;
   /** Empty when there is none, and so is the password. */

@@ -147,7 +147,7 @@ export const ERROR_CODES = {
 export type ErrorCode = keyof typeof ERROR_CODES;
 
 /** An invalid field of the request, and why, in words that never repeat the value. */
-export interface FieldError {
+interface FieldError {
   field: string;
   message: string;
 }

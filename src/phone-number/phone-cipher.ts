@@ -2,7 +2,7 @@ import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import { hasPhoneNumberForm, isTestNumber, type PhoneNumber } from './phone-number';
 
 /** Keys of 32 bytes by their id: the current one seals, every one opens. */
-export interface CipherKeys {
+interface CipherKeys {
   readonly current: { id: string; key: Buffer };
   find(id: string): Buffer | undefined;
 }

@@ -12,7 +12,7 @@ export interface ScriptCall {
 const PRELUDE = readFileSync(join(__dirname, 'prelude.lua'), 'utf8');
 
 /** The Lua functions of a room, for scripts of other rooms that must decide several things in one step. */
-export interface LuaLibrary {
+interface LuaLibrary {
   /** The room. */
   readonly name: string;
   /** The functions that scripts may call. */

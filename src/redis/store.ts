@@ -24,8 +24,8 @@ const CHECK_RIGHTS_EVERY_MS = 1_500;
 /** A node that is away fails several times a second. */
 const NODE_WARNING_EVERY_MS = 5_000;
 
-/** One command to Redis, as it is given to `onStep`. Its name is a script's or a command's: a closed set. */
-export interface RedisCommand {
+/** One command to Redis, as it is given to `onCommand`. Its name is a script's or a command's: a closed set. */
+interface RedisCommand {
   command: string;
   outcome: 'answered' | 'failed';
   seconds: number;
