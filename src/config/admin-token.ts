@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { Rule } from './rules';
+import { isWeak, type Rule } from './rules';
 import type { Environment } from './settings';
 
 /** An operator for /admin, by the SHA-256 of a token: the token itself is not stored. */
@@ -10,6 +10,8 @@ export interface AdminToken {
   readonly digest: Buffer;
   /** Whether the token itself stood in the configuration. */
   readonly plain: boolean;
+  /** Whether that token is easy to guess. */
+  readonly weak: boolean;
 }
 
 /** `name:sha256:hex`, or `name:token`. A bare hash is enough: an operator's token is random, and no dictionary holds it. */
@@ -20,8 +22,8 @@ export const adminToken: Rule<AdminToken> = {
     const [, name, hex, token] =
       /^([\w.~-]{1,64}):(?:sha256:([0-9a-f]{64})|((?!sha256:)[!-+\--~]{32,256}))$/.exec(text) ?? [];
     if (name === undefined) return undefined;
-    if (hex !== undefined) return { name, digest: Buffer.from(hex, 'hex'), plain: false };
-    return { name, digest: tokenDigest(token ?? ''), plain: true };
+    if (hex !== undefined) return { name, digest: Buffer.from(hex, 'hex'), plain: false, weak: false };
+    return { name, digest: tokenDigest(token ?? ''), plain: true, weak: isWeak(token ?? '') };
   },
 };
 

@@ -1,7 +1,7 @@
 import { network, webOrigin } from './addresses';
 import { isEverywhere, isLoopback } from '../net/addresses';
 import { adminToken } from './admin-token';
-import { listOf, matching, trueOrFalse, type Rule } from './rules';
+import { isWeak, listOf, matching, SECRET_LENGTH, trueOrFalse, type Rule, WEAK } from './rules';
 import type { Settings } from './settings';
 
 /** A resource server that may ask what a token is worth (RFC 7662, section 2.1). */
@@ -12,10 +12,11 @@ export interface IntrospectionClient {
 
 const introspectionClient: Rule<IntrospectionClient> = {
   expected:
-    'id:secret, the id of 1 to 64 letters, digits and ._~-, the secret of visible ASCII characters without commas',
+    `id:secret, the id of 1 to 64 letters, digits and ._~-, the secret of ${SECRET_LENGTH} to 256 visible ASCII ` +
+    'characters without commas',
   read(text) {
-    const [, id, secret] = /^([\w.~-]{1,64}):([!-+\--~]{1,256})$/.exec(text) ?? [];
-    return id === undefined || secret === undefined ? undefined : { id, secret };
+    const [, id, secret = ''] = /^([\w.~-]{1,64}):([!-+\--~]{1,256})$/.exec(text) ?? [];
+    return id === undefined || secret.length < SECRET_LENGTH ? undefined : { id, secret };
   },
 };
 
@@ -56,9 +57,11 @@ export function readAccess(settings: Settings, issuer: string) {
     'INTROSPECTION_CLIENTS',
     'must not name an id twice',
   );
-  if (settings.production && introspectionClients.some((client) => client.secret.length < 16)) {
-    settings.warn('INTROSPECTION_CLIENTS', 'holds a secret of fewer than 16 characters');
-  }
+  settings.require(
+    !settings.production || !introspectionClients.some((client) => isWeak(client.secret)),
+    'INTROSPECTION_CLIENTS',
+    WEAK,
+  );
 
   const adminTokens = settings.withDefault('ADMIN_TOKENS', listOf(adminToken), []);
   settings.require(
@@ -72,6 +75,8 @@ export function readAccess(settings: Settings, issuer: string) {
     'ADMIN_TOKENS',
     'must be hashed (name:sha256:hex) in production, or come from ADMIN_TOKENS_FILE',
   );
+
+  settings.require(!settings.production || !adminTokens.some(({ weak }) => weak), 'ADMIN_TOKENS', WEAK);
 
   const extraMobileSeries = settings.withDefault('EXTRA_MOBILE_SERIES', listOf(mobileSeries), []);
 

@@ -1,10 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { accessSync, constants, statSync } from 'node:fs';
-import { listOf, matching, type Rule } from './rules';
+import { isWeak, listOf, matching, type Rule, SECRET_LENGTH, WEAK } from './rules';
 import type { SettingName, Settings } from './settings';
 
-/** Below this a secret can be guessed offline from a dump of the store. */
-const SECRET_LENGTH = 32;
 /** Placeholders of secrets in .env.example and in many tutorials. */
 const PLACEHOLDER = /^(change|replace|your|insert)[-_ ]?(me|it|this|with|secret)/i;
 
@@ -48,6 +46,7 @@ function check(settings: Settings, name: SettingName, secrets: readonly string[]
     const placeholder = secrets.some((value) => PLACEHOLDER.test(value));
     settings.require(!placeholder, name, 'must not be a placeholder in production');
     settings.require(!short, name, `must have ${SECRET_LENGTH} characters or more in production`);
+    settings.require(!secrets.some(isWeak), name, WEAK);
   } else if (short) {
     settings.warn(name, `has fewer than ${SECRET_LENGTH} characters, which production refuses`);
   }

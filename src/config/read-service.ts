@@ -12,26 +12,22 @@ const audienceName = matching(/^[!-~]{1,255}$/, '1 to 255 visible ASCII characte
 
 /** The process itself: where it listens, what it calls itself, where its store is. */
 export function readService(settings: Settings) {
-  const named = settings.optional('ISSUER', webAddress);
-  const issuer = named ?? 'http://localhost:3000';
-  if (settings.production && named === undefined) {
+  // Without it, tokens of every deployment would name localhost, and one deployment would accept those of another.
+  const issuer = settings.requiredInProduction('ISSUER', webAddress) ?? 'http://localhost:3000';
+  if (settings.production && issuer.startsWith('http:') && !isLoopback(new URL(issuer).hostname)) {
     settings.warn(
       'ISSUER',
-      'is unset: tokens name localhost, and other services cannot find their keys by it',
+      'is not https: an attacker on the way could replace the keys that are fetched by it',
     );
-  }
-  if (settings.production && issuer.startsWith('http:') && !isLoopback(new URL(issuer).hostname)) {
-    settings.warn('ISSUER', 'is not https: keys that are fetched by it may be another hand’s');
   }
 
   const redis = settings.requiredInProduction('REDIS_URL', redisUrl);
   const target = redis === undefined ? undefined : parseRedisUrl(redis);
-  if (
-    settings.production &&
-    target?.password === '' &&
-    !target.nodes.every((node) => isLoopback(node.host))
-  ) {
-    settings.warn('REDIS_URL', 'has no password');
+  if (settings.production && target?.nodes.every((node) => isLoopback(node.host)) === false) {
+    if (target.password === '') settings.warn('REDIS_URL', 'has no password');
+    // On the way, an attacker could read the password of Redis, and write sessions and counters.
+    if (!target.tls)
+      settings.warn('REDIS_URL', 'reaches another host without TLS: use the scheme with rediss');
   }
 
   const port = settings.withDefault('PORT', wholeNumber(0, 65_535), 3000);

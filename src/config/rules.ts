@@ -46,3 +46,23 @@ export function listOf<T>(entry: Rule<T>): Rule<readonly T[]> {
     },
   };
 }
+
+/** Below this length a secret can be guessed offline. */
+export const SECRET_LENGTH = 32;
+
+/** The fault of a secret that {@link isWeak}. */
+export const WEAK =
+  'must not be a shorter text repeated, and must have 8 different characters or more, in production';
+
+/** Whether a secret is easy to guess despite its length: a shorter text repeated, or fewer than 8 different characters. */
+export function isWeak(secret: string): boolean {
+  return isRepeated(secret) || new Set(secret).size < 8;
+}
+
+/** The last repetition may be cut off: `abcabcab` is `abc` repeated. */
+function isRepeated(text: string): boolean {
+  for (let period = 1; period <= text.length / 2; period++) {
+    if (text.startsWith(text.slice(period))) return true;
+  }
+  return false;
+}

@@ -91,6 +91,9 @@ const FORMER_NAMES: Readonly<Record<string, string>> = {
   UPSTREAM_MAX_ATTEMPTS: 'the constant of three calls',
 };
 
+/** A variable of Node.js, and no setting: it switches the verification of certificates off. */
+const UNVERIFIED_TLS = 'NODE_TLS_REJECT_UNAUTHORIZED';
+
 export type NodeEnv = 'development' | 'test' | 'production';
 export type SettingName = (typeof SETTING_NAMES)[number];
 
@@ -122,6 +125,12 @@ export class Settings {
     }
     // A misspelt NODE_ENV is held to production's rules: it must not switch them off, not even in what is reported.
     this.production = this.nodeEnv === 'production' || this.faulty.has('NODE_ENV');
+    // Node.js would accept every certificate. An attacker on the way would read the API key, codes and Redis's password.
+    if (environment[UNVERIFIED_TLS] === '0') {
+      if (this.production) this.faults.push(`${UNVERIFIED_TLS} must not be 0 in production`);
+      else
+        this.warnings.push(`${UNVERIFIED_TLS} is 0: no certificate is verified, and production refuses it`);
+    }
   }
 
   /** The value, or undefined when it is unset or breaks the rule. */

@@ -132,7 +132,7 @@ describe('the commands', () => {
   let running: Command;
   let redis: string;
   let token: string;
-  const CLIENT = { id: 'orders', secret: 'a-secret-of-the-orders-service' };
+  const CLIENT = { id: 'orders', secret: 'a-secret-of-the-orders-service-0123' };
 
   jest.setTimeout(600_000);
 

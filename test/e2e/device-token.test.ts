@@ -21,7 +21,7 @@ import {
   type World,
 } from '../support/world';
 
-const INTROSPECTOR = 'api:introspection-secret';
+const INTROSPECTOR = 'api:introspection-secret-0123456789abcdef';
 const LIMITS: Variables = {
   LIMIT_PHONE: '5/3600',
   // A login of the owner clears only limits of an hour or less.

@@ -19,7 +19,7 @@ import {
   type World,
 } from '../support/world';
 
-const INTROSPECTOR = 'api:introspection-secret';
+const INTROSPECTOR = 'api:introspection-secret-0123456789abcdef';
 const BASIC = { authorization: `Basic ${Buffer.from(INTROSPECTOR).toString('base64')}` };
 const TEST_NUMBER = '+910000000001';
 const DAY_MS = 86_400_000;

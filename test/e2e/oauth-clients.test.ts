@@ -28,7 +28,7 @@ import {
 const AUDIENCE = 'shop';
 const CLIENT = 'api';
 // Every character that form encoding changes and the configuration allows: libraries encode it, as RFC 6749 asks.
-const SECRET = 'introspection+secret/%20:~&=';
+const SECRET = 'introspection+secret/%20:~&=0123456789';
 
 let world: World;
 let instance: Instance;

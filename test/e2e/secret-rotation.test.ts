@@ -18,7 +18,7 @@ import {
 } from '../support/world';
 
 const NEW = 'rotated-secret-0123456789-abcdefghij';
-const INTROSPECTOR = 'api:introspection-secret';
+const INTROSPECTOR = 'api:introspection-secret-0123456789abcdef';
 const BASIC = { authorization: `Basic ${Buffer.from(INTROSPECTOR).toString('base64')}` };
 
 /** The replicas of a rotation, in the order in which it goes. */

@@ -39,12 +39,12 @@ const OLD_SECRET = 'old-secret-0123456789-0123456789-abcdef';
 const NEW_SECRET = 'new-secret-0123456789-0123456789-abcdef';
 const OLD: Callers = {
   operator: 'old-operator-0123456789-0123456789-abc',
-  client: 'api:old-introspection-secret',
+  client: 'api:old-introspection-secret-0123456789abcdef',
   testNumber: ['+910184467440', '483920'],
 };
 const NEW: Callers = {
   operator: 'new-operator-0123456789-0123456789-abc',
-  client: 'api-2:new-introspection-secret',
+  client: 'api-2:new-introspection-secret-0123456789abcdef',
   testNumber: ['+910184467441', '738211'],
 };
 const [OLD_WEBHOOK, NEW_WEBHOOK] = [1, 2].map(

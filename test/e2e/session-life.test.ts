@@ -27,7 +27,7 @@ import {
   type World,
 } from '../support/world';
 
-const INTROSPECTOR = 'api:introspection-secret';
+const INTROSPECTOR = 'api:introspection-secret-0123456789abcdef';
 const BASIC = { authorization: `Basic ${Buffer.from(INTROSPECTOR).toString('base64')}` };
 
 let world: World;

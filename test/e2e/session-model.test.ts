@@ -118,7 +118,7 @@ function predict(model: Model, step: ScriptCall, seen = model): string {
   return '204';
 }
 
-const INTROSPECTOR = 'api:introspection-secret';
+const INTROSPECTOR = 'api:introspection-secret-0123456789abcdef';
 const FORM = {
   'content-type': 'application/x-www-form-urlencoded',
   authorization: `Basic ${Buffer.from(INTROSPECTOR).toString('base64')}`,

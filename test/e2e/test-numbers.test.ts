@@ -18,7 +18,7 @@ import {
   type World,
 } from '../support/world';
 
-const INTROSPECTOR = 'api:introspection-secret';
+const INTROSPECTOR = 'api:introspection-secret-0123456789abcdef';
 const DAY_MS = 86_400_000;
 /** A day of UTC, at whose beginning a number expires. It is not the next day, which may begin while the tests run. */
 const LAST_DAY = new Date(Date.now() + 2 * DAY_MS).toISOString().slice(0, 10);

@@ -10,7 +10,7 @@ import { freshNumber, type Instance, login, startInstance, startWorld, until, ty
 const ROOT = join(__dirname, '../..');
 const CACHE = join(ROOT, 'node_modules', '.cache');
 const AUDIENCE = 'shop';
-const CLIENT = 'shop:introspection-secret';
+const CLIENT = 'shop:introspection-secret-0123456789abcdef';
 const KID = '20200101T0000Z-test';
 
 const pem = { type: 'pkcs8', format: 'pem' } as const;

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +8,9 @@ import { readConfig } from '../../src/config/read-config';
 
 const KEY = `sm_live_${'0123456789'.repeat(4)}`;
 const DEVELOPMENT: Environment = { STARTMESSAGING_API_KEY: KEY };
+const RANDOM = 'k3v9Qw7zLm2Xc8Rt5Yb1Nd6Hf4Jg0PsA';
+const WEAK =
+  'must not be a shorter text repeated, and must have 8 different characters or more, in production';
 let folder: string;
 let PRODUCTION: Environment;
 
@@ -16,7 +19,7 @@ beforeAll(() => {
   PRODUCTION = {
     NODE_ENV: 'production',
     ISSUER: 'https://login.example.com',
-    REDIS_URL: 'redis://:hunter2@redis.internal:6379/0',
+    REDIS_URL: 'rediss://:hunter2@redis.internal:6379/0',
     STARTMESSAGING_API_KEY: KEY,
     STARTMESSAGING_CONTRACT: 'caller',
     SECRET: 'first-0123456789-0123456789-0123456789',
@@ -222,6 +225,7 @@ describe('production', () => {
   });
 
   test.each([
+    'ISSUER',
     'REDIS_URL',
     'STARTMESSAGING_CONTRACT',
     'SECRET',
@@ -238,7 +242,7 @@ describe('production', () => {
   });
 
   test('in production every missing setting is named in one error', () => {
-    expect(faultsOf({ NODE_ENV: 'production' })).toHaveLength(7);
+    expect(faultsOf({ NODE_ENV: 'production' })).toHaveLength(8);
   });
 
   test.each([
@@ -250,7 +254,12 @@ describe('production', () => {
     ['OTP_LENGTH', '5', 'must be 6 or more in production'],
     ['COOKIE_INSECURE', 'true', 'must not be true in production: the refresh token would travel without TLS'],
     ['SECRET', 's'.repeat(31), 'must have 32 characters or more in production'],
-    ['SECRET', `${'s'.repeat(32)},${'t'.repeat(31)}`, 'must have 32 characters or more in production'],
+    ['SECRET', `${RANDOM},${RANDOM.slice(1)}`, 'must have 32 characters or more in production'],
+    ['SECRET', `${RANDOM},${'correct horse '.repeat(3)}`, WEAK],
+    ['SECRET', 'abcdefghij0123456789abcdefghij0123456789abc', WEAK],
+    ['SECRET', '01234560123456543210654321012345', WEAK],
+    ['SUBJECT_SECRET', 's'.repeat(32), WEAK],
+    ['INTROSPECTION_CLIENTS', `a:${RANDOM},b:${'secret-of-b-'.repeat(3)}`, WEAK],
     ['SECRET', 'change-me-change-me-change-me-change-me', 'must not be a placeholder in production'],
     ['SUBJECT_SECRET', 's'.repeat(31), 'must have 32 characters or more in production'],
     ['SUBJECT_SECRET', 'replace_me_0123456789_0123456789_0123', 'must not be a placeholder in production'],
@@ -268,10 +277,8 @@ describe('production', () => {
   });
 
   test.each([
-    ['ISSUER', undefined],
     ['ISSUER', 'http://login.example.com'],
     ['CORS_ORIGINS', 'https://a.example,http://b.example'],
-    ['INTROSPECTION_CLIENTS', 'api:fifteen-letters'],
     ['SUBJECT_SECRET', 'first-0123456789-0123456789-0123456789'],
   ])('in production the service warns about %s=%s', (name, value) => {
     expect(readConfig({ ...PRODUCTION, [name]: value }).warnings).toEqual([
@@ -303,6 +310,33 @@ describe('production', () => {
     const warnings = (url: string) => readConfig({ ...PRODUCTION, REDIS_URL: url }).warnings;
     expect(warnings('rediss://redis.internal')).toEqual(['REDIS_URL has no password']);
     expect(warnings('redis://127.0.0.1:6379')).toEqual([]);
+  });
+
+  test('in production the service warns about a Redis without TLS unless it is local', () => {
+    const warnings = (url: string) => readConfig({ ...PRODUCTION, REDIS_URL: url }).warnings;
+    const warning = 'REDIS_URL reaches another host without TLS: use the scheme with rediss';
+    expect(warnings('redis://:hunter2@redis.internal:6379')).toEqual([warning]);
+    expect(warnings('redis+cluster://:hunter2@127.0.0.1:6379,redis.internal:6379')).toEqual([warning]);
+    expect(warnings('redis://:hunter2@localhost:6379')).toEqual([]);
+    expect(warnings('rediss+cluster://:hunter2@redis.internal:6379')).toEqual([]);
+  });
+
+  test('in production the service does not start when Node.js accepts every certificate', () => {
+    const variable = { NODE_TLS_REJECT_UNAUTHORIZED: '0' };
+    expect(productionFaults(variable)).toEqual(['NODE_TLS_REJECT_UNAUTHORIZED must not be 0 in production']);
+    expect(productionFaults({ NODE_TLS_REJECT_UNAUTHORIZED: '1' })).toEqual([]);
+    expect(inDevelopment(variable).warnings).toContainEqual(
+      expect.stringMatching(/^NODE_TLS_REJECT_UNAUTHORIZED /),
+    );
+  });
+
+  test('in production a secret of random bytes is accepted in each usual spelling', () => {
+    for (let i = 0; i < 200; i++) {
+      for (const encoding of ['hex', 'base64', 'base64url'] as const) {
+        const SECRET = randomBytes(32).toString(encoding);
+        expect(productionFaults({ SECRET })).toEqual([]);
+      }
+    }
   });
 
   test('in production private networks are accepted as trusted proxies', () => {
@@ -846,22 +880,29 @@ describe('who is believed', () => {
   );
 
   test('INTROSPECTION_CLIENTS are id:secret, divided by the first colon', () => {
-    const { introspectionClients } = inDevelopment({ INTROSPECTION_CLIENTS: 'orders:s3:cret=, pay_2:x' });
+    const { introspectionClients } = inDevelopment({
+      INTROSPECTION_CLIENTS: `orders:s3:cret=${RANDOM}, pay_2:${RANDOM}`,
+    });
     expect(introspectionClients).toEqual([
-      { id: 'orders', secret: 's3:cret=' },
-      { id: 'pay_2', secret: 'x' },
+      { id: 'orders', secret: `s3:cret=${RANDOM}` },
+      { id: 'pay_2', secret: RANDOM },
     ]);
   });
 
-  test.each(['orders', 'orders:', ':secret', 'or ders:secret', 'orders:se cret'])(
-    'INTROSPECTION_CLIENTS refuses the value %p',
-    (text) => {
-      expect(developmentFaults({ INTROSPECTION_CLIENTS: text })).toHaveLength(1);
-    },
-  );
+  test.each([
+    'orders',
+    'orders:',
+    `:${RANDOM}`,
+    `or ders:${RANDOM}`,
+    `orders:se cret${RANDOM}`,
+    `orders:${RANDOM.slice(1)}`,
+    `pay:${RANDOM},orders:short`,
+  ])('INTROSPECTION_CLIENTS refuses the value %p', (text) => {
+    expect(developmentFaults({ INTROSPECTION_CLIENTS: text })).toHaveLength(1);
+  });
 
   test('INTROSPECTION_CLIENTS refuses a repeated client id', () => {
-    expect(developmentFaults({ INTROSPECTION_CLIENTS: 'a:x,a:y' })).toEqual([
+    expect(developmentFaults({ INTROSPECTION_CLIENTS: `a:${RANDOM},a:${RANDOM}2` })).toEqual([
       'INTROSPECTION_CLIENTS must not name an id twice',
     ]);
   });
@@ -869,7 +910,6 @@ describe('who is believed', () => {
 
 describe('literal quotes', () => {
   const QUOTES = 'must not stand in quotes: they would be part of the value (docker --env-file keeps them)';
-  const RANDOM = 'k3v9Qw7zLm2Xc8Rt5Yb1Nd6Hf4Jg0PsA';
 
   test.each(SETTING_NAMES)('%s in double or single quotes is refused', (name) => {
     for (const quote of ['"', "'"]) {
@@ -913,8 +953,8 @@ describe('ADMIN_TOKENS', () => {
   test('ADMIN_TOKENS accepts a token or its hash, and both mean the same token', () => {
     const digest = Buffer.from(HASH, 'hex');
     expect(inDevelopment({ ADMIN_TOKENS: `ops:sha256:${HASH}, on.call_2~-:${TOKEN}` }).adminTokens).toEqual([
-      { name: 'ops', digest, plain: false },
-      { name: 'on.call_2~-', digest, plain: true },
+      { name: 'ops', digest, plain: false, weak: false },
+      { name: 'on.call_2~-', digest, plain: true, weak: false },
     ]);
     expect(tokenDigest(TOKEN)).toEqual(digest);
   });
@@ -973,6 +1013,12 @@ describe('ADMIN_TOKENS', () => {
     expect(productionFaults({ ADMIN_TOKENS: `a:sha256:${HASH}` })).toEqual([]);
     const { adminTokens } = readConfig({ ...PRODUCTION, ADMIN_TOKENS_FILE: fileWith(`${plain}\n`) });
     expect(adminTokens.map(({ name }) => name)).toEqual(['a', 'b']);
+  });
+
+  test('in production ADMIN_TOKENS refuses a token that is a shorter text repeated', () => {
+    const ADMIN_TOKENS_FILE = fileWith(`asha:${'a-token-'.repeat(4)}`);
+    expect(productionFaults({ ADMIN_TOKENS_FILE })).toEqual([`ADMIN_TOKENS ${WEAK}`]);
+    expect(developmentFaults({ ADMIN_TOKENS_FILE })).toEqual([]);
   });
 });
 

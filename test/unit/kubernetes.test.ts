@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import {
   cpSync,
   existsSync,
@@ -128,8 +129,8 @@ describe.each(OVERLAYS)('settings of %s', (name) => {
     const mounts = container.volumeMounts as { mountPath: string }[];
     for (const { mountPath } of mounts) mkdirSync(join(folder, mountPath), { recursive: true });
     const contents: Record<string, string> = {
-      SECRET: '5e'.repeat(32),
-      SUBJECT_SECRET: 'a7'.repeat(32),
+      SECRET: randomBytes(32).toString('hex'),
+      SUBJECT_SECRET: randomBytes(32).toString('hex'),
       STARTMESSAGING_API_KEY: `sm_live_${'5e'.repeat(20)}`,
       REDIS_URL: 'rediss+cluster://login:password@cache.example.com:6379',
       ADMIN_TOKENS: '',
