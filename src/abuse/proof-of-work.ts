@@ -14,9 +14,13 @@ type WorkChallenge = Challenge;
 export const WORK_LIFE_SECONDS = 300;
 
 const ALGORITHM = 'PBKDF2/SHA-256';
-/** Iterations of one try, and tries: a second or two on a phone. Making one costs us one try, checking it a hash. */
+/** Iterations of one try: 3,500 tries on average, a second or two on a phone. Making one costs us one try, checking it a hash. */
 const COST = 1_000;
-const TRIES: [fewest: number, most: number] = [2_000, 5_000];
+/**
+ * The counter that solves a challenge is one of these, each as likely as the others. A lower bound above 0 would let a solver
+ * leave out the counters below it, and an honest client would do work for nothing.
+ */
+const COUNTERS = 7_000;
 
 /**
  * Proof of work that this service makes and checks by itself: it makes a thousand requests dear, and one only a little.
@@ -41,7 +45,7 @@ export class ProofOfWork {
     return createChallenge({
       algorithm: ALGORITHM,
       cost: COST,
-      counter: randomInt(...TRIES),
+      counter: randomInt(COUNTERS),
       data: { key: id, for: this.bound(phone, address) },
       deriveKey: pbkdf2,
       expiresAt: Math.floor(now / 1_000) + WORK_LIFE_SECONDS,

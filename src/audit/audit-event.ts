@@ -1,5 +1,6 @@
-/** Why a session ended. */
-export type Ending = 'logout' | 'logout_everywhere' | 'too_many' | 'token_reused' | 'number_blocked';
+/** Why a session ended; `replaced`: the same browser logged in again. */
+export type Ending =
+  'logout' | 'logout_everywhere' | 'replaced' | 'too_many' | 'token_reused' | 'number_blocked';
 
 /**
  * All events of the audit. A user appears by a pseudonym of the number (`phone`) before the login and by `sub` after it, never
@@ -13,6 +14,7 @@ export type AuditEvent =
   | { audit: 'token.reused'; subject: string; session: string }
   | { audit: 'token.repeated'; subject: string; session: string; network: string }
   | SessionEndedEvent
+  | { audit: 'client.refused'; network: string; failures: number }
   | AdminEvent
   | { audit: 'key.published' | 'key.signing' | 'key.removed'; kid: string; thumbprint: string };
 

@@ -155,6 +155,8 @@ export class AuthController {
     const { session } = login;
     const { refreshToken, ...tokens } = login.tokens;
     if (byCookie) {
+      const { token, allowed } = this.cookie.find(request);
+      await this.logins.endReplaced(allowed ? token : undefined, session);
       this.cookie.set(reply, refreshToken, tokens.refreshExpiresIn);
       this.deviceCookie.add(request, reply, login.deviceToken, session.phoneNumber);
     }

@@ -39,4 +39,16 @@ export class LoginService {
       deviceToken: this.otp.deviceToken(verified, session.id, session.authenticatedAt),
     };
   }
+
+  /**
+   * Ends the session of the cookie that a login overwrites. Its user could not end it any more, and a thief with a copy of the
+   * old cookie could use it on. Never throws: the login has succeeded.
+   */
+  async endReplaced(token: string | undefined, by: Session): Promise<void> {
+    const old = token === undefined ? undefined : await this.tokens.sessionOf(token);
+    // A repeat under the Idempotency-Key brings the cookie of its own session.
+    if (old === undefined || old.sessionId === by.id) return;
+    // Where Redis does not say that it has ended, the metric of unconfirmed endings counts it.
+    await this.sessions.end(old.subject, old.sessionId, 'replaced').catch(() => undefined);
+  }
 }

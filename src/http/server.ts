@@ -82,16 +82,33 @@ function writeStandardHeaders(request: FastifyRequest, reply: FastifyReply): voi
   if (place === 'oauth') void reply.header('Pragma', 'no-cache');
 }
 
+/** The fault of a head that two servers may understand in two ways, so that one takes a part of a body for a request. */
+function faultOfHead({ httpVersion, headers, rawHeaders }: IncomingMessage): string | undefined {
+  let hosts = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2) if (rawHeaders[i]?.toLowerCase() === 'host') hosts += 1;
+  // RFC 9112 section 3.2. Node would answer a missing one by itself, without a body and without an id.
+  if (hosts === 0 && httpVersion === '1.1') return 'The Host header is missing: send one.';
+  // A proxy may route by one of them while the service reads the other.
+  if (hosts > 1) return 'The Host header is there more than once: send one.';
+  // RFC 9112 section 6.1: a server that does not know a coding cannot know where the body ends.
+  if (!['chunked', undefined].includes(headers['transfer-encoding']?.trim().toLowerCase()))
+    return 'The Transfer-Encoding is not supported: send a Content-Length, or chunked alone.';
+  // RFC 9110 section 10.1.4.
+  if (/\bchunked\b/i.test(String(headers.te ?? '')))
+    return 'The TE header must not name chunked: leave it out.';
+  return undefined;
+}
+
 /** Hooks that every answer passes. */
 export function addAnswerHooks(adapter: FastifyAdapter, isEnding: () => boolean): void {
   const fastify = adapter.getInstance();
   fastify.decorateReply('outcome', null);
   fastify.addHook('onRequest', (request, reply, done) => {
     writeStandardHeaders(request, reply);
-    // RFC 9112 section 3.2. Node would answer it by itself, without a body and without an id.
-    if (request.raw.httpVersion === '1.1' && request.headers.host === undefined) {
+    const fault = faultOfHead(request.raw);
+    if (fault !== undefined) {
       void reply.header('Connection', 'close');
-      done(new ApiError('validation_failed', { detail: 'The Host header is missing: send one.' }));
+      done(new ApiError('validation_failed', { detail: fault }));
     } else if (!['identity', ''].includes((request.headers['content-encoding'] ?? '').toLowerCase())) {
       // RFC 9110 section 8.4: nothing is unpacked here, so 16 KB are 16 KB.
       done(

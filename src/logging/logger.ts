@@ -29,7 +29,9 @@ export class Logger implements LoggerService {
           const { requestId: id, traceId, phone, hideSecrets } = requestContext.getStore() ?? {};
           // A caller's own may be the code that its body brings.
           const requestId = id === undefined ? undefined : (hideSecrets?.(id) ?? id);
-          // An audit event has its own name of the user. A second one in the line would connect a `sub` with a number.
+          // Other lines of the request name the number by its pseudonym. Under one id, readers of the log would learn which
+          // number belongs to which user.
+          if ('subject' in line) return {};
           return 'audit' in line ? { requestId, traceId } : { requestId, traceId, phone };
         },
         timestamp: pino.stdTimeFunctions.isoTime,

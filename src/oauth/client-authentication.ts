@@ -4,26 +4,37 @@ import type { FastifyRequest } from 'fastify';
 import { Config } from '../config/config';
 import { constantTimeEqual } from '../crypto/mac';
 import { OAuthError } from '../http/oauth-error';
+import { FailedClients } from './failed-clients';
 
 type Form = Record<string, unknown>;
 
 /** Resource servers that INTROSPECTION_CLIENTS names, by `client_secret_basic` and `client_secret_post` (RFC 6749 section 2.3.1). */
 @Injectable()
 export class ClientAuthentication {
-  constructor(private readonly config: Config) {}
+  constructor(
+    private readonly config: Config,
+    private readonly failed: FailedClients,
+  ) {}
 
   /**
    * Whether the request comes from one of them. Throws `invalid_request` for one that authenticates in both ways (RFC 6749
-   * section 2.3).
+   * section 2.3), and `rate_limited` for an address with too many failures.
    */
-  isClient(request: FastifyRequest, form: Form = {}): boolean {
+  async isClient(request: FastifyRequest, form: Form = {}): Promise<boolean> {
     const header = request.headers.authorization;
     const posted = form.client_secret !== undefined;
     if (header !== undefined && posted) {
       throw new OAuthError('invalid_request', 'The client authenticates in two ways');
     }
-    if (header !== undefined) return this.byBasic(header);
-    return posted && this.matches(String(form.client_id), String(form.client_secret));
+    // No guess was made.
+    if (header === undefined && !posted) return false;
+    this.failed.check(request);
+    const found =
+      header === undefined
+        ? this.matches(String(form.client_id), String(form.client_secret))
+        : this.byBasic(header);
+    if (!found) await this.failed.count(request);
+    return found;
   }
 
   private byBasic(header: string): boolean {

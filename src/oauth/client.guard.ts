@@ -8,8 +8,8 @@ import { ClientAuthentication } from './client-authentication';
 export class ClientGuard implements CanActivate {
   constructor(private readonly clients: ClientAuthentication) {}
 
-  canActivate(context: ExecutionContext): boolean {
-    if (this.clients.isClient(context.switchToHttp().getRequest<FastifyRequest>())) return true;
+  async canActivate(context: ExecutionContext): Promise<boolean> {
+    if (await this.clients.isClient(context.switchToHttp().getRequest<FastifyRequest>())) return true;
     throw new ApiError('unauthenticated', {
       challenge: 'Basic realm="otp-login"',
       detail: 'Send the id and the secret of a client of INTROSPECTION_CLIENTS by Basic authentication.',

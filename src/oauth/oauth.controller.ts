@@ -25,7 +25,7 @@ const oauthError = (status: number, description: string): MethodDecorator =>
     status,
     description,
     content: { 'application/json': { schema: OAUTH_ERROR } },
-    ...(status === 503 ? { headers: RETRY_AFTER } : {}),
+    ...(status === 429 || status === 503 ? { headers: RETRY_AFTER } : {}),
   });
 
 /** The endpoints that OAuth clients and resource servers know how to call. Their errors are those of RFC 6749. */
@@ -94,12 +94,16 @@ export class OAuthController {
   @oauthError(400, 'invalid_request')
   @oauthError(401, 'invalid_client')
   @oauthError(413, 'invalid_request: more than 16 KB')
+  @oauthError(
+    429,
+    'temporarily_unavailable, with Retry-After: too many failed authentications of the client address',
+  )
   @oauthError(503, 'temporarily_unavailable, with Retry-After')
   async introspect(
     @Body() form: Form | null,
     @Req() request: FastifyRequest,
   ): Promise<Record<string, unknown>> {
-    if (!this.clients.isClient(request, form ?? {})) {
+    if (!(await this.clients.isClient(request, form ?? {}))) {
       throw new OAuthError('invalid_client', 'Client authentication failed', 401);
     }
     if (!form?.token) throw new OAuthError('invalid_request', 'token is missing');

@@ -62,6 +62,7 @@ export class RevocationsController {
     'validation_failed',
     'unauthenticated',
     'payload_too_large',
+    'rate_limited',
     'internal_error',
     'store_unavailable',
   )

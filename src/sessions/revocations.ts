@@ -30,13 +30,12 @@ export class Revocations {
   /** Publishes sessions *before* they end: a crash in between must not end a session without its publication. */
   async publish(sessionIds: readonly string[]): Promise<void> {
     if (sessionIds.length === 0) return;
-    const { script, keys, args } = this.publication(sessionIds);
-    await this.store.run(script, keys, args);
+    await this.store.run(REVOKE, [KEY], [this.keepMs, 'new', ...sessionIds]);
   }
 
-  /** The step that publishes them, to be taken once more while a replica is waited for. */
+  /** The step that publishes those that are not published, to be taken while a replica is waited for. */
   publication(sessionIds: readonly string[]): ScriptCall {
-    return { script: REVOKE, keys: [KEY], args: [this.keepMs, ...sessionIds] };
+    return { script: REVOKE, keys: [KEY], args: [this.keepMs, 'again', ...sessionIds] };
   }
 
   /** The ids that were published at `sinceMs` (milliseconds of the store's clock) or later, and the time of this read. */

@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { Audit } from '../audit/audit';
+import type { Ending } from '../audit/audit-event';
 import { Config } from '../config/config';
 import { deriveKey, Keyring } from '../crypto/derived-keys';
 import { hmac128 } from '../crypto/mac';
@@ -223,12 +224,12 @@ export class SessionsService {
    * Ends one session of this user. False when there is no such living session of this user's. Throws `store_unavailable`
    * where it has ended and a failover might bring it back; a repeat makes that sure.
    */
-  async end(subject: string, id: string): Promise<boolean> {
+  async end(subject: string, id: string, reason: Ending = 'logout'): Promise<boolean> {
     if (!SESSION_ID.test(id)) return false;
     const found = await this.find(subject, id);
     // Found first: what is published is believed by others, and must not be an id that a stranger made up.
     if (found === 'expired') return false;
-    if (found !== 'revoked') await this.endings.endThese(subject, [id], 'logout');
+    if (found !== 'revoked') await this.endings.endThese(subject, [id], reason);
     await this.endings.confirm(subject, [id]);
     return found !== 'revoked';
   }

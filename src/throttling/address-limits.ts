@@ -14,10 +14,12 @@ import { RedisThrottlerStorage, type Credential, type Place } from './redis-thro
 
 /** The buckets of an address: LIMIT_IP for sends, LIMIT_VERIFY_IP for verifications and, separately, for status calls. */
 export type AddressLimit = 'send' | 'verify' | 'status';
-type Bucket = AddressLimit | 'send-refused' | 'verify-refused';
+type Bucket = AddressLimit | 'send-refused' | 'verify-refused' | 'client';
 
 /** How many more requests the looser bucket holds. */
 const LOOSER = 10;
+/** Failed authentications of clients (INTROSPECTION_CLIENTS). Five minutes, so that a client with a corrected secret soon works. */
+const FAILED_CLIENTS: readonly Limit[] = [{ count: 30, seconds: 300 }];
 /** The routes with a looser limit for refused requests. */
 const ROUTES: Readonly<Record<string, 'send' | 'verify'>> = {
   '/auth/send-otp': 'send',
@@ -59,6 +61,7 @@ export class AddressLimits {
       status: config.limitVerifyIp,
       'send-refused': looser(config.limitIp),
       'verify-refused': looser(config.limitVerifyIp),
+      client: FAILED_CLIENTS,
     };
     const buckets = Object.keys(this.limits) as Bucket[];
     startAtZero(metrics.limitsHit, 'limit', buckets.map(labelOf));
@@ -113,6 +116,16 @@ export class AddressLimits {
   async admitStatus(request: FastifyRequest): Promise<void> {
     const refusal = await this.count(request, 'status');
     if (refusal) throw this.refused('status', refusal.waitMs);
+  }
+
+  /** Counts a failed authentication of a client. The milliseconds for which the address has too many; 0 for none. */
+  async countFailedClient(request: FastifyRequest): Promise<number> {
+    const address = this.clientAddress.of(request);
+    // Without Redis the answer stays the 401, and a client with the right secret gets a 503.
+    const answer = await this.storage.admit('client', address, this.limits.client).catch(() => undefined);
+    if (answer === undefined || answer.waitMs === 0) return 0;
+    this.metrics.limitsHit.inc({ limit: labelOf('client') });
+    return answer.waitMs;
   }
 
   /** Gives the place of a verification with a right code back. When Redis is away the place stays taken. */

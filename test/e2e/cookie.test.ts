@@ -182,6 +182,42 @@ describe('the cookie', () => {
       ).toEqual([400, 'validation_failed']);
   });
 
+  it('a login in cookie mode ends the session of the cookie that it replaces, and no other session', async () => {
+    const [old, other] = [await cookieLogin(), await cookieLogin()];
+    const headers = { origin: APP, cookie: `__Host-refresh=${cookieOf(old)}` };
+    const next = await cookieLogin(world.url, headers);
+    expect(statusAndCode(await byCookie('refresh', cookieOf(old)))).toEqual([401, 'session_revoked']);
+    for (const alive of [other, next]) expect((await byCookie('refresh', cookieOf(alive))).status).toBe(200);
+    const ending = world.instances
+      .flatMap(({ logs }) => logs)
+      .map((line) => JSON.parse(line) as Record<string, unknown>)
+      .find(({ audit, reason }) => audit === 'session.ended' && reason === 'replaced');
+    expect(ending).toMatchObject({ subject: old.body.user.id, outcome: 'ended' });
+  });
+
+  it('a login ends no session for a cookie without an origin, for an invalid cookie and for a repeat of itself', async () => {
+    const old = await cookieLogin();
+    // No browser sends a cookie without an Origin in a POST.
+    await cookieLogin(world.url, { cookie: `__Host-refresh=${cookieOf(old)}` });
+    expect((await cookieLogin(world.url, { origin: APP, cookie: '__Host-refresh=x' })).status).toBe(200);
+    const refreshed = await byCookie('refresh', cookieOf(old));
+    expect(refreshed.status).toBe(200);
+    const phoneNumber = freshNumber();
+    const sent = await sendOtp(world.url, phoneNumber);
+    const otpCode = textedCode(world.upstream, phoneNumber);
+    const verify = (cookie: string): Promise<Answer> =>
+      call(
+        'POST',
+        `${world.url}/auth/verify-otp`,
+        { requestId: sent.body.requestId, otpCode, tokenDelivery: 'cookie' },
+        { origin: APP, cookie: `__Host-refresh=${cookie}`, 'idempotency-key': 'repeat-of-a-login-0001' },
+      );
+    const first = await verify('none');
+    const again = await verify(cookieOf(first));
+    expect([again.status, again.body.user]).toEqual([200, first.body.user]);
+    expect((await byCookie('refresh', cookieOf(again))).status).toBe(200);
+  });
+
   it('POST /oauth/token and GET /auth/me take no token from the cookie', async () => {
     const cookie = `__Host-refresh=${cookieOf(await cookieLogin())}`;
     const headers = { cookie, origin: APP, 'content-type': 'application/x-www-form-urlencoded' };

@@ -181,6 +181,23 @@ describe('a path', () => {
     },
   );
 
+  it.each([
+    '/docs/..%5c',
+    '/docs/..%5C..%5cpackage.json',
+    '/docs/%2e%2e%2fpackage.json',
+    '/docs/..%2f..%2f..%2fetc/passwd',
+    '/docs/x/../../package.json',
+    '/docs//index.html',
+    '/docs/.%2findex.html',
+    '/docs/%00',
+    '/pages/..%5c',
+    '/pages/..%2fpages.js',
+  ])('a path that leads out of its folder is not found: %s', async (path) => {
+    const { text } = await raw(`GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
+    expect(text).toMatch(/^HTTP\/1.1 (404|400) /);
+    expect(text).toMatch(/application\/problem\+json/);
+  });
+
   it('an unknown path is answered with 404 for every method', async () => {
     for (const method of ['GET', 'POST', 'PUT', 'PATCH', 'DELETE']) {
       const answer = await call(method, `${world.url}/nowhere?phone=%2B919876543210`);
@@ -213,9 +230,28 @@ describe('a request', () => {
     ['a negative length', `${POST}Content-Length: -1\r\n\r\n`, 400],
     ['an unknown method', 'FROBNICATE / HTTP/1.1\r\nHost: x\r\n\r\n', 400],
     ['no host', 'GET /health/live HTTP/1.1\r\n\r\n', 400],
+    ['two hosts', 'GET /auth/me HTTP/1.1\r\nHost: x\r\nhost: y\r\n\r\n', 400],
+    ['the same host twice', 'GET /auth/me HTTP/1.0\r\nHost: x\r\nHost: x\r\n\r\n', 400],
+    ...['gzip, chunked', 'chunked, gzip', 'gzip', 'identity', 'xchunked', 'chunked, chunked'].map(
+      (coding): [string, string, number] => [
+        `Transfer-Encoding: ${coding}`,
+        `${POST}Content-Type: application/json\r\nTransfer-Encoding: ${coding}\r\n\r\n2\r\n{}\r\n0\r\n\r\n`,
+        400,
+      ],
+    ),
+    ['TE: gzip, chunked', 'GET /auth/me HTTP/1.1\r\nHost: x\r\nTE: gzip, chunked\r\n\r\n', 400],
   ])('a request with %s is answered and cut off', async (_name, bytes, status) => {
     const { text } = await raw(bytes);
     expect(text).toMatch(new RegExp(`^HTTP/1.1 ${String(status)} `));
+  });
+
+  it('a chunked body is read, in any spelling, and a TE header for trailers is allowed', async () => {
+    for (const coding of ['chunked', 'Chunked']) {
+      const { text } = await raw(
+        `${POST}TE: trailers\r\nConnection: close\r\nContent-Type: application/json\r\nTransfer-Encoding: ${coding}\r\n\r\n2\r\n{}\r\n0\r\n\r\n`,
+      );
+      expect(text).toContain('phoneNumber is missing');
+    }
   });
 
   it('a harmless X-Request-Id is kept', async () => {

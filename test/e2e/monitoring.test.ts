@@ -69,7 +69,7 @@ const BOUNDS: Record<string, (value: string) => boolean> = {
   operation: words('send verify message wallet'),
   delivery: words('delivered failed'),
   limit: words(
-    'phone service budget denied challenge address_send address_verify address_status ' +
+    'phone service budget denied challenge address_send address_verify address_status address_client ' +
       'unread address_send_refused address_verify_refused in_flight event_loop connections ' +
       'pipelined',
   ),

@@ -42,7 +42,7 @@ describe('more requests than a process can hold', () => {
         UPSTREAM_TIMEOUT_MS: '45000',
         UPSTREAM_DEADLINE_MS: '45000',
         CORS_ORIGINS: ORIGIN,
-        INTROSPECTION_CLIENTS: 'orders:0123456789-introspection-secret',
+        INTROSPECTION_CLIENTS: 'orders:0123456789-introspection-secret-1',
       },
     });
     server = world.instances[0]!.app.getHttpServer();

@@ -146,7 +146,7 @@ function forProduction(): Variables {
     SMS_PRICE_PAISE: '25',
     TRUSTED_PROXIES: '10.0.0.0/8,fd00::/8',
     CORS_ORIGINS: 'https://shop.example.com',
-    INTROSPECTION_CLIENTS: 'orders:0123456789-introspection-secret',
+    INTROSPECTION_CLIENTS: 'orders:0123456789-introspection-secret-1',
     SWAGGER: '',
     LOG_LEVEL: 'info',
   };

@@ -115,6 +115,35 @@ describe('every request has one line', () => {
   });
 });
 
+it('no id or trace connects a line that names a user with a line that names the pseudonym of a number', async () => {
+  const number = freshNumber();
+  const sent = await sendOtp(world.url, number);
+  const code = textedCode(world.upstream, number);
+  const own = { 'x-request-id': 'my-own-id', traceparent: `00-${'ab'.repeat(16)}-${'cd'.repeat(8)}-01` };
+  const { body } = await verifyOtp(world.url, sent.body.requestId, code, own);
+  const { body: next } = await call(
+    'POST',
+    `${world.url}/auth/refresh`,
+    { refreshToken: body.refreshToken },
+    own,
+  );
+  const elsewhere = await call('POST', `${world.url}/auth/logout`, { refreshToken: next.refreshToken }, own);
+  expect(elsewhere.status).toBe(204);
+  const all = lines();
+  const ofUser = all.filter((line) => line.subject === body.user.id);
+  expect(ofUser.map(({ audit }) => audit)).toEqual(expect.arrayContaining(['login', 'session.ended']));
+  const ofNumber = all.filter(({ phone }) => phone !== undefined);
+  expect(ofNumber.length).toBeGreaterThan(2);
+  const texts = (found: Line[]): unknown[] => found.flatMap((line) => Object.values(line));
+  const shared = new Set(
+    texts(ofUser).filter((text) => String(text).length > 8 && texts(ofNumber).includes(text)),
+  );
+  // Times are of the same millisecond now and then, and many users share a network.
+  const harmless = (text: unknown): boolean =>
+    text === '127.0.0.0/24' || !Number.isNaN(Date.parse(String(text)));
+  expect([...shared].filter((text) => !harmless(text))).toEqual([]);
+});
+
 it('a caller cannot bring a phone number, a key or a code into the log by an id, a trace or a body', async () => {
   const number = freshNumber();
   const sent = await sendOtp(world.url, number);

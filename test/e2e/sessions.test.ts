@@ -16,7 +16,11 @@ let world: World;
 
 beforeAll(async () => {
   world = await startWorld({
-    variables: { INTROSPECTION_CLIENTS: INTROSPECTOR, CORS_ORIGINS: 'https://app.example' },
+    variables: {
+      INTROSPECTION_CLIENTS: INTROSPECTOR,
+      CORS_ORIGINS: 'https://app.example',
+      TRUSTED_PROXIES: '127.0.0.1/32',
+    },
     count: 2,
   });
 });
@@ -279,11 +283,85 @@ describe('OAuth', () => {
     expect(after.body.revoked.map(({ sid }: { sid: string }) => sid)).toContain(
       claimsOf(body.accessToken).sid,
     );
+    // A repeat of the logout publishes nothing: resource servers would read the feed anew each time.
+    const published = (await feed()).headers.get('etag');
+    await call('POST', `${world.url}/auth/logout`, { refreshToken: body.refreshToken });
+    await form('revoke', { token: body.accessToken as string });
+    expect((await feed('', { 'if-none-match': published })).status).toBe(304);
     const refused = await call('GET', `${world.url}/auth/revocations`);
     expect([refused.status, refused.headers.get('www-authenticate')]).toEqual([
       401,
       'Basic realm="otp-login"',
     ]);
     expect((await feed('?since=yesterday')).status).toBe(400);
+  });
+});
+
+describe('failed authentication of clients', () => {
+  const RIGHT = BASIC.authorization;
+  const basic = (id: string, secret: string): string =>
+    `Basic ${Buffer.from(`${id}:${secret}`).toString('base64')}`;
+  const introspect = (authorization: string, address: string, url = world.url): Promise<Answer> =>
+    call('POST', `${url}/oauth/introspect`, 'token=x', {
+      authorization,
+      'content-type': 'application/x-www-form-urlencoded',
+      'x-forwarded-for': address,
+    });
+  const feed = (authorization: string, address: string): Promise<Answer> =>
+    call('GET', `${world.url}/auth/revocations`, undefined, { authorization, 'x-forwarded-for': address });
+
+  it('an address is refused after 30 failures in five minutes, whatever client and secret it tries then', async () => {
+    const [guesser, server] = ['198.51.100.7', '198.51.100.8'];
+    const statuses: number[] = [];
+    for (let i = 0; i < 31; i++) {
+      const guess = basic(i % 2 === 0 ? 'api' : `client-${i}`, `guess-${i}`);
+      statuses.push((await (i % 3 === 0 ? feed(guess, guesser) : introspect(guess, guesser))).status);
+    }
+    expect(statuses).toEqual([...Array<number>(30).fill(401), 429]);
+    // The right secret is refused too: a guesser must not learn that it is right.
+    const refused = await introspect(RIGHT, guesser);
+    expect([refused.status, refused.body.error]).toEqual([429, 'temporarily_unavailable']);
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
+    expect(statusAndCode(await feed(RIGHT, guesser))).toEqual([429, 'rate_limited']);
+    // Other replicas count the same failures.
+    expect((await introspect(basic('api', 'guess'), guesser, world.instances[1]!.url)).status).toBe(429);
+    // And the client itself is not locked out at its own address.
+    expect((await introspect(RIGHT, server)).status).toBe(200);
+    expect((await feed(RIGHT, server)).status).toBe(200);
+  });
+
+  it('successes and calls without credentials do not count', async () => {
+    const address = '198.51.100.9';
+    for (let i = 0; i < 40; i++) {
+      expect((await introspect(RIGHT, address)).status).toBe(200);
+      expect(
+        (await call('GET', `${world.url}/auth/revocations`, undefined, { 'x-forwarded-for': address }))
+          .status,
+      ).toBe(401);
+    }
+    expect((await introspect(basic('api', 'guess'), address)).status).toBe(401);
+  });
+
+  it('the audit tells of failures once a minute, with their number and the network', async () => {
+    const told = (): unknown[] =>
+      world.instances[0]!.logs.map((line) => JSON.parse(line) as Record<string, unknown>)
+        .filter(({ audit }) => audit === 'client.refused')
+        .map(({ network, failures }) => [network, failures]);
+    const fail = (): Promise<Answer> => introspect(basic('api', 'guess'), '198.51.100.10');
+    const stopClockAt = (ms: number): unknown => jest.spyOn(performance, 'now').mockReturnValue(ms);
+    const now = performance.now();
+    try {
+      stopClockAt(now + 60_000);
+      await fail();
+      const before = told().length;
+      stopClockAt(now + 119_999);
+      for (let i = 0; i < 5; i++) await fail();
+      expect(told()).toHaveLength(before);
+      stopClockAt(now + 120_000);
+      await fail();
+      expect(told().slice(before)).toEqual([['198.51.100.0/24', 6]]);
+    } finally {
+      jest.restoreAllMocks();
+    }
   });
 });
