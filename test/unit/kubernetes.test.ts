@@ -317,18 +317,8 @@ describe.each(OVERLAYS)('objects of %s', (name) => {
   });
 
   test(`the pods of ${name} reach DNS, Redis and public https, and no other address`, () => {
-    const rules = all(name, 'NetworkPolicy').flatMap(({ spec }) => (spec.egress ?? []) as KubernetesObject[]);
-    const reaches = (address: string, port: number): boolean =>
-      rules.some(
-        ({ to, ports }) =>
-          ports.some((each: KubernetesObject) => each.port === port) &&
-          to.some(
-            ({ ipBlock }: KubernetesObject) =>
-              ipBlock &&
-              within(ipBlock.cidr, address) &&
-              !(ipBlock.except ?? []).some((cidr: string) => within(cidr, address)),
-          ),
-      );
+    const rules = egressOf(name);
+    const reaches = (address: string, port: number): boolean => reachedBy(rules, address, port);
     for (const address of [
       '10.1.2.3',
       '172.31.0.1',
@@ -340,7 +330,19 @@ describe.each(OVERLAYS)('objects of %s', (name) => {
       expect([address, reaches(address, 443)]).toEqual([address, false]);
     for (const address of ['fd00:ec2::254', 'fe80::1']) expect(reaches(address, 443)).toBe(false);
     expect([reaches('13.234.0.1', 443), reaches('2a05:d018::1', 443)]).toEqual([true, true]);
-    expect([reaches('10.1.2.3', 6379), reaches('13.234.0.1', 6379)]).toEqual([true, false]);
+    for (const address of ['10.1.2.3', '172.31.0.1', '192.168.0.1', '13.234.0.1', 'fd00::1'])
+      expect([address, reaches(address, 6379)]).toEqual([address, false]);
+    const [redis] = rules.filter(({ ports }) => ports[0].port === 6379);
+    expect(redis?.to).toEqual(
+      name === 'overlays/production'
+        ? [{ ipBlock: { cidr: '10.0.16.0/24' } }]
+        : [
+            {
+              namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'redis' } },
+              podSelector: { matchLabels: { 'app.kubernetes.io/name': 'redis' } },
+            },
+          ],
+    );
     expect(reaches('169.254.169.254', 53)).toBe(false);
     const ports = rules.flatMap((rule) => rule.ports.map(({ port }: KubernetesObject) => port as number));
     expect([...new Set(ports)].sort((a, b) => a - b)).toEqual([53, 443, 6379]);
@@ -363,6 +365,77 @@ describe.each(OVERLAYS)('objects of %s', (name) => {
       [['ingress-nginx'], ['ingress-nginx'], [{ port: 'http', protocol: 'TCP' }]],
       [['monitoring'], ['prometheus'], [{ port: 'management', protocol: 'TCP' }]],
     ]);
+  });
+});
+
+describe.each(APPLIED)('the least rights of %s', (name) => {
+  test(`each network policy of ${name} that names pods names their namespace, too`, () => {
+    const peers = all(name, 'NetworkPolicy').flatMap(({ spec }) =>
+      [...(spec.egress ?? []), ...(spec.ingress ?? [])].flatMap(
+        (rule: KubernetesObject) => (rule.to ?? rule.from) as KubernetesObject[],
+      ),
+    );
+    expect(peers.length).toBeGreaterThan(0);
+    for (const { ipBlock, namespaceSelector, podSelector } of peers) {
+      if (ipBlock !== undefined) continue;
+      // A pod of another namespace may have any label.
+      expect(Object.keys((namespaceSelector?.matchLabels as object | undefined) ?? {})).toEqual([
+        'kubernetes.io/metadata.name',
+      ]);
+      expect(Object.keys((podSelector?.matchLabels as object | undefined) ?? {})).toHaveLength(1);
+    }
+  });
+
+  test(`no rule of ${name} allows a wide private network, or a port by default`, () => {
+    for (const { to, from, ports } of all(name, 'NetworkPolicy').flatMap(
+      ({ spec }) => [...(spec.egress ?? []), ...(spec.ingress ?? [])] as KubernetesObject[],
+    )) {
+      expect(ports?.length).toBeGreaterThan(0);
+      const blocks = ((to ?? from) as KubernetesObject[]).flatMap(({ ipBlock }) => ipBlock ?? []);
+      for (const { cidr, except } of blocks)
+        // All of the internet without the private networks, or 256 addresses at most.
+        expect([cidr, except !== undefined || addressesIn(cidr) <= 256]).toEqual([cidr, true]);
+    }
+  });
+});
+
+describe.each(OVERLAYS)('the edge of %s', (name) => {
+  const annotation = (key: string): string | undefined =>
+    one(name, 'Ingress').metadata.annotations?.[`nginx.ingress.kubernetes.io/${key}`] as string | undefined;
+
+  test(`the Ingress of ${name} redirects no call, and exposes neither probes nor metrics`, () => {
+    expect([annotation('ssl-redirect'), annotation('force-ssl-redirect')]).toEqual(['false', 'false']);
+    const { rules } = one(name, 'Ingress').spec as { rules: KubernetesObject[] };
+    const backends = rules.flatMap(({ http }) =>
+      http.paths.map(({ backend }: KubernetesObject) => backend.service.port.name as string),
+    );
+    expect(new Set(backends)).toEqual(new Set(['http']));
+  });
+
+  test(`the Ingress of ${name} limits the body and the rate of a client address`, () => {
+    const bytes = Number(/^(\d+)k$/.exec(annotation('proxy-body-size') ?? '')?.[1]) * 1_024;
+    // The largest body of the service passes, and not much more.
+    expect(bytes).toBeGreaterThanOrEqual(16 * 1_024);
+    expect(bytes).toBeLessThanOrEqual(64 * 1_024);
+    for (const limit of ['limit-rps', 'limit-burst-multiplier', 'limit-connections'])
+      expect([limit, Number(annotation(limit)) > 0]).toEqual([limit, true]);
+  });
+
+  test(`TRUSTED_PROXIES of ${name} is no wider than a controller's pods need`, () => {
+    const { data } = one(name, 'ConfigMap') as { data: Record<string, string> };
+    const wide = data.TRUSTED_PROXIES!.split(',').filter((cidr) => addressesIn(cidr) > 256);
+    expect(wide).toEqual([]);
+  });
+
+  test(`probes and metrics of ${name} are on the management port`, () => {
+    const { data } = one(name, 'ConfigMap') as { data: Record<string, string> };
+    const { startupProbe, readinessProbe, livenessProbe, ports } = containerOf(one(name, 'Deployment'));
+    for (const probe of [startupProbe, readinessProbe, livenessProbe] as KubernetesObject[])
+      expect(probe.httpGet.port).toBe('management');
+    const management = (ports as KubernetesObject[]).find((port) => port.name === 'management');
+    expect([data.MANAGEMENT_PORT, data.PORT]).toEqual([String(management?.containerPort), '3000']);
+    for (const monitor of all(name, 'ServiceMonitor'))
+      for (const endpoint of monitor.spec.endpoints) expect(endpoint.port).toBe('management');
   });
 });
 
@@ -474,6 +547,24 @@ describe.each(['first-key', 'next-key'])('the Job of %s', (name) => {
     expect(volumes.map((volume) => volume.secret?.secretName as string)).toContain(secret);
   });
 
+  test(`the Job of ${name} reaches the API server and nothing else`, () => {
+    const rules = egressOf(name);
+    const addresses = rules
+      .flatMap(({ to }) => to as KubernetesObject[])
+      .map(({ ipBlock }) => ipBlock?.cidr as string);
+    expect(addresses.length).toBeGreaterThan(0);
+    // A key could leave by any other address, and by DNS.
+    for (const cidr of addresses) expect([cidr, addressesIn(cidr)]).toEqual([cidr, 1]);
+    const ports = rules.flatMap((rule) => rule.ports.map(({ port }: KubernetesObject) => port as number));
+    expect(ports).toEqual([443, 6443]);
+    const [policy, ...more] = all(name, 'NetworkPolicy');
+    expect([policy?.spec.policyTypes, policy?.spec.ingress, more]).toEqual([
+      ['Ingress', 'Egress'],
+      undefined,
+      [],
+    ]);
+  });
+
   test(`the Job of ${name} runs a script that the image holds with all its imports`, () => {
     const { command } = containerOf(one(name, 'Job')) as { command: string[] };
     const copied = /^COPY (scripts\/.*) \.\/scripts\/$/m.exec(read('Dockerfile'))?.[1]?.split(' ') ?? [];
@@ -506,6 +597,29 @@ test('the image holds no tests, no emulator and no tools of development', () => 
   const optional = Object.entries(packages).filter(([, entry]) => entry.optional && !entry.dev);
   expect(optional.map(([path]) => path)).toEqual([]);
 });
+
+const egressOf = (name: string): KubernetesObject[] =>
+  all(name, 'NetworkPolicy').flatMap(({ spec }) => (spec.egress ?? []) as KubernetesObject[]);
+
+/** Whether a rule lets a pod reach this address and port. */
+function reachedBy(rules: KubernetesObject[], address: string, port: number): boolean {
+  return rules.some(
+    ({ to, ports }) =>
+      ports.some((each: KubernetesObject) => each.port === port) &&
+      to.some(
+        ({ ipBlock }: KubernetesObject) =>
+          ipBlock &&
+          within(ipBlock.cidr, address) &&
+          !(ipBlock.except ?? []).some((cidr: string) => within(cidr, address)),
+      ),
+  );
+}
+
+/** How many addresses a network has. */
+function addressesIn(cidr: string): number {
+  const [network = '', bits] = cidr.split('/');
+  return 2 ** ((isIPv4(network) ? 32 : 128) - Number(bits));
+}
 
 function within(cidr: string, address: string): boolean {
   const [network = '', bits] = cidr.split('/');
