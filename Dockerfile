@@ -1,7 +1,10 @@
 # syntax=docker/dockerfile:1
 
+# Another base, or the same by its digest: `node tools/image/pin-base.mjs` writes the digest here.
+ARG BASE_IMAGE=node:24-bookworm-slim
+
 # Everything that the compiler needs; nothing of this stage but dist/ goes on.
-FROM node:24-bookworm-slim AS build
+FROM ${BASE_IMAGE} AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts --no-audit --no-fund
@@ -13,13 +16,14 @@ COPY scripts/build-frontend.mjs scripts/page-modules.mjs scripts/project.mjs /ap
 RUN npm run build && rm -rf dist/emulator
 
 # Its own stage, so that a change of the source does not install the packages again.
-FROM node:24-bookworm-slim AS packages
+FROM ${BASE_IMAGE} AS packages
 WORKDIR /app
 COPY package.json package-lock.json ./
 # Optional ones too: without it npm keeps the compiler and Express, which ours may use if they are there, and tests need.
 RUN npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund && npm cache clean --force
 
-FROM node:24-bookworm-slim
+FROM ${BASE_IMAGE}
+ARG BASE_IMAGE
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 ENV NODE_ENV=production
@@ -42,6 +46,6 @@ LABEL org.opencontainers.image.title="otp-login" \
   org.opencontainers.image.licenses="MIT" \
   org.opencontainers.image.version="${VERSION}" \
   org.opencontainers.image.revision="${REVISION}" \
-  org.opencontainers.image.base.name="docker.io/library/node:24-bookworm-slim"
+  org.opencontainers.image.base.name="${BASE_IMAGE}"
 # In exec form: a shell in between would not pass SIGTERM on.
 CMD ["node", "dist/main.js"]

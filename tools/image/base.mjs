@@ -13,11 +13,16 @@ const LEFT_OVER = ['var/cache/apt', 'var/lib/apt/lists', 'var/log'];
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /** Puts the base into buildah's store. Returns whether it is a stand-in, or why there is none. */
-export function bringBase(buildah, name, folder) {
+export function bringBase(buildah, name, folder, digest) {
   const image = `docker.io/library/${name}`;
-  console.log(`Pulling ${image} ...`);
-  const pulled = buildah.attempt('pull', '--quiet', image);
-  if (pulled.status === 0) return { standIn: false };
+  // A reference has a tag or a digest.
+  const pinned = digest ? `${image.replace(/:[^/:]*$/, '')}@${digest}` : image;
+  console.log(`Pulling ${pinned} ...`);
+  const pulled = buildah.attempt('pull', '--quiet', pinned);
+  if (pulled.status === 0) {
+    if (digest) buildah.run('tag', pinned, image);
+    return { standIn: false };
+  }
 
   const reason = pulled.stderr.trim().split('\n').at(-1);
   const [, major, suite] = /^node:(\d+)-([a-z]+)-slim$/.exec(name) ?? [];

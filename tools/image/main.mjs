@@ -14,6 +14,7 @@ import { launch, prints, startRedis } from '../../scripts/children.mjs';
 import { Container, containerTrouble } from './container.mjs';
 import { bringBase } from './base.mjs';
 import { faultsOf, sizeOf } from './checks.mjs';
+import { makeSbom, sbomFaults } from './sbom.mjs';
 import { obtainProgram } from '../../scripts/programs.mjs';
 import { freePort, giveUp, prepare, ready, ROOT } from '../../scripts/project.mjs';
 
@@ -42,9 +43,9 @@ process.on('exit', () => {
 });
 
 const dockerfile = readFileSync(join(ROOT, 'Dockerfile'), 'utf8');
-const [, baseName] = /^FROM (\S+)$/m.exec(dockerfile);
+const [, baseName, digest] = /^ARG BASE_IMAGE=([^@\s]+)(?:@(\S+))?$/m.exec(dockerfile);
 const buildah = new Buildah(buildahProgram, folder);
-const { standIn, missing } = bringBase(buildah, baseName, folder);
+const { standIn, missing } = bringBase(buildah, baseName, folder, digest);
 if (missing) skip(`there is no base to build on: ${missing}`);
 
 await buildImage();
@@ -56,6 +57,11 @@ if (faults.length > 0) giveUp(`The image is not as it must be:\n${faults.slice(0
 console.log(
   'In it: the service and what it needs. Not in it: the emulator, development packages, keys, what was planted.',
 );
+const sbom = makeSbom();
+const sbomTrouble = sbomFaults(JSON.parse(sbom), lock);
+if (sbomTrouble.length > 0) giveUp(`The SBOM is not as it must be:\n${sbomTrouble.join('\n')}`);
+writeFileSync(join(ROOT, 'dist', 'sbom.cdx.json'), sbom);
+console.log('Its SBOM is dist/sbom.cdx.json (CycloneDX): it names each package in the image.');
 const [appBytes, wholeBytes] = [sizeOf(join(image.root, APP)), sizeOf(image.root)];
 
 const redisUrl = await startRedisWithPassword();
@@ -117,6 +123,8 @@ async function buildImage() {
   await buildah.build(
     // Docker's format knows HEALTHCHECK.
     ...['--isolation', 'chroot', '--format', 'docker', '--pull-never', '--tag', TAG],
+    // By its tag in the store of this script, where the base is the one of the digest or a stand-in.
+    ...['--build-arg', `BASE_IMAGE=${baseName}`],
     ...npmSettings().flatMap((mount) => ['--volume', mount]),
     context,
   );
