@@ -82,7 +82,14 @@ export async function createApp({
   return app;
 }
 
-const NOTHING = { defaultSrc: ["'none'"], frameAncestors: ["'none'"] };
+// `default-src` says nothing about base-uri and form-action.
+const NOTHING = {
+  defaultSrc: ["'none'"],
+  objectSrc: ["'none'"],
+  baseUri: ["'none'"],
+  formAction: ["'none'"],
+  frameAncestors: ["'none'"],
+};
 const SWAGGER_UI = {
   ...NOTHING,
   connectSrc: ["'self'"],

@@ -17,7 +17,7 @@ const FASTIFY: Record<string, ErrorCode> = {
 };
 const BY_STATUS: Record<number, ErrorCode> = {
   400: 'validation_failed',
-  // Of the server of Swagger UI's files alone: a path that leads out of its folder, such as /docs/..%5c.
+  // The server of Swagger UI's files answers it for a path that leads out of its folder, such as /docs/..%5c.
   403: 'not_found',
   404: 'not_found',
   405: 'method_not_allowed',

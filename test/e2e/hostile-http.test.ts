@@ -245,6 +245,18 @@ describe('a request', () => {
     expect(text).toMatch(new RegExp(`^HTTP/1.1 ${String(status)} `));
   });
 
+  it.each(['/auth/me', '/nowhere', '/docs', '/.well-known/jwks.json'])(
+    'the response to GET %s carries the headers that restrict a browser',
+    async (path) => {
+      const { headers } = await call('GET', `${world.url}${path}`);
+      const policy = headers.get('content-security-policy')?.split(';') ?? [];
+      for (const directive of ['default-src', 'object-src', 'base-uri', 'form-action', 'frame-ancestors'])
+        expect(policy).toContain(`${directive} 'none'`);
+      expect(headers.get('x-content-type-options')).toBe('nosniff');
+      expect(headers.get('referrer-policy')).toBe('no-referrer');
+    },
+  );
+
   it('a chunked body is read, in any spelling, and a TE header for trailers is allowed', async () => {
     for (const coding of ['chunked', 'Chunked']) {
       const { text } = await raw(

@@ -310,7 +310,7 @@ describe('failed authentication of clients', () => {
   const feed = (authorization: string, address: string): Promise<Answer> =>
     call('GET', `${world.url}/auth/revocations`, undefined, { authorization, 'x-forwarded-for': address });
 
-  it('an address is refused after 30 failures in five minutes, whatever client and secret it tries then', async () => {
+  it('an address is refused after 30 failures in five minutes, for each client and secret', async () => {
     const [guesser, server] = ['198.51.100.7', '198.51.100.8'];
     const statuses: number[] = [];
     for (let i = 0; i < 31; i++) {
