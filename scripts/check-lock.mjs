@@ -12,7 +12,8 @@ const { packages } = read('package-lock.json');
 const faults = [];
 
 for (const group of ['dependencies', 'devDependencies', 'optionalDependencies', 'overrides']) {
-  for (const [name, version] of Object.entries(manifest[group] ?? {})) {
+  // An override may stand inside another: of the packages that one package needs.
+  for (const [name, version] of Object.entries(manifest[group] ?? {}).flatMap(flatten)) {
     if (!EXACT.test(version)) faults.push(`package.json: ${group}: ${name} has no exact version: ${version}`);
   }
 }
@@ -34,6 +35,10 @@ for (const [path, entry] of Object.entries(packages)) {
 for (const fault of faults) console.error(fault);
 if (faults.length > 0) giveUp(`The lock file check found ${faults.length} fault(s).`);
 console.log(`The lock file is complete: ${Object.keys(packages).length - 1} packages.`);
+
+function flatten([name, version]) {
+  return typeof version === 'object' ? Object.entries(version).flatMap(flatten) : [[name, version]];
+}
 
 function checkOrigin(path, { version, integrity, resolved }) {
   if (!EXACT.test(version ?? '')) faults.push(`package-lock.json: ${path} has no version`);
