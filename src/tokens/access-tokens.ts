@@ -3,14 +3,14 @@ import { Injectable } from '@nestjs/common';
 import { JwtService, type JwtVerifyOptions } from '@nestjs/jwt';
 import { Config } from '../config/config';
 import type { Session } from '../sessions/sessions.service';
-import { SigningKeys } from './signing-keys';
+import { type SigningKey, SigningKeys } from './signing-keys';
 
 /** The claims of a verified access token that this service uses. */
 export interface AccessTokenClaims {
   subject: string;
   sessionId: string;
   /** All of it, as it stands in the token. */
-  claims: Record<string, unknown>;
+  claims: Readonly<Record<string, unknown>>;
 }
 
 const TYPE = 'at+jwt';
@@ -18,10 +18,20 @@ const TYPE = 'at+jwt';
 // texts would be the same signature.
 const BASE64URL = /^[A-Za-z0-9_-]+$/;
 const LONGEST = 4_096;
+/** Some five megabytes. */
+const MOST_VERIFIED = 2_000;
 
 /** Access tokens: RFC 9068, signed with ES256 (RFC 7518 section 3.4). */
 @Injectable()
 export class AccessTokens {
+  /**
+   * The claims of tokens that were verified, by their exact text, the oldest first. A signature stays good until the token
+   * expires or the keys change, so it is verified once. Only tokens of this service come in: a forger cannot push one out.
+   */
+  private readonly verified = new Map<string, AccessTokenClaims & { readonly expiresAt: number }>();
+  /** The keys that these were verified with. */
+  private keysOfVerified: readonly SigningKey[] = [];
+
   constructor(
     private readonly config: Config,
     private readonly jwt: JwtService,
@@ -29,13 +39,13 @@ export class AccessTokens {
   ) {}
 
   /** A token for a live session and an `aud` of {@link Config.audienceOf}. `expiresIn` is in seconds, counted from `iat`. */
-  async issue(
+  issue(
     session: Session,
     audience = this.config.audience,
   ): Promise<{ accessToken: string; expiresIn: number }> {
     const { kid, privateKey } = this.keys.current();
     const expiresIn = this.config.accessTokenTtlSeconds;
-    const accessToken = await this.jwt.signAsync(
+    const accessToken = this.jwt.sign(
       {
         sid: session.id,
         auth_time: authTime(session),
@@ -56,21 +66,39 @@ export class AccessTokens {
         expiresIn,
       },
     );
-    return { accessToken, expiresIn };
+    return Promise.resolve({ accessToken, expiresIn });
   }
 
   /**
    * The claims of a token that this service signed for one of its audiences and that has not expired, else undefined. Its
    * holder may be a resource server: see {@link verifyOwn} before it allows anything here. The algorithm is pinned: a token's header must not choose how it is verified (RFC 8725 section 3.1).
    */
-  async verify(token: string): Promise<AccessTokenClaims | undefined> {
+  verify(token: string): Promise<AccessTokenClaims | undefined> {
+    return Promise.resolve(this.verifyOnce(token));
+  }
+
+  private verifyOnce(token: string): AccessTokenClaims | undefined {
+    const { published } = this.keys;
+    if (this.keysOfVerified !== published) {
+      this.verified.clear();
+      this.keysOfVerified = published;
+    }
+    const known = this.verified.get(token);
+    if (known === undefined) return this.verifyAnew(token);
+    // As jsonwebtoken compares: in whole seconds.
+    if (Math.floor(Date.now() / 1_000) < known.expiresAt) return known;
+    this.verified.delete(token);
+    return undefined;
+  }
+
+  private verifyAnew(token: string): AccessTokenClaims | undefined {
     if (token.length > LONGEST || !token.split('.').every(isCanonical)) return undefined;
     const header = decodeHeader(token);
     const key = this.keys.find(header?.kid);
     // RFC 7515 section 4.1.11: what must be understood and is not, refuses the token.
     if (key === undefined || header?.typ !== TYPE || header.crit !== undefined) return undefined;
     try {
-      const claims = await this.jwt.verifyAsync<Record<string, unknown>>(token, {
+      const claims = this.jwt.verify<Record<string, unknown>>(token, {
         publicKey: key.publicKey,
         algorithms: ['ES256'],
         issuer: this.config.issuer,
@@ -79,9 +107,12 @@ export class AccessTokens {
       } as unknown as JwtVerifyOptions);
       const { sub, sid, aud, exp } = claims;
       if (typeof aud !== 'string' || typeof exp !== 'number') return undefined;
-      return typeof sub === 'string' && typeof sid === 'string'
-        ? { subject: sub, sessionId: sid, claims }
-        : undefined;
+      if (typeof sub !== 'string' || typeof sid !== 'string') return undefined;
+      const found = { subject: sub, sessionId: sid, claims: Object.freeze(claims), expiresAt: exp };
+      this.verified.set(token, found);
+      const [oldest] = this.verified.keys();
+      if (this.verified.size > MOST_VERIFIED && oldest !== undefined) this.verified.delete(oldest);
+      return found;
     } catch {
       return undefined;
     }

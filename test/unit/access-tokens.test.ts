@@ -1,5 +1,5 @@
 import { createHmac, createPublicKey, generateKeyPairSync, sign, type KeyObject } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { JwtService } from '@nestjs/jwt';
@@ -112,6 +112,31 @@ describe('an access token', () => {
     expect(
       await tokens.verify(await token({ header: { kid: FUTURE }, key: privateKeys[FUTURE]! })),
     ).toMatchObject(claims);
+  });
+
+  test('an access token that was verified before is refused from the second in which it expires', async () => {
+    const exp = now() + 30;
+    const good = await token({ claims: { exp } });
+    expect(await tokens.verify(good)).toMatchObject(claims);
+    const clock = jest.spyOn(Date, 'now').mockReturnValue((exp - 1) * 1_000);
+    expect(await tokens.verify(good)).toMatchObject(claims);
+    clock.mockReturnValue(exp * 1_000);
+    await expectRefused(good);
+    clock.mockRestore();
+  });
+
+  test('an access token that was verified before is refused once its key is no longer published', async () => {
+    const good = await token({ header: { kid: FUTURE }, key: privateKeys[FUTURE]! });
+    expect(await tokens.verify(good)).toMatchObject(claims);
+    const file = join(folder, `${FUTURE}.pem`);
+    const pem = readFileSync(file);
+    rmSync(file);
+    // A change counts after two reads in a row.
+    for (let i = 0; i < 2; i++) keys.poll();
+    await expectRefused(good);
+    writeFileSync(file, pem);
+    for (let i = 0; i < 2; i++) keys.poll();
+    expect(await tokens.verify(good)).toMatchObject(claims);
   });
 
   test('an access token is valid until the last second of its life', async () => {
