@@ -5,6 +5,7 @@ import { FastifyAdapter } from '@nestjs/platform-fastify';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Config } from '../config/config';
 import { ApiError, type ErrorCode } from '../errors/api-error';
+import { readQuery } from './bodies';
 import { problemBody } from './problem';
 import { pathOf } from './routes';
 import type { OAuthErrorCode } from './oauth-error';
@@ -44,7 +45,7 @@ export function httpServer(
     requestTimeout: 10_000,
     http: { headersTimeout: 10_000, connectionsCheckingInterval: 1_000, requireHostHeader: false },
     // An id that is too long is an unknown id, and answered by its route.
-    routerOptions: { maxParamLength: 8_192 },
+    routerOptions: { maxParamLength: 8_192, querystringParser: readQuery },
     requestIdHeader: false,
     genReqId: requestId,
     frameworkErrors: (error: Error, request: FastifyRequest, reply: FastifyReply) => {

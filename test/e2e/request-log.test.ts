@@ -144,6 +144,34 @@ it('no id or trace connects a line that names a user with a line that names the 
   expect([...shared].filter((text) => !harmless(text))).toEqual([]);
 });
 
+it('a request of 16 KB writes one line of at most 600 bytes, whatever it contains', async () => {
+  const long = (text: string): string => text.repeat(Math.floor(15_000 / text.length));
+  const bodies = [
+    { phoneNumber: long('1234 ') },
+    { requestId: long('x'), otpCode: long('1') },
+    { [long('n')]: 1 },
+    Object.fromEntries(Array.from({ length: 1_000 }, (_, i) => [`otp${i}`, i])),
+    long('{"a":'),
+  ];
+  const headers = ['x-request-id', 'traceparent', 'user-agent', 'authorization', 'cookie', 'idempotency-key'];
+  const { logs } = world.instances[0]!;
+  // A warning that the service writes once belongs to no request of the test.
+  const foreign = { origin: 'https://foreign.example' };
+  await linesOf(1, () => call('POST', `${world.url}/auth/refresh`, {}, foreign));
+  const before = logs.length;
+  const count = bodies.length + headers.length + 2;
+  await linesOf(count, async () => {
+    for (const body of bodies) await call('POST', `${world.url}/auth/send-otp`, body);
+    for (const name of headers)
+      await call('POST', `${world.url}/auth/verify-otp`, {}, { [name]: long('1234 ').trim() });
+    await call('GET', `${world.url}/${long('a/')}`);
+    await call('POST', `${world.url}/auth/refresh`, {}, foreign);
+  });
+  const written = logs.slice(before);
+  expect(written).toHaveLength(count);
+  expect(written.filter((line) => Buffer.byteLength(line) > 600)).toEqual([]);
+});
+
 it('a caller cannot bring a phone number, a key or a code into the log by an id, a trace or a body', async () => {
   const number = freshNumber();
   const sent = await sendOtp(world.url, number);

@@ -461,6 +461,14 @@ describe('what a request is about', () => {
     expect(lines[1]).toContain('482913');
   });
 
+  test('a caller that brings thousands of texts makes a line search for twelve of them', () => {
+    inRequest(() => {
+      for (let word = 1_001; word < 4_001; word += 1) conceal(String(word));
+      logger.info('1012 1013');
+    });
+    expect(onlyMessages()).toEqual(['*** 1013']);
+  });
+
   test('a caller cannot blank text of our own lines', () => {
     inRequest(() => {
       for (const word of [
