@@ -1,7 +1,7 @@
 // `node bench/load.mjs`: what a request costs the service and Redis in CPU time, what a login leaves in Redis, and what
 // follows for a replica and a shard. CPU time, not seconds on the wall: a busy machine moves it less. Linux only.
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import { createRequire } from 'node:module';
 import { cpus, tmpdir } from 'node:os';
@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { kill, launch, startRedis } from '../scripts/children.mjs';
 import { freePort, giveUp, prepare, ready, ROOT } from '../scripts/project.mjs';
 import { report } from './load-report.mjs';
-import { part } from './parts.mjs';
+import { cpuMs, median, part } from './parts.mjs';
 
 const PEOPLE = part(1_500);
 /** Before anything is measured: code that runs the first thousand times is slower, and no replica's life is made of that. */
@@ -173,7 +173,6 @@ async function costOf(world, count, work) {
 }
 
 function medians(costs) {
-  const median = (numbers) => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)];
   return Object.fromEntries(
     Object.keys(costs[0]).map((key) => [key, median(costs.map((cost) => cost[key]))]),
   );
@@ -181,7 +180,7 @@ function medians(costs) {
 
 async function look({ client, service, port, redisPid }) {
   const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
-  const steps = [...metrics.matchAll(/^otp_login_redis_step_duration_seconds_count\{.*\} (\d+)$/gm)];
+  const steps = [...metrics.matchAll(/^otp_login_redis_command_duration_seconds_count\{.*\} (\d+)$/gm)];
   const stats = await client.info('stats');
   const figure = (name) => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(stats)[1]);
   return {
@@ -192,13 +191,6 @@ async function look({ client, service, port, redisPid }) {
     toRedis: figure('total_net_input_bytes'),
     fromRedis: figure('total_net_output_bytes'),
   };
-}
-
-/** CPU time of a process, or of its main thread alone. By the scheduler's nanoseconds: `stat` counts in ticks of ten ms. */
-function cpuMs(pid, { mainOnly = false } = {}) {
-  const threads = mainOnly ? [pid] : readdirSync(`/proc/${pid}/task`);
-  const spent = threads.map((thread) => Number(procFile(pid, `task/${thread}/schedstat`).split(' ')[0]));
-  return spent.reduce((sum, nanoseconds) => sum + nanoseconds) / 1e6;
 }
 
 function procFile(pid, name) {

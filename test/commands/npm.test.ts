@@ -295,6 +295,14 @@ describe('the benches', () => {
     expect(printed).toMatch(/^send, caller +[\d.]+/m);
   });
 
+  it('node bench/request-sizes.mjs prints what requests of 16 KB cost beside empty ones', async () => {
+    const { code, printed } = await whole.run('node bench/request-sizes.mjs', { BENCH_PART: '0.01' });
+    expect([code, printed]).toEqual([
+      0,
+      expect.stringMatching(/the costliest: [\d.]+ times an empty request/),
+    ]);
+  });
+
   it('node bench/rejected-inputs.mjs finds Redis as it was', async () => {
     const { code, printed } = await whole.run('node bench/rejected-inputs.mjs', { BENCH_PART: '0.002' });
     expect([code, printed]).toEqual([0, expect.stringMatching(/^2000 rejected inputs /m)]);
