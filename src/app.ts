@@ -1,5 +1,4 @@
 import cookie from '@fastify/cookie';
-import helmet from '@fastify/helmet';
 import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { DestinationStream } from 'pino';
@@ -14,6 +13,7 @@ import { separateManagement } from './http/management';
 import { serveOpenApi } from './http/openapi';
 import { shedLoad } from './http/overload';
 import { observeRequests } from './http/request-log';
+import { addSecurityHeaders } from './http/security-headers';
 import { addAnswerHooks, httpServer, refuseExpectations } from './http/server';
 import { validation } from './http/validation';
 import { Logger } from './logging/logger';
@@ -72,28 +72,9 @@ export async function createApp({
   app.useGlobalPipes(validation(config));
   app.useGlobalFilters(filter);
   allowCrossOrigin(app, config, logger);
-  await app.register(helmet, {
-    hsts: config.issuer.startsWith('https:') ? { includeSubDomains: false } : false,
-    contentSecurityPolicy: { useDefaults: false, directives: config.swagger ? SWAGGER_UI : NOTHING },
-  });
-  // Behind the hooks of CORS and Helmet: a page must be able to read that we are busy.
+  addSecurityHeaders(adapter, config);
+  // Behind the hooks of CORS and of these headers: a page must be able to read that we are busy.
   await shedLoad(app, app.get(Metrics));
   if (config.swagger) serveOpenApi(app);
   return app;
 }
-
-// `default-src` says nothing about base-uri and form-action.
-const NOTHING = {
-  defaultSrc: ["'none'"],
-  objectSrc: ["'none'"],
-  baseUri: ["'none'"],
-  formAction: ["'none'"],
-  frameAncestors: ["'none'"],
-};
-const SWAGGER_UI = {
-  ...NOTHING,
-  connectSrc: ["'self'"],
-  imgSrc: ["'self'", 'data:'],
-  scriptSrc: ["'self'"],
-  styleSrc: ["'self'", "'unsafe-inline'"],
-};

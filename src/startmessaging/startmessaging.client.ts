@@ -133,6 +133,8 @@ export class StartMessagingClient {
       operation: 'send',
       path: '/otp/send',
       body,
+      // Under `caller` this service checks the code by itself. Under `provider` the answer names the code to be checked.
+      keep: operation === 'sendCode',
       secrets,
       until,
       // Its names are kept, so one that repeats the number or the code is none to go on with.

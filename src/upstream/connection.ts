@@ -1,90 +1,108 @@
-import http from 'node:http';
-import https from 'node:https';
-import type { Duplex } from 'node:stream';
-
-// All that one call may bring: a body of 64 KB, Node's 16 KB of head, and some. Answers before the answer (1xx), chunk
-// sizes, their extensions and trailers are counted nowhere else.
-const LARGEST_ON_WIRE = 98_304;
-
-// Sockets over which no byte of a request can have left yet. Those that never connect stay in it.
-const connecting = new WeakSet<object>();
-const flooded = new WeakSet<object>();
-
-function limit(
-  socket: Duplex | null | undefined,
-  connected: 'connect' | 'secureConnect',
-  connectTimeoutMs: number,
-): void {
-  if (!socket) return;
-  let read = 0;
-  socket.on('data', (bytes: Buffer) => {
-    read += bytes.length;
-    if (read <= LARGEST_ON_WIRE) return;
-    flooded.add(socket);
-    socket.destroy(new Error('answer too large'));
-  });
-  connecting.add(socket);
-  const timer = setTimeout(() => socket.destroy(new Error('connect timeout')), connectTimeoutMs);
-  socket.once('close', () => {
-    clearTimeout(timer);
-  });
-  // Node holds a request back until these events, so this runs before its first byte leaves.
-  socket.once(connected, () => {
-    clearTimeout(timer);
-    connecting.delete(socket);
-  });
-}
-
-class PlainAgent extends http.Agent {
-  constructor(private readonly connectTimeoutMs: number) {
-    super({ keepAlive: false });
-  }
-
-  override createConnection(...args: Parameters<http.Agent['createConnection']>): Duplex | null | undefined {
-    const socket = super.createConnection(...args);
-    limit(socket, 'connect', this.connectTimeoutMs);
-    return socket;
-  }
-}
-
-class TlsAgent extends https.Agent {
-  constructor(private readonly connectTimeoutMs: number) {
-    super({ keepAlive: false });
-  }
-
-  override createConnection(...args: Parameters<https.Agent['createConnection']>): Duplex | null | undefined {
-    const socket = super.createConnection(...args);
-    limit(socket, 'secureConnect', this.connectTimeoutMs);
-    return socket;
-  }
-}
+import net, { type Socket } from 'node:net';
+import tls from 'node:tls';
+import type { Answer, Exchange } from './exchange';
+import { NeverSent, OnCancel } from './exchange';
+import { Http1Connection } from './http1';
+import { Http2Connection } from './http2';
 
 /**
- * An agent that destroys sockets when they are not connected (with TLS: the handshake done) within `connectTimeoutMs`, and when
- * an answer floods them.
+ * The connections to one server.
  *
- * A connection carries one call. An HTTP/1.1 answer does not name its request. On a kept connection a second `verified: true`
- * after the first answer would be taken for the answer about the next user's code. A check of the idle socket does not find an
- * answer that comes a moment after the next request. A kept connection that the server has just closed would also make a send
- * look possibly sent. The price is a handshake, which a TLS ticket shortens.
+ * An HTTP/1.1 answer does not name its request. On a kept connection a second `verified: true` after the first answer would
+ * be taken for the answer about the next user's code. A call whose answer decides who the user is therefore has an HTTP/1.1
+ * connection of its own. Only a call that says `keep` may use a connection after another one, within a second of its last
+ * answer: a connection that the server has just closed would make a send look possibly sent. Over HTTP/2 a stream names its
+ * request, so all calls share one connection.
  */
-export function createAgent(baseUrl: string, connectTimeoutMs: number): http.Agent {
-  return new URL(baseUrl).protocol === 'https:'
-    ? new TlsAgent(connectTimeoutMs)
-    : new PlainAgent(connectTimeoutMs);
-}
+export class Connections {
+  private readonly url: URL;
+  private readonly idle = new Set<Http1Connection>();
+  private shared: Http2Connection | undefined;
+  /** The newest TLS session of the server, which shortens the next handshake. */
+  private session: Buffer | undefined;
 
-/** Whether more came for a request than any answer may hold, however little of it was the body. */
-export function wasFlooded(request: unknown): boolean {
-  const socket = request instanceof http.ClientRequest ? request.socket : null;
-  return socket !== null && flooded.has(socket);
-}
+  constructor(
+    baseUrl: string,
+    private readonly connectTimeoutMs: number,
+  ) {
+    this.url = new URL(baseUrl);
+  }
 
-/**
- * Whether a request through one of our agents certainly never left: its own socket did not get as far as being
- * connected. `false` when that cannot be proved.
- */
-export function neverConnected(request: unknown): boolean {
-  const socket = request instanceof http.ClientRequest ? request.socket : null;
-  return socket !== null && connecting.has(socket);
+  /** Makes one call. Throws {@link NeverSent} if certainly no byte of the request has left. */
+  async call(exchange: Exchange, onCancel: OnCancel): Promise<Answer> {
+    if (this.shared?.usable) return this.shared.call(exchange, onCancel);
+    if (exchange.keep) {
+      for (const connection of [...this.idle].reverse()) {
+        this.idle.delete(connection);
+        if (!connection.reusable) continue;
+        try {
+          return await this.callOver(connection, exchange, onCancel);
+        } catch (error) {
+          // The server closed it a moment ago: nothing has left, and another connection may do.
+          if (!(error instanceof NeverSent)) throw error;
+        }
+      }
+    }
+    const socket = await this.open(onCancel);
+    if ((socket as Partial<tls.TLSSocket>).alpnProtocol !== 'h2')
+      return this.callOver(new Http1Connection(this.url.origin, socket), exchange, onCancel);
+    const connection = new Http2Connection(this.url.origin, socket);
+    const answer = connection.call(exchange, onCancel);
+    if (this.shared?.usable) connection.closeWhenDone();
+    else this.shared = connection;
+    return answer;
+  }
+
+  private async callOver(
+    connection: Http1Connection,
+    exchange: Exchange,
+    onCancel: OnCancel,
+  ): Promise<Answer> {
+    try {
+      return await connection.call(exchange, onCancel);
+    } finally {
+      if (exchange.keep && connection.reusable) {
+        this.idle.add(connection);
+        connection.onClose(() => this.idle.delete(connection));
+      } else connection.close();
+    }
+  }
+
+  /** A socket that is connected; with TLS, the handshake is done. */
+  private open(onCancel: OnCancel): Promise<Socket> {
+    const { protocol, hostname, port } = this.url;
+    const host = hostname.replace(/^\[|\]$/g, '');
+    const secure = protocol === 'https:';
+    return new Promise((resolve, reject) => {
+      const socket = secure
+        ? tls.connect({
+            host,
+            port: Number(port || 443),
+            servername: net.isIP(host) ? '' : host,
+            ALPNProtocols: ['h2', 'http/1.1'],
+            ...(this.session && { session: this.session }),
+          })
+        : net.connect({ host, port: Number(port || 80) });
+      const fail = (cause: unknown): void => {
+        clearTimeout(timer);
+        socket.destroy();
+        reject(new NeverSent({ cause }));
+      };
+      const timer = setTimeout(() => {
+        fail(new Error('connect timeout'));
+      }, this.connectTimeoutMs);
+      onCancel(() => {
+        fail(new Error('the call has ended'));
+      });
+      socket.setNoDelay(true).on('session', (session: Buffer) => (this.session = session));
+      // A fault of TLS after the handshake is told by this event alone.
+      socket.on('error', () => socket.destroy());
+      socket.once('error', fail).once('close', fail);
+      socket.once(secure ? 'secureConnect' : 'connect', () => {
+        clearTimeout(timer);
+        socket.off('error', fail).off('close', fail);
+        resolve(socket);
+      });
+    });
+  }
 }

@@ -1,12 +1,10 @@
-import type { Agent, ClientRequest } from 'node:http';
-import type { Readable } from 'node:stream';
 import type { HttpService } from '@nestjs/axios';
 import { firstValueFrom } from 'rxjs';
+import type { Connections } from './connection';
+import { type Answer, NeverSent } from './exchange';
 import { type UpstreamResponse, isSuccess } from './responses';
-import { neverConnected, wasFlooded } from './connection';
 import { readJson } from './read-json';
 
-const LARGEST_ANSWER = 65_536;
 const LARGEST_REQUEST = 8_192;
 
 /** A call without an answer that we could read. `unreachable`: the request certainly never left. */
@@ -17,79 +15,74 @@ export interface NoResponse {
 
 export interface HttpRequest {
   method: 'GET' | 'POST';
-  url: string;
+  /** From the root of the server. */
+  path: string;
   headers: Record<string, string>;
   /** Sent as JSON; a GET has none. */
   body?: object | undefined;
+  /** See {@link Connections}. */
+  keep: boolean;
 }
 
+const decoder = new TextDecoder();
+
 /**
- * Makes one HTTP call and never throws: what axios would throw carries the API key and the request's body.
+ * Makes one HTTP call and never throws: what axios would throw carries the API key and the request's body. axios calls our
+ * own adapter, which follows no redirect, knows no proxy and unpacks nothing.
  *
- * @param timeoutMs bounds the whole call, the last byte of the answer included. axios's own `timeout` is for
- *   idle sockets: an answer that trickles in outlives it.
+ * @param timeoutMs bounds the whole call, from the connection to the last byte of the answer
  */
 export async function callHttp(
   http: HttpService,
-  agent: Agent,
-  { method, url, headers, body }: HttpRequest,
+  connections: Connections,
+  { method, path, headers, body, keep }: HttpRequest,
   timeoutMs: number,
 ): Promise<UpstreamResponse | NoResponse> {
-  const timeout = new AbortController();
+  const text = body && JSON.stringify(body);
+  if (text !== undefined && Buffer.byteLength(text) > LARGEST_REQUEST) return { failure: 'failed' };
+  const call = { timedOut: false, cancel: (): void => undefined };
   const timer = setTimeout(() => {
-    timeout.abort();
+    call.timedOut = true;
+    call.cancel();
   }, timeoutMs);
-  const failureOf = (error: unknown): NoResponse['failure'] => {
-    if (neverConnected((error as { request?: unknown } | null)?.request)) return 'unreachable';
-    return timeout.signal.aborted ? 'timed_out' : 'failed';
-  };
+  // Unpacked, little becomes much: zstd may ask for 128 MB before the first byte, and an upstream that packs its answer all
+  // the same is not read.
+  const exchange = { method, path, headers: { ...headers, 'Accept-Encoding': 'identity' }, body: text, keep };
   try {
-    const response = await firstValueFrom(
-      http.request<Readable>({
+    const { data: answer } = await firstValueFrom(
+      http.request<Answer>({
         method,
-        url,
-        // Unpacked, little becomes much: zstd may ask for 128 MB before the first byte, and an upstream that packs its answer
-        // all the same is not read.
-        headers: { ...headers, 'Accept-Encoding': 'identity' },
-        decompress: false,
-        data: body,
-        adapter: 'http', // the only one that uses the agent, which tells us what never left
-        httpAgent: agent,
-        httpsAgent: agent,
-        maxRedirects: 0,
-        proxy: false,
-        validateStatus: () => true,
-        // A stream, so that the status is known even when the body is broken or too large: a 401 is a 401.
-        responseType: 'stream',
-        transformResponse: [(data: unknown) => data],
-        maxContentLength: LARGEST_ANSWER,
-        maxBodyLength: LARGEST_REQUEST,
-        signal: timeout.signal,
+        url: path,
+        headers: exchange.headers,
+        data: text,
+        transformRequest: [],
+        transformResponse: [],
+        adapter: async (config) => {
+          const data = await connections.call(exchange, (end) => {
+            call.cancel = end;
+            // It ended between two steps.
+            if (call.timedOut) end();
+          });
+          return { data, status: data.status, statusText: '', headers: {}, config };
+        },
       }),
     );
-    const { status } = response;
-    try {
-      const answer = await readBody(response.data, response.headers['content-encoding']);
-      if (wasFlooded(response.request)) throw new Error('answer too large');
-      return { status, retryAfter: response.headers['retry-after'], body: answer };
-    } catch (error) {
-      // An unread body would keep its connection.
-      (response.request as ClientRequest).destroy();
-      // Where the body decides, half of one decides nothing.
-      if (isSuccess(status) || status === 400 || status === 422) return { failure: failureOf(error), status };
-      return { status, retryAfter: response.headers['retry-after'], body: undefined };
-    }
+    const { status } = answer;
+    const retryAfter = answer.headers['retry-after'];
+    if (answer.body !== undefined && isPlain(answer.headers['content-encoding']))
+      return { status, retryAfter, body: readJson(decoder.decode(answer.body)) };
+    // Where the body decides, half of one decides nothing.
+    if (isSuccess(status) || status === 400 || status === 422)
+      return { failure: call.timedOut ? 'timed_out' : 'failed', status };
+    return { status, retryAfter, body: undefined };
   } catch (error) {
-    return { failure: failureOf(error) };
+    if (error instanceof NeverSent) return { failure: 'unreachable' };
+    return { failure: call.timedOut ? 'timed_out' : 'failed' };
   } finally {
     clearTimeout(timer);
   }
 }
 
-async function readBody(stream: Readable, encoding: unknown): Promise<unknown> {
-  const plain = encoding === undefined || (typeof encoding === 'string' && /^identity$/i.test(encoding));
-  if (!plain) throw new Error('answer is packed');
-  const chunks: Buffer[] = [];
-  for await (const chunk of stream as AsyncIterable<Buffer>) chunks.push(chunk);
-  return readJson(new TextDecoder().decode(Buffer.concat(chunks)));
+function isPlain(encoding: unknown): boolean {
+  return encoding === undefined || (typeof encoding === 'string' && /^identity$/i.test(encoding));
 }

@@ -1,8 +1,7 @@
-import type { Agent } from 'node:http';
 import type { HttpService } from '@nestjs/axios';
 import { type UpstreamResponse, readCorrelationId, readMessages } from './responses';
 import { Breaker } from './breaker';
-import { createAgent } from './connection';
+import { Connections } from './connection';
 import { callHttp, type NoResponse } from './http-call';
 import { redact } from './redact';
 import { type RetryLimits, withRetries } from './retries';
@@ -32,6 +31,8 @@ export interface Call {
   operation: UpstreamCall['operation'];
   path: string;
   body?: object;
+  /** The answer decides nothing about a user, so the connection may be used again; see {@link Connections}. */
+  keep?: boolean;
   /** Texts that must never be read back out of an answer, beside the credential. */
   secrets: readonly string[];
   /** When all calls and pauses must be over, by `performance.now()`. */
@@ -53,8 +54,9 @@ const THROTTLE_SECONDS = 60;
 
 /** The wire to one provider: its connections, timeouts, retries and breaker. Every failure is an {@link UpstreamError}. */
 export class Upstream {
-  private readonly agent: Agent;
-  private readonly baseUrl: string;
+  private readonly connections: Connections;
+  /** Of the base URL, without a slash at its end. */
+  private readonly basePath: string;
   private readonly breaker: Breaker;
 
   /** @param credential the header that authenticates this service; its value is read at each call */
@@ -64,8 +66,8 @@ export class Upstream {
     private readonly credential: { readonly header: string; readonly value: string },
     private readonly options: UpstreamOptions,
   ) {
-    this.baseUrl = options.baseUrl.replace(/\/+$/, '');
-    this.agent = createAgent(this.baseUrl, options.connectTimeoutMs);
+    this.basePath = new URL(options.baseUrl).pathname.replace(/\/+$/, '');
+    this.connections = new Connections(options.baseUrl, options.connectTimeoutMs);
     this.breaker = new Breaker(options.onBreaker);
   }
 
@@ -97,7 +99,7 @@ export class Upstream {
     return this.read(ended);
   }
 
-  private async once({ operation, path, body, secrets, classify }: Call, timeoutMs: number) {
+  private async once({ operation, path, body, keep = false, secrets, classify }: Call, timeoutMs: number) {
     const started = performance.now();
     // Once: it may be replaced while the call is under way, and what the answer must not repeat is what was sent.
     const { header, value } = this.credential;
@@ -108,8 +110,9 @@ export class Upstream {
       'User-Agent': 'otp-login',
       [header]: value,
     };
-    const request = { method: body ? 'POST' : 'GET', url: `${this.baseUrl}${path}`, headers, body } as const;
-    const answer = await callHttp(this.http, this.agent, request, timeoutMs);
+    const method = body ? 'POST' : 'GET';
+    const request = { method, path: `${this.basePath}${path}`, headers, body, keep } as const;
+    const answer = await callHttp(this.http, this.connections, request, timeoutMs);
     const lost = 'failure' in answer;
     const outcome = lost ? answer.failure : classify(answer, redactions);
     const correlationId = lost ? undefined : readCorrelationId(answer.body, redactions);

@@ -231,6 +231,14 @@ describe('an answer without bound is cut by its size, not by the clock', () => {
   });
 });
 
+test('an upgrade to something else, which was not asked for, is no response', async () => {
+  const { url, open } = await upstream(
+    writes(head({ Connection: 'Upgrade', Upgrade: 'websocket' }, '101 Switching Protocols'), RIGHT),
+  );
+  expect(await verify(patientClient(url))).toBe('failed');
+  await until(() => open.size === 0);
+});
+
 describe('an answer that does not end is given up at the timeout, and its connection with it', () => {
   test.each<[string, Respond]>([
     ['silence', () => undefined],
@@ -259,10 +267,6 @@ describe('an answer that does not end is given up at the timeout, and its connec
         socket.write(CHUNKED + chunk(RIGHT));
         trickle(socket, chunk(' '), 5);
       },
-    ],
-    [
-      'an upgrade to something else',
-      writes(head({ Connection: 'Upgrade', Upgrade: 'websocket' }, '101 Switching Protocols'), RIGHT),
     ],
   ])(
     'a response that never ends is given up at the timeout, with its connection: %s',
