@@ -1,8 +1,10 @@
 import { Cluster } from 'ioredis';
 import { ApiError } from '../errors/api-error';
 import type { Logger } from '../logging/logger';
+import { requestContext } from '../logging/request-context';
 import { isComplete, settled } from './cluster';
 import { DatabaseRefused, type RedisClient } from './connection';
+import { Deadlines } from './deadlines';
 import { primariesOf, type Primary } from './primaries';
 import { Replication } from './replication';
 import { refusedRights } from './rights';
@@ -13,11 +15,6 @@ export const KEY_PREFIX = 'otp-login:';
 
 /** A step over Redis takes a millisecond; after this long the caller is told 503, within the second that was promised. */
 const COMMAND_TIMEOUT_MS = 750;
-/**
- * The timeout passes in as many parts. After a stall of this process a timer fires before the sockets are read, and the
- * answer may be there already: a stall costs one part, and not the command.
- */
-const COMMAND_TIMEOUT_PARTS = 5;
 export const RETRY_AFTER_SECONDS = 2;
 /** Rights are given by an operator, at a time of the operator's own. */
 const CHECK_RIGHTS_EVERY_MS = 1_500;
@@ -44,6 +41,7 @@ export class Store {
   readonly #listeners: (() => void)[] = [];
   #onDatabaseRefused: () => void = () => undefined;
   readonly #replication: Replication;
+  readonly #deadlines: Deadlines;
 
   constructor(
     private readonly client: RedisClient,
@@ -52,6 +50,7 @@ export class Store {
     private readonly commandTimeoutMs = COMMAND_TIMEOUT_MS,
   ) {
     this.#replication = new Replication(client, logger);
+    this.#deadlines = new Deadlines(commandTimeoutMs);
     client.on('ready', () => {
       // A cluster is ready when its map is read; a command that comes before its nodes are connected would be refused.
       const connected = client instanceof Cluster ? settled(client) : Promise.resolve();
@@ -194,34 +193,36 @@ export class Store {
     this.logger.error(`${message}: ${this.#reached ? 'it is not used' : 'the service is not ready'}`);
   }
 
-  async #answer<Answer>(name: string, send: (givenUp: () => boolean) => Promise<Answer>): Promise<Answer> {
+  #answer<Answer>(name: string, send: (givenUp: () => boolean) => Promise<Answer>): Promise<Answer> {
     const started = performance.now();
-    let outcome: RedisCommand['outcome'] = 'failed';
-    let timer: NodeJS.Timeout | undefined;
-    let givenUp = false;
-    const late = new Promise<never>((_, reject) => {
-      const wait = (parts: number): void => {
-        timer = setTimeout(() => {
-          if (parts > 1) {
-            wait(parts - 1);
-            return;
-          }
-          givenUp = true;
-          reject(new Error(`Redis did not answer ${name} in time`));
-        }, this.commandTimeoutMs / COMMAND_TIMEOUT_PARTS);
+    const context = requestContext.getStore();
+    return new Promise((resolve, reject) => {
+      let open = true;
+      const end = (outcome: RedisCommand['outcome']): void => {
+        open = false;
+        stop();
+        this.onCommand({ command: name, outcome, seconds: (performance.now() - started) / 1_000 });
       };
-      wait(COMMAND_TIMEOUT_PARTS);
+      const fail = (cause: unknown): void => {
+        if (!open) return;
+        end('failed');
+        const log = (): void => {
+          this.logger.error('Redis command failed', { command: name, error: cause });
+        };
+        // The deadline fires in the context of another request.
+        if (context) requestContext.run(context, log);
+        else requestContext.exit(log);
+        reject(new ApiError('store_unavailable', { cause, retryAfterSeconds: RETRY_AFTER_SECONDS }));
+      };
+      const stop = this.#deadlines.start(() => {
+        fail(new Error(`Redis did not answer ${name} in time`));
+      });
+      // A promise that is made here also takes what is thrown.
+      void (async () => send(() => !open))().then((answer) => {
+        if (!open) return;
+        end('answered');
+        resolve(answer);
+      }, fail);
     });
-    try {
-      const answer = await Promise.race([send(() => givenUp), late]);
-      outcome = 'answered';
-      return answer;
-    } catch (cause) {
-      this.logger.error('Redis command failed', { command: name, error: cause });
-      throw new ApiError('store_unavailable', { cause, retryAfterSeconds: RETRY_AFTER_SECONDS });
-    } finally {
-      clearTimeout(timer);
-      this.onCommand({ command: name, outcome, seconds: (performance.now() - started) / 1_000 });
-    }
   }
 }

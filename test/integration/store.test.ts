@@ -267,7 +267,7 @@ describe('a paused Redis', () => {
     redis.pause();
     const earlier = timers.stepMs;
     await timers.giveUp(Array.from({ length: 50 }, () => askAddress(service)));
-    expect((timers.stepMs - earlier) / 50).toBeLessThan(PROMISED_MS);
+    expect(timers.stepMs - earlier).toBeLessThan(PROMISED_MS);
     redis.resume();
     await ready(service);
     expect(await askAddress(service, '203.0.113.78')).toBe(0);

@@ -2,7 +2,7 @@ import { until } from './hang';
 import { holdTimers, type HeldTimers } from './held-timers';
 import { refusal } from './outcomes';
 
-/** A step over Redis is given up after five of these timers. */
+/** All steps over Redis share one timer at a time; a step is given up after five of them. */
 const STEP_PART_MS = 150;
 /** A connection that stays silent under a command is left after this one. */
 const SOCKET_MS = 3_000;
@@ -18,7 +18,7 @@ export class StepTimers {
     return new StepTimers(holdTimers((ms) => ms === STEP_PART_MS || ms === SOCKET_MS));
   }
 
-  /** How many milliseconds all steps together have waited so far, or wait now. */
+  /** How many milliseconds the shared timer has run so far, or runs now. */
   get stepMs(): number {
     return this.held.delays.filter((ms) => ms === STEP_PART_MS).length * STEP_PART_MS;
   }
