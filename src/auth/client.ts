@@ -28,13 +28,28 @@ const APPS: readonly [RegExp, string][] = [
   [/\bDart\//i, 'Dart app'],
 ];
 
+/** Names by user agent, the oldest first: most clients have one of a few user agents, and a search costs hundreds of patterns. */
+const names = new Map<string, string>();
+const MOST_NAMES = 500;
+
 function deviceOf(given: string): string {
   const userAgent = given.slice(0, LONGEST_USER_AGENT);
+  let name = names.get(userAgent);
+  if (name === undefined) {
+    name = findName(userAgent);
+    names.set(userAgent, name);
+    const [oldest] = names.keys();
+    if (names.size > MOST_NAMES && oldest !== undefined) names.delete(oldest);
+  }
+  return name;
+}
+
+function findName(userAgent: string): string {
   if (userAgent === '') return 'Unknown device';
   const app = APPS.find(([pattern]) => pattern.test(userAgent));
   if (app !== undefined) return app[1];
   // The library runs regular expressions over it.
   const { browser, os } = bowser.parse(userAgent);
-  const names = [browser.name, os.name].filter((name) => KNOWN.has(name)).join(' on ');
-  return names === '' ? 'Unknown device' : names.slice(0, LONGEST_DEVICE);
+  const found = [browser.name, os.name].filter((name) => KNOWN.has(name)).join(' on ');
+  return found === '' ? 'Unknown device' : found.slice(0, LONGEST_DEVICE);
 }

@@ -34,8 +34,8 @@ export function observeRequests(adapter: FastifyAdapter, logger: Logger, metrics
     // By its own: the hook may run in the context of another request of the same connection.
     requestContext.run(contextOf(request), () => {
       // Machines that look every few seconds would drown out people.
-      if (route.startsWith('/health') || route === '/metrics') logger.debug('probe', line);
-      else logger.info('request', line);
+      const probe = route.startsWith('/health') || route === '/metrics';
+      logger.request(probe ? 'debug' : 'info', line);
     });
   };
   adapter.getInstance().addHook('onResponse', (request, reply, done) => {

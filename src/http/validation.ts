@@ -8,7 +8,9 @@ import { extraMobileSeries } from '../phone-number/is-phone-number';
 export function validation({ extraMobileSeries: series }: Config): ValidationPipe {
   const pipe = class extends ValidationPipe {
     override transform(value: unknown, metadata: ArgumentMetadata): Promise<unknown> {
-      return extraMobileSeries.run(series, () => super.transform(knownFields(value, metadata), metadata));
+      const fields = knownFields(value, metadata);
+      if (series.length === 0) return super.transform(fields, metadata);
+      return extraMobileSeries.run(series, () => super.transform(fields, metadata));
     }
   };
   return new pipe({

@@ -6,6 +6,15 @@ import { requestContext } from './request-context';
 
 type Fields = Record<string, unknown>;
 
+/** What the line of a request says, beside the ids of its context. */
+export interface RequestLine {
+  readonly method: string;
+  readonly route: string;
+  readonly status: number;
+  readonly durationMs: number;
+  readonly code?: string;
+}
+
 /**
  * JSON lines by pino, for ourselves and for Nest. Every text of any depth is redacted, by what it looks like and by the
  * name of its field; errors are described without what they carry. No line is lost by it, and no call throws.
@@ -44,6 +53,17 @@ export class Logger implements LoggerService {
 
   info(message: string, fields: Fields = {}): void {
     this.#write('info', message, fields);
+  }
+
+  /**
+   * The line of a request that was answered. Its fields are a closed set of our own values (a route's pattern, never a URL), so
+   * they are not searched for secrets: the search would cost as much as the rest of the line.
+   */
+  request(level: 'info' | 'debug', line: RequestLine): void {
+    if (!this.#pino.isLevelEnabled(level)) return;
+    // The id may be the caller's own text, from which the mixin takes the secrets of this request.
+    this.#hideKnown('');
+    this.#pino[level](line, level === 'info' ? 'request' : 'probe');
   }
 
   /** An event of the audit. Written at every LOG_LEVEL, so that an attacker with access to this setting cannot hide. */
