@@ -6,7 +6,7 @@ import { requestContext } from './request-context';
 
 type Fields = Record<string, unknown>;
 
-/** What the line of a request says, beside the ids of its context. */
+/** The fields of a request's line, beside the ids of its context. */
 export interface RequestLine {
   readonly method: string;
   readonly route: string;

@@ -9,8 +9,8 @@ import { Http2Connection } from './http2';
  * The connections to one server.
  *
  * An HTTP/1.1 answer does not name its request. On a kept connection a second `verified: true` after the first answer would
- * be taken for the answer about the next user's code. A call whose answer decides who the user is therefore has an HTTP/1.1
- * connection of its own. Only a call that says `keep` may use a connection after another one, within a second of its last
+ * be taken for the answer about the next user's code. A call therefore has an HTTP/1.1 connection of its own if its answer
+ * decides about a user. Only a call that says `keep` may use a connection after another one, within a second of its last
  * answer: a connection that the server has just closed would make a send look possibly sent. Over HTTP/2 a stream names its
  * request, so all calls share one connection.
  */

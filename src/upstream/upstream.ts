@@ -55,7 +55,7 @@ const THROTTLE_SECONDS = 60;
 /** The wire to one provider: its connections, timeouts, retries and breaker. Every failure is an {@link UpstreamError}. */
 export class Upstream {
   private readonly connections: Connections;
-  /** Of the base URL, without a slash at its end. */
+  /** The path of the base URL, without a slash at its end. */
   private readonly basePath: string;
   private readonly breaker: Breaker;
 
