@@ -53,10 +53,13 @@ export function redisServer() {
   return redis;
 }
 
-export function chromium() {
+/** With `optional`: undefined where it is not there and cannot be installed. */
+export function chromium({ optional = false } = {}) {
+  const names = ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', CHROME_OF_MACOS];
+  if (optional && !process.env.CHROMIUM_PATH && !obtainProgram(names, 'chromium')) return undefined;
   const program = required({
     variable: 'CHROMIUM_PATH',
-    names: ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', CHROME_OF_MACOS],
+    names,
     aptPackage: 'chromium',
     help: 'Chromium or Google Chrome is needed for the browser tests: install one, or set CHROMIUM_PATH to its path.',
   });

@@ -1,5 +1,6 @@
 // `npm test`: installs what is missing, then runs Jest with the arguments that it was given. Named test files may lie in
 // any folder of test/; without a name it runs those of SUITES, with `--all` every test, with `--rest` those outside SUITES.
+// Without Chromium the short browser test of `npm test` is left out, and a line says so.
 // With `--full` tests of many runs make all of them, and take as long as that takes. `--expect-node=24` refuses to run
 // under another Node.js.
 import { spawn } from 'node:child_process';
@@ -9,7 +10,8 @@ import { parseArgs } from 'node:util';
 import { chromium, promtool, redisServer, shellCommands } from './programs.mjs';
 import { checkNode, giveUp, installPackages, ROOT } from './project.mjs';
 
-const SUITES = ['unit', 'integration', 'e2e'];
+/** Folders of test/, and one file. */
+const SUITES = ['unit', 'integration', 'e2e', 'browser/first-login'];
 const REST = ['reliability', 'browser', 'commands'];
 const OURS = /^--(all|rest|full|expect-node=.*)$/;
 
@@ -34,6 +36,13 @@ const folders = patterns.length > 0 ? foldersOf(patterns) : chosenFolders();
 installPackages();
 const environment = { ...process.env, NODE_ENV: 'test', REDIS_SERVER_BIN: redisServer() };
 if (folders.includes('browser')) environment.CHROMIUM_PATH = chromium();
+else if (folders.includes('browser/first-login')) {
+  environment.CHROMIUM_PATH = chromium({ optional: true });
+  if (!environment.CHROMIUM_PATH) {
+    console.log('There is no Chromium: test/browser/first-login is left out.');
+    folders.splice(folders.indexOf('browser/first-login'), 1);
+  }
+}
 if (folders.includes('commands')) {
   shellCommands();
   environment.PROMTOOL = promtool();
@@ -51,7 +60,7 @@ const jest = spawn(
   [
     join(ROOT, 'node_modules', 'jest', 'bin', 'jest.js'),
     ...given,
-    ...(patterns.length > 0 ? [] : folders.map((folder) => `test/${folder}/`)),
+    ...(patterns.length > 0 ? [] : folders.map((folder) => `test/${folder}[/.]`)),
     ...workers,
     ...reporters.map((reporter) => `--reporters=${reporter}`),
   ],
@@ -66,14 +75,18 @@ jest.once('exit', (code) => {
 
 function chosenFolders() {
   if (has('--rest')) return REST;
-  return has('--all') ? [...SUITES, ...REST] : SUITES;
+  return has('--all') ? [...SUITES, ...REST] : [...SUITES];
 }
 
 /** The folders of test/ with files that Jest finds by one of the patterns: relative to the checkout, or absolute. */
 function foldersOf(patterns) {
   const names = (path) => (pattern) =>
     new RegExp(pattern.replace(/^\.\//, ''), 'i').test(isAbsolute(pattern) ? join(ROOT, path) : path);
-  return [...SUITES, ...REST].filter((folder) =>
-    readdirSync(join(ROOT, 'test', folder)).some((file) => patterns.some(names(join('test', folder, file)))),
-  );
+  return [...SUITES, ...REST]
+    .filter((folder) => !folder.includes('/'))
+    .filter((folder) =>
+      readdirSync(join(ROOT, 'test', folder)).some((file) =>
+        patterns.some(names(join('test', folder, file))),
+      ),
+    );
 }

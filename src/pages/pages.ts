@@ -59,7 +59,10 @@ export class Pages {
         {
           appName: escape(config.loginAppName),
           head: head.join(''),
-          logo: image === undefined ? '' : `<img src="pages/${image.name}" alt="" width="32" height="32">`,
+          logo:
+            image === undefined
+              ? `<span class="mark" aria-hidden="true">${escape(String.fromCodePoint(config.loginAppName.codePointAt(0) ?? 0x20))}</span>`
+              : `<img src="pages/${image.name}" alt="" width="32" height="32">`,
           links: links.join(''),
         },
       );
@@ -107,8 +110,10 @@ export class Pages {
   private style(): string {
     const { loginAccent: accent } = this.config;
     const css = readFileSync(join(STATIC, 'page.css'), 'utf8')
+      .replace(/\/\*.*?\*\//gs, '')
       .replace(/\s+/g, ' ')
-      .replace(/ ?([{};,]) ?/g, '$1');
+      .replace(/ ?([{};,]) ?|(:) /g, '$1$2')
+      .replace(/;\}/g, '}');
     if (accent === undefined) return css;
     const dark = `@media (prefers-color-scheme: dark){:root{--accent:${accent.dark}}}`;
     return `${css}:root{--accent:${accent.light}}${dark}`;

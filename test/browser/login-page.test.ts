@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs';
-import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
+import type { Browser, BrowserContextOptions } from 'playwright-core';
 import { launchBrowser, openBrowser, type UserBrowser } from '../support/browser';
 import { until } from '../support/hang';
+import { errorOn, faultsOf, HOSTILE_RETURNS, local, logIn, send } from '../support/pages';
 import {
   anotherInstance,
   freshNumber,
@@ -15,13 +15,11 @@ import {
 // The pages of the service as people use them. Requests of the page that fail are answered on the network, between Chromium
 // and the service.
 
-const AXE = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 let world: World;
 /** The same service with a pause between two SMS to a number. */
 let slow: Instance;
 let browser: Browser;
 const users: UserBrowser[] = [];
-const local = (url: string): string => url.replace('127.0.0.1', 'localhost');
 
 beforeAll(async () => {
   [world, browser] = await Promise.all([
@@ -58,52 +56,6 @@ async function user(options: BrowserContextOptions = {}, url = local(world.url))
 }
 const smsTo = (phoneNumber: string): number =>
   world.upstream.messages.filter((message) => message.phoneNumber === phoneNumber).length;
-
-/** Types the number and sends. Resolves on the code screen. */
-async function send(page: Page, phoneNumber = freshNumber()): Promise<string> {
-  await page.fill('#phone', phoneNumber.slice(3));
-  await page.click('#submit');
-  await page.locator('#otp').waitFor();
-  return phoneNumber;
-}
-async function logIn(page: Page, phoneNumber = freshNumber()): Promise<string> {
-  await send(page, phoneNumber);
-  await page.fill('#otp', textedCode(world.upstream, phoneNumber));
-  await page.locator('#who').waitFor();
-  return phoneNumber;
-}
-const errorOn = (page: Page): Promise<string> => page.locator('#error:not(:empty)').innerText();
-/** What axe finds, and whether the page is wider than the screen. */
-async function faultsOf(page: Page): Promise<unknown[]> {
-  await page.evaluate(AXE);
-  const { violations } = await page.evaluate<{ violations: { id: string; nodes: { html: string }[] }[] }>(
-    'axe.run()',
-  );
-  const overflows = await page.evaluate<boolean>('document.documentElement.scrollWidth > innerWidth');
-  return [
-    ...violations.map(({ id, nodes }) => [id, ...nodes.map(({ html }) => html)]),
-    ...(overflows ? ['overflows'] : []),
-  ];
-}
-
-it('the login works with the keyboard alone, and leads to the account', async () => {
-  const page = await (await user()).open('/login');
-  const phoneNumber = freshNumber();
-  await page.locator('#phone').waitFor();
-  // The field has the focus already.
-  await page.keyboard.type(` 0${phoneNumber.slice(3, 8)}-${phoneNumber.slice(8)}`);
-  await page.keyboard.press('Enter');
-  await page.locator('#otp').waitFor();
-  await page.keyboard.type(textedCode(world.upstream, phoneNumber));
-  await page.locator('#who').waitFor();
-  expect(await page.locator('h1').innerText()).toBe('You are logged in');
-  await page.keyboard.press('Tab');
-  await page.keyboard.press('Enter');
-  await page.locator('#sessions li').waitFor();
-  expect(await page.locator('#who').innerText()).toContain(phoneNumber.slice(3, 8));
-  expect(await page.locator('#sessions').innerText()).toContain('This device');
-  expect(await faultsOf(page)).toEqual([]);
-});
 
 it.each([
   [
@@ -349,7 +301,7 @@ it('the page solves the proof of work by itself, and says so where the browser c
 it('a log-out in one tab leads the others to the login page, and no cookie is left', async () => {
   const one = await user();
   const login = await one.open('/login');
-  await logIn(login);
+  await logIn(world, login);
   const tabs = [await one.open('/account'), await one.open('/account')];
   for (const tab of tabs) await tab.locator('#sessions li').waitFor();
   expect((await one.context.cookies()).map(({ name }) => name).sort()).toEqual([
@@ -380,7 +332,7 @@ it('three tabs of one browser refresh once, and a session that another device en
   // No wait of the page ends by itself: on a slow machine a tab would else stop waiting for the others.
   await one.context.addInitScript('AbortSignal.timeout = () => new AbortController().signal');
   await one.context.clock.install();
-  const phoneNumber = await logIn(await one.open('/login'));
+  const phoneNumber = await logIn(world, await one.open('/login'));
   await elsewhere(phoneNumber);
   const tabs = [await one.open('/account'), await one.open('/account'), await one.open('/account')];
   for (const tab of tabs) await tab.locator('#sessions li').nth(1).waitFor();
@@ -432,7 +384,7 @@ it('the language stays as the user chose it, and the number that was typed stays
   await page.getByText('Mobile number').waitFor();
 });
 
-it('a known user continues to the address that the application asked for, and a hostile one is not followed', async () => {
+it('a known user continues to the address that the application asked for', async () => {
   const one = await user();
   const app = 'http://localhost:5173/orders?x=1#y';
   await one.context.route('http://localhost:5173/**', (route) =>
@@ -447,40 +399,24 @@ it('a known user continues to the address that the application asked for, and a 
   await page.goto(`${local(world.url)}/login?return=${encodeURIComponent(app)}`);
   await page.click('#continue');
   await page.locator('#app').waitFor({ state: 'attached' });
-  for (const hostile of [
-    'https://evil.example',
-    '//evil.example',
-    'javascript:alert(1)',
-    'https://localhost:5173@evil.example',
-  ]) {
-    await page.goto(`${local(world.url)}/login?return=${encodeURIComponent(hostile)}`);
-    await page.getByText('This link is not safe').waitFor();
-    expect(await page.getByRole('link').count()).toBe(1);
-  }
   expect(
     one.complaints.splice(0).filter((complaint) => !complaint.startsWith('http://localhost:5173/')),
   ).toEqual([]);
 });
 
-it('the browser runs no script, style, frame, base or form that was injected, and text never becomes markup', async () => {
-  const one = await user();
-  const page = await one.open('/login');
-  await page.locator('#phone').waitFor();
-  const ran = await page.evaluate<string[]>(`(async () => {
-    const done = [];
-    const attempt = (name, work) => { try { work(); } catch { return; } done.push(name); };
-    attempt('markup', () => { document.body.innerHTML = '<img src=x onerror="window.ran = 1">'; });
-    attempt('script text', () => { const script = document.createElement('script'); script.textContent = 'window.ran = 1'; document.body.append(script); });
-    const frame = document.createElement('iframe'); frame.src = '/login'; document.body.append(frame);
-    const base = document.createElement('base'); base.href = 'https://evil.example/'; document.head.append(base);
-    const style = document.createElement('style'); style.textContent = 'h1 { display: none }'; document.head.append(style);
-    await new Promise((resolve) => setTimeout(resolve, 200));
-    if (window.ran) done.push('ran');
-    if (getComputedStyle(document.querySelector('h1')).display === 'none') done.push('style');
-    if (document.baseURI.includes('evil')) done.push('base');
-    return done;
-  })()`);
-  expect(ran).toEqual([]);
-  const violated = one.complaints.splice(0).join('\n');
-  for (const directive of ['style-src', 'frame', 'base-uri']) expect(violated).toContain(directive);
+it('the login page follows none of forty hostile addresses, and has no link to one', async () => {
+  const strict = await anotherInstance(world, { LOGIN_RETURN_ORIGINS: 'https://app.example.com' });
+  try {
+    const one = await user({}, local(strict.url));
+    const page = await one.open('/login');
+    await logIn(world, page);
+    for (const address of HOSTILE_RETURNS) {
+      await page.goto(`${local(strict.url)}/login?return=${encodeURIComponent(address)}`);
+      await page.getByText('This link is not safe').waitFor();
+      expect(await page.getByRole('link').count()).toBe(1);
+      expect(await page.getByRole('link').getAttribute('href')).toBe('login');
+    }
+  } finally {
+    await strict.close();
+  }
 });

@@ -50,7 +50,7 @@ function compileService() {
     // The pages are served with the client beside their own modules.
     ...filesOf(CLIENT, 'pages/static/client', undefined),
   ];
-  const hash = createHash('sha256').update(JSON.stringify([SWC, SWC_MODULES]));
+  const hash = createHash('sha256').update(JSON.stringify([SWC, SWC_MODULES, String(compilePageModule)]));
   for (const { source, target } of files) hash.update(`\0${target}\0`).update(readFileSync(source));
   const folder = join(CACHE, hash.digest('hex').slice(0, 16));
   process.env.COMPILED_SERVICE = folder;

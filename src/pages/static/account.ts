@@ -42,7 +42,8 @@ function rowOf(session: SessionInfo): DocumentFragment {
 }
 
 async function load(): Promise<void> {
-  sessions = await client.sessions.list();
+  // This device first.
+  sessions = (await client.sessions.list()).sort((one, other) => Number(other.current) - Number(one.current));
   render();
 }
 

@@ -1,5 +1,5 @@
 import { createLoginFlow, type FlowState } from '@otp-login/client/flow';
-import type { EndCode, OtpLoginError, User } from '@otp-login/client';
+import { toE164, type EndCode, type OtpLoginError, type User } from '@otp-login/client';
 import { client, find, plural, show, spaced, start, text, textOf, timeOf } from './page.js';
 
 const { dataset } = document.documentElement;
@@ -51,9 +51,16 @@ function open(name: string, { phoneNumber, sent, user }: FlowState): void {
     input.oninput = () => {
       if (input.getAttribute('aria-invalid')) showError('');
     };
+    // Not while the user types, and not when the user presses the button: a message would move the button away.
+    input.onblur = ({ relatedTarget }) => {
+      if (input.value && !toE164(input.value) && relatedTarget !== find('submit')) {
+        showError(textOf({ code: 'validation_failed' }, 'number'), false);
+      }
+    };
   }
   if (name === 'code' && input && sent) {
     input.value = (again && typed) || '';
+    input.style.setProperty('--length', String(sent.codeLength));
     find('sent').textContent = text('sentTo', { number: spaced(sent.phoneNumber) });
     find('otp-label').textContent = plural('code', sent.codeLength);
     input.oninput = () => {
@@ -99,12 +106,12 @@ function update({ busy, error, sent, step }: FlowState): void {
   tick();
 }
 
-function showError(message: string): void {
+function showError(message: string, focus = true): void {
   const input = document.querySelector('input');
   find('error').textContent = message;
   if (message) {
     input?.setAttribute('aria-invalid', 'true');
-    input?.focus();
+    if (focus) input?.focus();
   } else input?.removeAttribute('aria-invalid');
 }
 
