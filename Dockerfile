@@ -13,7 +13,7 @@ COPY src ./src
 COPY client ./client
 COPY scripts/build-frontend.mjs scripts/page-modules.mjs scripts/project.mjs /app/scripts/
 # The emulator shows codes to every visitor: it has no place in an image that may face the internet.
-RUN npm run build && rm -rf dist/emulator
+RUN npm run build && mv dist/emulator /emulator
 
 # Its own stage, so that a change of the source does not install the packages again.
 FROM ${BASE_IMAGE} AS packages
@@ -21,6 +21,15 @@ WORKDIR /app
 COPY package.json package-lock.json ./
 # Optional ones too: without it npm keeps the compiler and Express, which ours may use if they are there, and tests need.
 RUN npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund && npm cache clean --force
+
+# `docker build --target emulator` makes an image of the emulator alone: it needs no package and no file of the service.
+FROM ${BASE_IMAGE} AS emulator
+WORKDIR /app
+COPY --from=build /emulator ./emulator
+ENV EMULATOR_HOST=0.0.0.0
+USER 1000:1000
+EXPOSE 3001
+CMD ["node", "emulator/main.js"]
 
 FROM ${BASE_IMAGE}
 ARG BASE_IMAGE

@@ -2,17 +2,17 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { readableLine } from './demo-log.mjs';
 import { build, checkNode, giveUp, installPackages, portTrouble, ready, ROOT } from './project.mjs';
 
 const GRACE_MS = 10_000;
-/** Lines of the service and the emulator that a newcomer need not read. */
-const NOISE = /"type":"audit"|^StartMessaging emulator:/;
 
 const host = process.env.HOST || '127.0.0.1';
 const port = readPort('PORT', 3000);
 const emulatorPort = readPort('EMULATOR_PORT', 3001);
 /** The address that is opened: one name everywhere, because a page of 127.0.0.1 is another origin than one of localhost. */
 const url = `http://${nameOf(host)}:${port}`;
+const inboxUrl = `http://localhost:${emulatorPort}`;
 
 checkNode();
 if (port === emulatorPort) giveUp(`PORT and EMULATOR_PORT are both ${port}: each needs its own.`);
@@ -30,15 +30,21 @@ const environment = {
   PORT: String(port),
   EMULATOR_PORT: String(emulatorPort),
   ISSUER: url,
-  EMULATOR_SERVICE_URL: url,
+  SERVICE_URL: url,
+  PHONE_INBOX_URL: inboxUrl,
   // Safari keeps no Secure cookie of http://localhost.
   COOKIE_INSECURE: 'true',
   REDIS_URL: '',
   STARTMESSAGING_API_KEY: `sm_live_${'0'.repeat(40)}`,
   STARTMESSAGING_BASE_URL: `http://127.0.0.1:${emulatorPort}`,
   SWAGGER: 'true',
+  // A developer sends often, and from one address.
+  LIMIT_IP: '1000/600',
+  LIMIT_VERIFY_IP: '1000/600',
+  LIMIT_PHONE: '1/5,20/300',
+  MAGIC_NUMBERS: 'true',
   SHUTDOWN_DELAY_SECONDS: '0',
-  LOG_LEVEL: process.env.LOG_LEVEL || 'error',
+  LOG_LEVEL: process.env.LOG_LEVEL || 'info',
 };
 for (const name of Object.keys(environment)) delete environment[`${name}_FILE`];
 
@@ -46,6 +52,8 @@ for (const name of Object.keys(environment)) delete environment[`${name}_FILE`];
 const running = new Map();
 let ending = false;
 let exitCode = 0;
+/** The service ends and starts again, because the inbox starts over. */
+let restarting = false;
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
   process.on(signal, () => {
@@ -73,16 +81,22 @@ function start(name, file) {
     // Not in the checkout: the service would read a developer's .env there.
     cwd: join(ROOT, 'scripts'),
     env: environment,
-    stdio: ['ignore', 'pipe', 'inherit'],
+    // The emulator tells when a visitor of the inbox starts over.
+    stdio: ['ignore', 'pipe', 'inherit', ...(name === 'emulator' ? ['ipc'] : [])],
     // In a process group of its own, so that a Ctrl-C reaches it through us, once. (On Windows: a window of its own.)
     detached: process.platform !== 'win32',
   });
   createInterface({ input: child.stdout }).on('line', (line) => {
-    if (process.env.LOG_LEVEL || !NOISE.test(line)) console.log(line);
+    const shown = process.env.LOG_LEVEL ? line : readableLine(line);
+    if (shown !== undefined && !restarting) console.log(shown);
   });
   running.set(name, child);
+  child.on('message', (message) => {
+    if (message === 'start over') void startOver(child);
+  });
   child.once('exit', (code, signal) => {
     running.delete(name);
+    if (restarting && name === 'service' && !ending) return;
     if (!ending) {
       console.error(`The ${name} ended by itself (${signal ?? `exit code ${code}`}).`);
       exitCode = code || 1;
@@ -90,6 +104,24 @@ function start(name, file) {
     }
     if (running.size === 0) process.exit(exitCode);
   });
+}
+
+/**
+ * Everything that the service knows is in its embedded store, so a new process has no limits used up, no locks and no sessions.
+ * Answers the emulator when the service is ready again.
+ */
+async function startOver(emulator) {
+  const service = running.get('service');
+  if (!restarting && service !== undefined && !ending) {
+    restarting = true;
+    const gone = new Promise((resolve) => service.once('exit', resolve));
+    service.kill('SIGKILL');
+    await gone;
+    start('service', 'dist/main.js');
+    await ready(url, () => ending);
+    restarting = false;
+  }
+  if (emulator.connected) emulator.send('started over');
 }
 
 /** A signal to npm ends npm and the shell that it started, and never comes here: all we see is another parent. */
@@ -140,7 +172,7 @@ function banner() {
 
     Login page    ${url}/login
     Swagger UI    ${url}/docs
-    Phone inbox   http://localhost:${emulatorPort}
+    Phone inbox   ${inboxUrl}
 
   Log in:
 

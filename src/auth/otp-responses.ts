@@ -38,11 +38,11 @@ export class OtpResponses {
 
   /** How many digits a code may have; the first is that of the preferred provider. */
   private get lengths(): number[] {
-    const { providers, startMessagingContract, otpLength, testNumbers } = this.config;
+    const { providers, startMessagingContract, otpLength, testNumbers, magicNumbers } = this.config;
     const lengths = providers.map((provider) =>
       provider === 'startmessaging' && startMessagingContract === 'caller' ? CODE_LENGTH : otpLength,
     );
-    return testNumbers.length > 0 ? [...lengths, CODE_LENGTH] : lengths;
+    return testNumbers.length > 0 || magicNumbers ? [...lengths, CODE_LENGTH] : lengths;
   }
 
   private get usualLength(): number {

@@ -1,5 +1,6 @@
 import { inspect } from 'node:util';
 import type { AdminToken } from './admin-token';
+import { MAGIC_CODE, MAGIC_STATES, type MagicState } from './magic-number';
 import type { IntrospectionClient } from './read-access';
 import type { AbuseMode, Limit } from './read-limits';
 import type { Accent, Logo } from './read-pages';
@@ -36,6 +37,7 @@ type ConfigValues = Omit<
   | 'knownSecrets'
   | 'returningSeconds'
   | 'testCode'
+  | 'magicState'
   | 'replaceSecrets'
   | 'onSecrets'
   | typeof inspect.custom
@@ -85,6 +87,8 @@ export class Config {
   /** Lets `phone_number` into access tokens. */
   readonly tokenPhoneNumber!: boolean;
   readonly swagger!: boolean;
+  /** The address of the emulator's phone inbox, for links. Undefined in production. */
+  readonly phoneInboxUrl!: string | undefined;
   readonly logLevel!: LogLevel;
   /** How long an idle connection of a client stays open. */
   readonly keepAliveSeconds!: number;
@@ -170,6 +174,8 @@ export class Config {
   readonly introspectionClients!: readonly IntrospectionClient[];
   /** Empty: there is no /admin. */
   readonly adminTokens!: readonly AdminToken[];
+  /** Ask `magicState`. */
+  readonly magicNumbers!: boolean;
   /** Ask `testCode`: they expire. */
   readonly testNumbers!: readonly TestNumber[];
 
@@ -234,8 +240,16 @@ export class Config {
   /** The code of a test number; undefined for every other, and for one that has expired. */
   testCode(phoneNumber: string): string | undefined {
     const found = this.testNumbers.find((test) => test.phoneNumber === phoneNumber);
-    const alive = found?.expiresAt === undefined || found.expiresAt.getTime() > Date.now();
-    return alive ? found?.code : undefined;
+    if (found === undefined) return this.magicState(phoneNumber) && MAGIC_CODE;
+    const alive = found.expiresAt === undefined || found.expiresAt.getTime() > Date.now();
+    return alive ? found.code : undefined;
+  }
+
+  /** The state that a magic number shows; undefined for every other number, and for one of TEST_NUMBERS. */
+  magicState(phoneNumber: string): MagicState | undefined {
+    if (!this.magicNumbers || this.testNumbers.some((test) => test.phoneNumber === phoneNumber))
+      return undefined;
+    return MAGIC_STATES[phoneNumber];
   }
 
   /** Values that no log line and no finding may contain, in any form. */

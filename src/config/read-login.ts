@@ -53,7 +53,12 @@ export function readLogin(settings: Settings, contract: StartMessagingContract |
     'SESSION_MAX_TTL_SECONDS',
   );
 
+  const magicNumbers = settings.withDefault('MAGIC_NUMBERS', trueOrFalse, false);
+  // Their code is published: every stranger could log in.
+  settings.require(!settings.production || !magicNumbers, 'MAGIC_NUMBERS', 'must not be true in production');
+
   return {
+    magicNumbers,
     otpTtlSeconds,
     otpLength,
     otpMaxAttempts: settings.withDefault('OTP_MAX_ATTEMPTS', wholeNumber(1, 5), 3),

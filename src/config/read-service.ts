@@ -34,7 +34,11 @@ export function readService(settings: Settings) {
   const managementPort = settings.optional('MANAGEMENT_PORT', wholeNumber(1, 65_535));
   settings.require(managementPort !== port, 'MANAGEMENT_PORT', 'must not be the value of PORT', 'PORT');
 
+  const phoneInboxUrl = settings.optional('PHONE_INBOX_URL', webAddress);
+
   return {
+    // The emulator shows every code: production has none.
+    phoneInboxUrl: settings.production ? undefined : phoneInboxUrl,
     nodeEnv: settings.nodeEnv,
     host: settings.withDefault('HOST', listenAddress, '0.0.0.0'),
     port,

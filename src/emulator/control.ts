@@ -5,6 +5,7 @@ import { readFaultScript, readSettings } from './control.dto';
 import type { Faults } from './faults';
 import type { Inbox } from './inbox';
 import { write } from './misbehave';
+import { openApiDocument } from './openapi';
 import { listPresets } from './presets';
 import { isJson, readBody } from './requests';
 
@@ -14,13 +15,14 @@ export interface Desk {
   faults: Faults;
   api: Api;
   inbox: Inbox;
-  reset: () => void;
+  startOver: () => Promise<void>;
 }
 
-type Route = (
-  desk: Desk,
-  input: { query: URLSearchParams; body: unknown },
-) => { status: number; body: unknown };
+type Route = (desk: Desk, input: { query: URLSearchParams; body: unknown }) => Reply | Promise<Reply>;
+interface Reply {
+  status: number;
+  body: unknown;
+}
 
 const OK = (body: unknown) => ({ status: 200, body });
 const DONE = { status: 204, body: '' };
@@ -33,6 +35,7 @@ const routes: Record<string, Route> = {
     return OK({ messages: wanted });
   },
   'GET /_emulator/calls': ({ api }) => OK({ calls: api.calls }),
+  'GET /_emulator/openapi.json': () => OK(openApiDocument()),
   'GET /_emulator/presets': () => OK({ presets: listPresets() }),
   'GET /_emulator/faults': ({ faults }) => OK({ faults: faults.list() }),
   'POST /_emulator/faults': ({ faults }, { body }) => {
@@ -46,8 +49,8 @@ const routes: Record<string, Route> = {
   'GET /_emulator/settings': ({ account }) => OK(account.settings),
   'PATCH /_emulator/settings': ({ account }, { body }) =>
     OK(Object.assign(account.settings, readSettings(body))),
-  'DELETE /_emulator': ({ reset }) => {
-    reset();
+  'DELETE /_emulator': async ({ startOver }) => {
+    await startOver();
     return DONE;
   },
 };
@@ -90,7 +93,7 @@ export async function serveControl(
   }
   try {
     const query = new URLSearchParams(url.split('?', 2)[1]);
-    write(response, route(desk, { query, body }));
+    write(response, await route(desk, { query, body }));
     desk.inbox.changed();
   } catch (error) {
     write(response, { status: 400, body: { error: (error as Error).message } });

@@ -59,10 +59,12 @@ export async function startEmulator(
     perNumberLimit?: boolean;
     /** The origin of the service, to which the phone inbox links. */
     serviceOrigin?: string;
+    /** Waited for when a visitor of the inbox starts over. */
+    onStartOver?: () => Promise<void>;
   } = {},
 ): Promise<Emulator> {
   const { port = 0, host = '127.0.0.1', contract = 'both', perNumberLimit = false } = options;
-  const { serviceOrigin = 'http://localhost:3000' } = options;
+  const { serviceOrigin = 'http://localhost:3000', onStartOver = () => Promise.resolve() } = options;
   const initial: EmulatorSettings = {
     contract,
     perNumberLimit,
@@ -89,7 +91,11 @@ export async function startEmulator(
     Object.assign(account.settings, initial);
     inbox.changed();
   };
-  const desk = { account, faults, api, inbox, reset };
+  const startOver = async (): Promise<void> => {
+    reset();
+    await onStartOver();
+  };
+  const desk = { account, faults, api, inbox, startOver };
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     // DNS rebinding: a web page with a domain name that resolves to 127.0.0.1 is the same origin as this server to the

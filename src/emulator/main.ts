@@ -7,14 +7,14 @@ async function main(): Promise<void> {
   const host = setting('EMULATOR_HOST', '127.0.0.1');
   const port = Number(setting('EMULATOR_PORT', '3001'));
   if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new Error('EMULATOR_PORT is not a port.');
-  const service = setting('EMULATOR_SERVICE_URL', 'http://localhost:3000');
+  const service = setting('SERVICE_URL', 'http://localhost:3000');
   if (!/^https?:\/\//.test(service) || !URL.canParse(service))
-    throw new Error('EMULATOR_SERVICE_URL is not the http or https address of the service.');
+    throw new Error('SERVICE_URL is not the http or https address of the service.');
   const emulator = await startEmulator({
     host,
     port,
-    perNumberLimit: true,
     serviceOrigin: new URL(service).origin,
+    onStartOver: startOver,
   }).catch((error: unknown) => {
     const { code, syscall } = error as NodeJS.ErrnoException;
     if (code === 'EADDRINUSE') throw new Error(`Port ${port} is taken; set EMULATOR_PORT to another one.`);
@@ -30,6 +30,17 @@ async function main(): Promise<void> {
     });
   }
   console.log(`StartMessaging emulator: the phone inbox is at ${emulator.url}/`);
+}
+
+/** The demo restarts the service, so that its limits start over, too. Without the demo there is nothing to wait for. */
+function startOver(): Promise<void> {
+  if (!process.send || !process.connected) return Promise.resolve();
+  return new Promise((resolve) => {
+    process.once('message', () => {
+      resolve();
+    });
+    process.send?.('start over');
+  });
 }
 
 // An empty variable is an unset one, as for the service.

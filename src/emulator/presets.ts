@@ -104,6 +104,51 @@ const nonsense = {
 
 export type PresetName = keyof typeof refusals | keyof typeof troubles | keyof typeof nonsense;
 
+const AFTER_RETRY = '200, after a retry';
+
+/**
+ * The answer of the service, under the `provider` contract of the demo, to a send or a verification in which the call fails once
+ * in this way: one for both, or one for each. A test compares them with the service.
+ */
+export const ANSWERS: Readonly<Record<PresetName, readonly [send: string, verify?: string]>> = {
+  'wallet-empty': ['503 sms_unavailable'],
+  'payment-required': ['503 sms_unavailable'],
+  'number-limit': ['429 rate_limited'],
+  'sms-refused': ['502 upstream_unavailable'],
+  'phone-refused': ['400 phone_number_rejected'],
+  'variables-missing': ['503 sms_unavailable'],
+  'template-refused': ['500 internal_error'],
+  'duplicate-key': ['502 upstream_unavailable'],
+  'wrong-code': ['400 otp_incorrect'],
+  unverified: ['400 otp_incorrect'],
+  'code-expired': ['410 otp_expired'],
+  'unknown-request': ['410 otp_expired'],
+  'bad-key': ['500 internal_error'],
+  'suspended-key': ['500 internal_error'],
+  'not-onboarded': ['500 internal_error'],
+  'route-missing': ['503 sms_unavailable'],
+  'not-delivered': ['200, later delivery failed'],
+  throttled: ['429 rate_limited'],
+  'throttled-no-hint': ['429 rate_limited'],
+  'throttled-until': ['429 rate_limited'],
+  'server-error': [AFTER_RETRY],
+  'bad-gateway': [AFTER_RETRY],
+  unavailable: [AFTER_RETRY],
+  'timeout-before': [AFTER_RETRY],
+  'timeout-after': [AFTER_RETRY, '410 otp_expired'],
+  'reset-before': [AFTER_RETRY],
+  'reset-after': [AFTER_RETRY, '410 otp_expired'],
+  slow: ['200, 5 s late'],
+  trickle: [AFTER_RETRY, '410 otp_expired'],
+  'verified-text': [AFTER_RETRY],
+  'tutorial-error': ['400 phone_number_rejected', '400 otp_incorrect'],
+  redirect: ['503 sms_unavailable'],
+  cut: [AFTER_RETRY, '410 otp_expired'],
+  malformed: [AFTER_RETRY, '410 otp_expired'],
+  huge: [AFTER_RETRY, '410 otp_expired'],
+  'gzip-bomb': [AFTER_RETRY, '410 otp_expired'],
+};
+
 const GROUPS = { 'It says no': refusals, 'It is in trouble': troubles, 'It talks nonsense': nonsense };
 const presets = new Map<string, Preset>(Object.values(GROUPS).flatMap((group) => Object.entries(group)));
 
@@ -114,9 +159,21 @@ export function presetFault(name: string): Fault | undefined {
   return presets.get(name)?.fault();
 }
 
+interface ListedPreset {
+  name: PresetName;
+  group: string;
+  title: string;
+  on: readonly Operation[];
+  /** The answer of the service by the operation that fails. */
+  answers: { send: string; verify: string };
+}
+
 /** Every preset, for the buttons of the inbox. */
-export function listPresets(): { name: string; group: string; title: string; on: readonly Operation[] }[] {
+export function listPresets(): ListedPreset[] {
   return Object.entries(GROUPS).flatMap(([group, members]) =>
-    Object.entries<Preset>(members).map(([name, { title, on }]) => ({ name, group, title, on })),
+    Object.entries<Preset>(members).map(([name, { title, on }]) => {
+      const [send, verify = send] = ANSWERS[name as PresetName];
+      return { name: name as PresetName, group, title, on, answers: { send, verify } };
+    }),
   );
 }

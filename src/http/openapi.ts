@@ -26,9 +26,11 @@ function phoneInbox(startMessagingBaseUrl: string): string | undefined {
 
 /** Serves Swagger UI at /docs and the OpenAPI document at /docs-json. */
 export function serveOpenApi(app: NestFastifyApplication): void {
+  const { phoneInboxUrl, startMessagingBaseUrl } = app.get(Config);
+  const inbox = phoneInboxUrl ?? phoneInbox(startMessagingBaseUrl);
   const config = new DocumentBuilder()
     .setTitle('otp-login')
-    .setDescription(description(phoneInbox(app.get(Config).startMessagingBaseUrl)))
+    .setDescription(description(inbox))
     .setVersion('0.1.0')
     .setLicense('MIT', 'https://opensource.org/license/mit')
     .addServer('/', 'This instance')

@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { Audit } from '../audit/audit';
 import type { Ending } from '../audit/audit-event';
 import { Config } from '../config/config';
+import { ENDS_MS } from '../config/magic-number';
 import { deriveKey, Keyring } from '../crypto/derived-keys';
 import { hmac128 } from '../crypto/mac';
 import { ApiError } from '../errors/api-error';
@@ -148,6 +149,10 @@ export class SessionsService {
     const test = session.test ? { test: true as const } : {};
     this.audit.record({ audit: 'login', subject, session: id, device, network: address, outcome, ...test });
     await this.endings.endThese(subject, tooMany, 'too_many');
+    // In this process only, because production has no magic numbers.
+    if (this.config.magicState(phoneNumber) === 'ends') {
+      setTimeout(() => void this.end(subject, id).catch(() => undefined), ENDS_MS).unref();
+    }
     return session;
   }
 

@@ -697,7 +697,7 @@ describe('the command', () => {
   }
 
   test('the emulator command prints the address of the inbox, and exits with 0 on SIGTERM', async () => {
-    const service = { EMULATOR_SERVICE_URL: 'http://127.0.0.1:4321/' };
+    const service = { SERVICE_URL: 'http://127.0.0.1:4321/' };
     const { child, ended } = run({ EMULATOR_PORT: '0', EMULATOR_HOST: '', ...service });
     const [line] = await once(child.stdout, 'data');
     const url = /http:\/\/127\.0\.0\.1:\d+\//.exec(String(line))![0];
@@ -705,7 +705,7 @@ describe('the command', () => {
     const text = await page.text();
     expect([page.status, text]).toEqual([200, expect.stringContaining('Phone inbox')]);
     // The links and the command follow the port of the service.
-    expect(text.match(/[\w.]+:\d{4}\b/g)).toEqual(Array(3).fill('127.0.0.1:4321'));
+    expect(text.match(/[\w.]+:\d{4}\b/g)).toEqual(Array(4).fill('127.0.0.1:4321'));
     child.kill('SIGTERM');
     expect(await ended).toMatchObject({ code: 0, stderr: '' });
   });
@@ -715,7 +715,7 @@ describe('the command', () => {
     ['with an invalid port', { EMULATOR_PORT: 'http' }, 'EMULATOR_PORT'],
     ['on an address of others', { EMULATOR_PORT: '0', EMULATOR_HOST: '192.0.2.1' }, 'EMULATOR_HOST'],
     ['on a name that does not exist', { EMULATOR_PORT: '0', EMULATOR_HOST: 'x.invalid' }, 'EMULATOR_HOST'],
-    ['with an invalid service', { EMULATOR_SERVICE_URL: 'javascript:alert(1)' }, 'EMULATOR_SERVICE_URL'],
+    ['with an invalid service', { SERVICE_URL: 'javascript:alert(1)' }, 'SERVICE_URL'],
   ])('the emulator command does not start %s', async (_, env, words) => {
     const { code, stdout, stderr } = await run(env).ended;
     expect([code, stdout, stderr]).toEqual([1, '', expect.stringContaining(words)]);

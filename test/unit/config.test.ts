@@ -124,6 +124,8 @@ describe('the defaults', () => {
       trustedProxies: [],
       corsOrigins: [],
       cookieInsecure: false,
+      magicNumbers: false,
+      phoneInboxUrl: undefined,
       introspectionClients: [],
       adminTokens: [],
       testNumbers: [],
@@ -1019,6 +1021,15 @@ describe('ADMIN_TOKENS', () => {
     const ADMIN_TOKENS_FILE = fileWith(`asha:${'a-token-'.repeat(4)}`);
     expect(productionFaults({ ADMIN_TOKENS_FILE })).toEqual([`ADMIN_TOKENS ${WEAK}`]);
     expect(developmentFaults({ ADMIN_TOKENS_FILE })).toEqual([]);
+  });
+});
+
+describe('MAGIC_NUMBERS', () => {
+  test('MAGIC_NUMBERS is refused in production, because their code is published', () => {
+    expect(productionFaults({ MAGIC_NUMBERS: 'true' })).toEqual([
+      'MAGIC_NUMBERS must not be true in production',
+    ]);
+    expect(productionFaults({ MAGIC_NUMBERS: 'false' })).toEqual([]);
   });
 });
 

@@ -589,7 +589,7 @@ test('the image holds no tests, no emulator and no tools of development', () => 
     '--from=build /app/dist ./dist',
     expect.stringMatching(/^scripts\/[\w. /-]+$/),
   ]);
-  expect(image.join()).toMatch(/npm run build && rm -rf dist\/emulator/);
+  expect(image.join()).toMatch(/npm run build && mv dist\/emulator \/emulator/);
   expect(image.join()).toMatch(/npm ci --omit=dev --omit=optional/);
   // What is optional and left out all the same must be something that only development asks for.
   const { packages } = JSON.parse(read('package-lock.json')) as {
