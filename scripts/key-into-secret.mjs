@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs';
 import { request } from 'node:https';
 import { join } from 'node:path';
-import { isKeyName, newSigningKey } from './signing-key.mjs';
+import { isKeyName, newSigningKeys } from './signing-key.mjs';
 
 const TIMEOUT_MS = 20_000;
 
@@ -19,7 +19,7 @@ try {
   const minute = new Date().toISOString().slice(0, 16).replace(/[-:]/g, '');
   const ready = mode === 'first' ? names[0] : names.find((name) => name.slice(0, minute.length) > minute);
   if (ready === undefined) {
-    const { name, pem, from } = newSigningKey(names);
+    const [{ name, pem, from }] = newSigningKeys(names);
     // With the resourceVersion that was read: Kubernetes refuses a change over another one by a 409.
     secret.data = { ...secret.data, [name]: Buffer.from(pem).toString('base64') };
     await call('PUT', secret);

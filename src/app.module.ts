@@ -41,7 +41,7 @@ export class AppModule {
         DoctorModule,
         WalletModule,
         AuthModule,
-        OAuthModule,
+        OAuthModule.register(config.oauthClients.length > 0),
         ...(config.adminTokens.length > 0 ? [AdminModule] : []),
         ...(config.loginPage ? [PagesModule] : []),
       ],

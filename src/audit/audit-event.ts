@@ -1,6 +1,12 @@
-/** Why a session ended; `replaced`: the same browser logged in again. */
+/** Why a session ended; `replaced`: the same browser, or the same app of a login, logged in again. */
 export type Ending =
-  'logout' | 'logout_everywhere' | 'replaced' | 'too_many' | 'token_reused' | 'number_blocked';
+  | 'logout'
+  | 'logout_everywhere'
+  | 'too_many'
+  | 'token_reused'
+  | 'code_reused'
+  | 'replaced'
+  | 'number_blocked';
 
 /**
  * All events of the audit. A user appears by a pseudonym of the number (`phone`) before the login and by `sub` after it, never
@@ -12,6 +18,8 @@ export type AuditEvent =
   | { audit: 'code.failed'; phone: string; network: string; attemptsLeft: number }
   | { audit: 'number.locked'; phone: string; network: string; allowance: 'phone' | 'device'; seconds: number }
   | { audit: 'token.reused'; subject: string; session: string }
+  | { audit: 'app.login'; subject: string; session: string; client: string; network: string }
+  | { audit: 'code.reused'; subject: string; session: string; client: string }
   | { audit: 'token.repeated'; subject: string; session: string; network: string }
   | SessionEndedEvent
   | { audit: 'client.refused'; network: string; failures: number }

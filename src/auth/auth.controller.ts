@@ -24,7 +24,7 @@ import { IDEMPOTENCY_KEY, IdempotencyKey } from './idempotency-key';
 import { SEND_OTP_EXAMPLES, SendOtpRequest, VERIFY_OTP_EXAMPLES, VerifyOtpRequest } from './otp.dto';
 import { LoginService } from './login.service';
 import { OtpResponses } from './otp-responses';
-import { RefreshCookie } from './refresh-cookie';
+import { RefreshCookie } from '../http/refresh-cookie';
 
 /** The HTTP face of login. */
 @ApiTags('Log in')

@@ -9,7 +9,7 @@ import { AuthController } from './auth.controller';
 import { DeviceCookie } from './device-cookie';
 import { LoginService } from './login.service';
 import { OtpResponses } from './otp-responses';
-import { RefreshCookie } from './refresh-cookie';
+import { RefreshCookie } from '../http/refresh-cookie';
 import { SessionsController } from './sessions.controller';
 
 /** Issues a JWT after a successful verification, and returns the user of a JWT. */

@@ -2,6 +2,7 @@ import { createParamDecorator, Injectable, type CanActivate, type ExecutionConte
 import type { FastifyRequest } from 'fastify';
 import { Config } from '../config/config';
 import { ApiError } from '../errors/api-error';
+import { bearerToken } from '../http/bearer-token';
 import { SessionsService, type Session } from '../sessions/sessions.service';
 import { AccessTokens } from '../tokens/access-tokens';
 
@@ -24,11 +25,6 @@ export const BEARER_ERRORS = [
   'internal_error',
   'store_unavailable',
 ] as const;
-
-/** The token of the Authorization header (RFC 6750 section 2.1), not verified yet. */
-export function bearerToken(request: FastifyRequest): string | undefined {
-  return /^Bearer +([^ ]+) *$/i.exec(request.headers.authorization ?? '')?.[1];
-}
 
 /**
  * Lets a request pass if its bearer token (RFC 6750 section 2.1) is valid and the session lives. The token alone would

@@ -53,6 +53,29 @@ export class TokensResponse {
   refreshExpiresIn!: number;
 }
 
+export class AppSessionResponse {
+  @ApiProperty({
+    description: '`sid` of its access tokens. It ends by `DELETE /auth/sessions/{id}`.',
+    example: 'Zf3v0x5QW8mJkq1pY7nRtA',
+  })
+  id!: string;
+
+  @ApiProperty({ description: 'The id of the app in OAUTH_CLIENTS.', example: 'shop' })
+  client!: string;
+
+  @ApiProperty({ description: 'The name of the app.', example: 'Shop' })
+  name!: string;
+
+  @ApiProperty({ format: 'date-time', example: '2026-11-21T10:00:50.000Z' })
+  createdAt!: string;
+
+  @ApiProperty({ format: 'date-time', example: '2026-11-21T10:10:12.000Z' })
+  lastUsedAt!: string;
+
+  @ApiProperty({ format: 'date-time', example: '2026-11-28T10:10:12.000Z' })
+  expiresAt!: string;
+}
+
 export class SessionResponse {
   @ApiProperty({ description: '`sid` of its access tokens.', example: 'Y7nRtAxB2c4D6e8FmJkq1p' })
   id!: string;
@@ -77,6 +100,12 @@ export class SessionResponse {
 
   @ApiProperty({ description: 'Cut to /24 or /48.', example: '203.0.113.0/24' })
   address!: string;
+
+  @ApiPropertyOptional({
+    type: [AppSessionResponse],
+    description: 'The apps that the user logged in to by it. They end with it.',
+  })
+  apps?: AppSessionResponse[];
 }
 
 export class SessionsResponse {

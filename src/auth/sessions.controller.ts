@@ -25,15 +25,18 @@ import { Config } from '../config/config';
 import { ApiError } from '../errors/api-error';
 import type { LogoutBody } from '../http/bodies';
 import { ApiProblems } from '../http/api-problems';
+import { bearerToken } from '../http/bearer-token';
 import { ClientAddress } from '../http/client-address';
 import { networkOf } from '../net/addresses';
+import type { ListedApp } from '../sessions/session-list';
 import { SessionsService, type Session } from '../sessions/sessions.service';
 import { TokensService } from '../tokens/tokens.service';
 import { AccountService } from './account.service';
-import { BEARER_ERRORS, bearerToken, BearerGuard, CurrentSession } from './bearer.guard';
+import { BEARER_ERRORS, BearerGuard, CurrentSession } from './bearer.guard';
 import { IdempotencyKey, REFRESH_IDEMPOTENCY_KEY } from './idempotency-key';
-import { RefreshCookie } from './refresh-cookie';
+import { RefreshCookie } from '../http/refresh-cookie';
 import {
+  AppSessionResponse,
   EndSessionsQuery,
   REFRESH_EXAMPLES,
   RefreshRequest,
@@ -100,11 +103,8 @@ export class SessionsController {
     if (given === undefined) throw new ApiError('not_logged_in');
     try {
       const network = networkOf(this.clientAddress.of(request));
-      const { refreshToken, ...answer } = await this.tokens.refresh(
-        given,
-        { network, idempotencyKey },
-        body.resource,
-      );
+      const { tokens } = await this.tokens.refresh(given, { network, idempotencyKey }, body.resource);
+      const { refreshToken, ...answer } = tokens;
       if (!byCookie) return { tokenType: 'Bearer', ...answer, refreshToken };
       this.cookie.set(reply, refreshToken, answer.refreshExpiresIn);
       return { tokenType: 'Bearer', ...answer };
@@ -164,7 +164,18 @@ export class SessionsController {
         device: session.device,
         ...(session.deviceName === undefined ? {} : { deviceName: session.deviceName }),
         address: session.address,
+        ...(session.apps.length === 0 ? {} : { apps: session.apps.map((app) => this.describeApp(app)) }),
       })),
+    };
+  }
+
+  private describeApp({ id, client, createdAt, lastUsedAt, expiresAt }: ListedApp): AppSessionResponse {
+    const { name = client } = this.config.oauthClients.find((each) => each.id === client) ?? {};
+    return {
+      ...{ id, client, name },
+      createdAt: createdAt.toISOString(),
+      lastUsedAt: lastUsedAt.toISOString(),
+      expiresAt: expiresAt.toISOString(),
     };
   }
 

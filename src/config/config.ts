@@ -3,6 +3,7 @@ import type { AdminToken } from './admin-token';
 import { MAGIC_CODE, MAGIC_STATES, type MagicState } from './magic-number';
 import type { IntrospectionClient } from './read-access';
 import type { AbuseMode, Limit } from './read-limits';
+import type { OAuthClient } from './read-oauth-clients';
 import type { Accent, Logo } from './read-pages';
 import type { ProviderName } from './read-providers';
 import type { SendWithSesSettings } from './read-sendwithses';
@@ -22,6 +23,7 @@ export type {
   Limit,
   LogLevel,
   NodeEnv,
+  OAuthClient,
   ProviderName,
   SendWithSesSettings,
   StartMessagingContract,
@@ -34,6 +36,7 @@ type ConfigValues = Omit<
   | 'toJSON'
   | 'allowsOrigin'
   | 'audienceOf'
+  | 'isOwnOrigin'
   | 'knownSecrets'
   | 'returningSeconds'
   | 'testCode'
@@ -171,6 +174,8 @@ export class Config {
   readonly loginAccent!: Accent | undefined;
   readonly loginPrivacyUrl!: string | undefined;
   readonly loginTermsUrl!: string | undefined;
+  /** Empty: there is no `/oauth/authorize`. */
+  readonly oauthClients!: readonly OAuthClient[];
   readonly introspectionClients!: readonly IntrospectionClient[];
   /** Empty: there is no /admin. */
   readonly adminTokens!: readonly AdminToken[];
@@ -227,8 +232,12 @@ export class Config {
    * `https://app.example.evil.example` would pass.
    */
   allowsOrigin(origin: string): boolean {
-    if (this.corsOrigins.includes(origin) || origin === new URL(this.issuer).origin) return true;
-    return !this.production && LOCALHOST.test(origin);
+    return this.corsOrigins.includes(origin) || this.isOwnOrigin(origin);
+  }
+
+  /** Whether the service's own pages have this origin; outside production those of this machine are taken for them. */
+  isOwnOrigin(origin: string): boolean {
+    return origin === new URL(this.issuer).origin || (!this.production && LOCALHOST.test(origin));
   }
 
   /** The `aud` of a token for this `resource` (RFC 8707); undefined for an unknown one. Without one it is `audience`. */

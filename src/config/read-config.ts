@@ -4,6 +4,7 @@ import { readAlerts } from './read-alerts';
 import { readKeys } from './read-keys';
 import { readLimits } from './read-limits';
 import { readLogin } from './read-login';
+import { readOAuthClients } from './read-oauth-clients';
 import { readPages } from './read-pages';
 import { readProviders } from './read-providers';
 import { readSendWithSes } from './read-sendwithses';
@@ -24,6 +25,7 @@ export function readConfig(environment: Environment, readFile?: ReadFile): Confi
   const listed = upstream.providers.includes('startmessaging');
   const startMessaging = readStartMessaging(settings, listed);
   const access = readAccess(settings, service.issuer);
+  const pages = readPages(settings, access.corsOrigins);
   const values = {
     ...service,
     ...upstream,
@@ -33,7 +35,8 @@ export function readConfig(environment: Environment, readFile?: ReadFile): Confi
     ...readLogin(settings, listed ? startMessaging.startMessagingContract : undefined),
     ...readLimits(settings),
     ...access,
-    ...readPages(settings, access.corsOrigins),
+    ...pages,
+    oauthClients: readOAuthClients(settings, { ...service, ...pages }),
     ...readAlerts(settings),
   };
   settings.throwFaults();

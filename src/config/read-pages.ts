@@ -24,7 +24,7 @@ const ON_ACCENT = { light: '#ffffff', dark: '#08201d' };
 /** WCAG 2.2, success criterion 1.4.3. */
 const CONTRAST = 4.5;
 
-const logoFile: Rule<Logo> = {
+export const logoFile: Rule<Logo> = {
   expected: 'the path of a readable SVG or PNG file of at most 20 KB',
   read(path) {
     let bytes: Buffer;

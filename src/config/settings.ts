@@ -74,6 +74,7 @@ export const SETTING_NAMES = [
   'LOGIN_ACCENT',
   'LOGIN_PRIVACY_URL',
   'LOGIN_TERMS_URL',
+  'OAUTH_CLIENTS',
   'INTROSPECTION_CLIENTS',
   'ADMIN_TOKENS',
   'TEST_NUMBERS',
@@ -161,6 +162,11 @@ export class Settings {
   /** Adds a fault unless the condition holds. Says nothing of settings that are faulty already. */
   require(holds: boolean, name: SettingName, fault: string, comparedWith: SettingName = name): void {
     if (!holds && !this.faulty.has(name) && !this.faulty.has(comparedWith)) this.refuse(name, fault);
+  }
+
+  /** Adds all these faults of one setting. */
+  refuseAll(name: SettingName, faults: readonly string[]): void {
+    for (const fault of faults) this.refuse(name, fault);
   }
 
   /** Whether the value comes from a file, and so does not stand in the environment. */

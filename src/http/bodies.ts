@@ -1,4 +1,5 @@
 import { parse } from 'node:querystring';
+import type { FastifyRequest } from 'fastify';
 import type { FastifyAdapter } from '@nestjs/platform-fastify';
 import { ApiError } from '../errors/api-error';
 import { isOAuth } from './problem';
@@ -14,7 +15,7 @@ export interface LogoutBody {
 }
 
 /**
- * JSON objects, except at /oauth/*, where the RFCs require forms and nothing else. A logout takes every body: a page that
+ * JSON objects, except at /oauth/*, where the RFCs require forms and nothing else, and the two pages there send JSON. A logout takes every body: a page that
  * is being closed can send text/plain only (sendBeacon), and a logout that is refused leaves its user logged in.
  */
 export function acceptBodies(adapter: FastifyAdapter): void {
@@ -33,7 +34,7 @@ export function acceptBodies(adapter: FastifyAdapter): void {
     else done(new ApiError('unsupported_media_type'));
   });
   fastify.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
-    if (isOAuth(request)) {
+    if (isOAuth(request) && !isOfPage(request)) {
       done(
         new ApiError('unsupported_media_type', {
           detail: 'Send a form, with the header Content-Type: application/x-www-form-urlencoded.',
@@ -52,7 +53,7 @@ export function acceptBodies(adapter: FastifyAdapter): void {
     'application/x-www-form-urlencoded',
     { parseAs: 'string' },
     (request, body, done) => {
-      if (!isOAuth(request)) {
+      if (!isOAuth(request) || isOfPage(request)) {
         done(new ApiError('unsupported_media_type'));
         return;
       }
@@ -71,6 +72,10 @@ export function acceptBodies(adapter: FastifyAdapter): void {
 export function readQuery(text: string): Record<string, unknown> {
   return { ...parse(text, '&', '=', { maxKeys: MOST_PARAMETERS }) };
 }
+
+/** The pages of the hosted login send JSON, which no page of another origin can send unasked (CSRF). */
+const isOfPage = (request: FastifyRequest): boolean =>
+  ['/oauth/authorize', '/oauth/logout'].includes(pathOf(request));
 
 /** Reads JSON and forms; other texts have no fields. */
 function readLogout(body: string): LogoutBody {

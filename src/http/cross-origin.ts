@@ -1,9 +1,13 @@
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
+import type { FastifyRequest } from 'fastify';
 import type { Config } from '../config/config';
 import type { Logger } from '../logging/logger';
+import { pathOf } from './routes';
 
 /** Strangers choose their `Origin`: without a bound they could fill the log and this process's memory. */
 const MOST_LOGGED = 100;
+/** Where the pages of registered redirect URIs may call. */
+const OF_APPS = /^\/(?:oauth\/(?:token|userinfo)|\.well-known\/.+)$/;
 const ORIGIN = /^(?:null|[a-z][a-z\d+.-]*:\/\/[!-~]{1,200})$/;
 
 /**
@@ -26,12 +30,10 @@ export function allowCrossOrigin(app: NestFastifyApplication, config: Config, lo
       });
     }
   };
-  app.enableCors({
-    origin: (origin, answer) => {
-      const allowed = origin !== undefined && config.allowsOrigin(origin);
-      if (origin !== undefined && !allowed) logRefused(origin);
-      answer(null, allowed);
-    },
+  const appOrigins = new Set(
+    config.oauthClients.flatMap(({ redirectUris }) => redirectUris.map((uri) => new URL(uri).origin)),
+  );
+  const options = {
     credentials: true,
     // The library's own response to a preflight that asks for nothing would not be problem+json.
     strictPreflight: false,
@@ -47,5 +49,15 @@ export function allowCrossOrigin(app: NestFastifyApplication, config: Config, lo
     ],
     exposedHeaders: ['retry-after', 'x-request-id', 'date', 'www-authenticate'],
     maxAge: 600,
+  };
+  app.enableCors({
+    delegator: (request: FastifyRequest, answer: (error: null, options: object) => void) => {
+      const { origin } = request.headers;
+      const allowed = origin !== undefined && config.allowsOrigin(origin);
+      // An app in the browser exchanges its code and reads the keys. It gets no cookie, so it needs no credentials.
+      const ofApp = !allowed && appOrigins.has(origin ?? '') && OF_APPS.test(pathOf(request));
+      if (origin !== undefined && !allowed && !ofApp) logRefused(origin);
+      answer(null, { ...options, origin: allowed || ofApp, credentials: !ofApp });
+    },
   });
 }

@@ -1,9 +1,6 @@
 import { ApiError, type ErrorCode } from '../errors/api-error';
 
-/**
- * The error codes of RFC 6749 section 5.2 that occur here, that of RFC 8707 section 2, and two of section 4.1.2.1 for
- * trouble of ours.
- */
+/** The error codes that occur here, of RFC 6749, RFC 6750, RFC 8707 and OpenID Connect Core. */
 export type OAuthErrorCode =
   | 'invalid_request'
   | 'invalid_client'
@@ -11,6 +8,13 @@ export type OAuthErrorCode =
   | 'unsupported_grant_type'
   | 'invalid_scope'
   | 'invalid_target'
+  | 'unsupported_response_type'
+  | 'request_not_supported'
+  | 'request_uri_not_supported'
+  | 'login_required'
+  | 'access_denied'
+  | 'invalid_token'
+  | 'insufficient_scope'
   | 'server_error'
   | 'temporarily_unavailable';
 
@@ -19,7 +23,7 @@ export class OAuthError extends Error {
   constructor(
     readonly code: OAuthErrorCode,
     description: string,
-    readonly status: 400 | 401 = 400,
+    readonly status: 400 | 401 | 403 = 400,
   ) {
     super(description);
   }
@@ -37,6 +41,7 @@ const KEPT = [404, 405, 413];
 /** The OAuth error code for an error of this service. */
 export function oauthAnswer(error: ApiError | OAuthError): { status: number; error: OAuthErrorCode } {
   if (error instanceof OAuthError) return { status: error.status, error: error.code };
+  if (error.code === 'origin_not_allowed') return { status: 403, error: 'access_denied' };
   if (GRANTS.includes(error.code)) return { status: 400, error: 'invalid_grant' };
   if (error.status === 503 || error.status === 429)
     return { status: error.status, error: 'temporarily_unavailable' };

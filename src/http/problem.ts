@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { ApiError, ERROR_CODES } from '../errors/api-error';
-import { OAuthError, oauthAnswer } from './oauth-error';
+import { OAuthError, oauthAnswer, type OAuthErrorCode } from './oauth-error';
 import { pathOf } from './routes';
 
 /** RFC 9457. The only definition of error bodies: other fields of an error cannot reach a caller. */
@@ -52,10 +52,19 @@ function writeProblemDetails(reply: FastifyReply, error: ApiError): void {
     .send(JSON.stringify(problemBody(error)));
 }
 
+/** RFC 6749 section 5.2 for clients, RFC 6750 section 3 for tokens. Basic would make a browser ask for a password. */
+function challengeOf(error: OAuthErrorCode, { headers }: FastifyRequest): string {
+  if (error === 'invalid_client') return 'Basic realm="otp-login"';
+  const given = headers.authorization !== undefined && error !== 'login_required';
+  return given ? `Bearer error="${error}"` : 'Bearer';
+}
+
 /** RFC 6749 section 5.2. */
 function writeOAuthError(reply: FastifyReply, error: ApiError | OAuthError): void {
   const answer = oauthAnswer(error);
-  if (answer.status === 401) void reply.header('WWW-Authenticate', 'Basic realm="otp-login"');
+  if (answer.status === 401 || answer.error === 'insufficient_scope') {
+    void reply.header('WWW-Authenticate', challengeOf(answer.error, reply.request));
+  }
   const description = error instanceof ApiError ? (error.detail ?? error.message) : error.message;
   void reply
     .status(answer.status)

@@ -38,11 +38,9 @@ export class ClientAuthentication {
   }
 
   private byBasic(header: string): boolean {
-    const encoded = /^Basic +([A-Za-z0-9+/]+={0,2}) *$/i.exec(header)?.[1];
-    const text = encoded === undefined ? '' : Buffer.from(encoded, 'base64').toString();
-    const colon = text.indexOf(':');
-    if (colon < 0) return false;
-    const [id, secret] = [text.slice(0, colon), text.slice(colon + 1)];
+    const basic = readBasic(header);
+    if (basic === undefined) return false;
+    const { id, secret } = basic;
     // The RFC has them form-encoded first; half of the clients do not do it. Both are tried, in the same time.
     const [plain, decoded] = [this.matches(id, secret), this.matches(formDecode(id), formDecode(secret))];
     return plain || decoded;
@@ -63,6 +61,14 @@ function digest(text: string): Buffer {
   return createHash('sha256').update(text).digest();
 }
 
-function formDecode(text: string): string {
+/** The parts of `Authorization: Basic` (RFC 7617), not decoded from a form yet; undefined for another header. */
+export function readBasic(header: string): { id: string; secret: string } | undefined {
+  const encoded = /^Basic +([A-Za-z0-9+/]+={0,2}) *$/i.exec(header)?.[1];
+  const text = encoded === undefined ? '' : Buffer.from(encoded, 'base64').toString();
+  const colon = text.indexOf(':');
+  return colon < 0 ? undefined : { id: text.slice(0, colon), secret: text.slice(colon + 1) };
+}
+
+export function formDecode(text: string): string {
   return new URLSearchParams(`v=${text.replace(/&/g, '%26')}`).get('v') ?? '';
 }

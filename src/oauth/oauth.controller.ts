@@ -1,32 +1,17 @@
 import { Body, Controller, HttpCode, Post, Req } from '@nestjs/common';
-import {
-  ApiBasicAuth,
-  ApiBody,
-  ApiConsumes,
-  ApiOkResponse,
-  ApiOperation,
-  ApiResponse,
-  ApiTags,
-} from '@nestjs/swagger';
+import { ApiBasicAuth, ApiBody, ApiConsumes, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import type { FastifyRequest } from 'fastify';
 import { Config } from '../config/config';
-import { RETRY_AFTER } from '../http/api-problems';
 import { ClientAddress } from '../http/client-address';
 import { OAuthError } from '../http/oauth-error';
 import { networkOf } from '../net/addresses';
 import { TokensService } from '../tokens/tokens.service';
 import { ClientAuthentication } from './client-authentication';
-import { INTROSPECTION, OAUTH_ERROR, TOKEN, TOKEN_ANSWER, TOKEN_FORM } from './oauth-schemas';
+import { OAuthClients } from './oauth-clients';
+import { INTROSPECTION, oauthError, TOKEN, TOKEN_ANSWER, TOKEN_FORM } from './oauth-schemas';
+import { TokenGrants } from './token-grants';
 
 type Form = Record<string, string | undefined>;
-
-const oauthError = (status: number, description: string): MethodDecorator =>
-  ApiResponse({
-    status,
-    description,
-    content: { 'application/json': { schema: OAUTH_ERROR } },
-    ...(status === 429 || status === 503 ? { headers: RETRY_AFTER } : {}),
-  });
 
 /** The endpoints that OAuth clients and resource servers know how to call. Their errors are those of RFC 6749. */
 @ApiTags('OAuth 2.0')
@@ -35,6 +20,8 @@ export class OAuthController {
   constructor(
     private readonly config: Config,
     private readonly tokens: TokensService,
+    private readonly grants: TokenGrants,
+    private readonly apps: OAuthClients,
     private readonly clients: ClientAuthentication,
     private readonly clientAddress: ClientAddress,
   ) {}
@@ -43,40 +30,35 @@ export class OAuthController {
   @HttpCode(200)
   @ApiOperation({
     operationId: 'oauthToken',
-    summary: 'Exchange a refresh token (RFC 6749 section 6)',
+    summary: 'Exchange a code or a refresh token (RFC 6749 sections 4.1.3 and 6)',
     security: [],
   })
   @ApiConsumes('application/x-www-form-urlencoded')
   @ApiBody({ schema: TOKEN_FORM })
-  @ApiOkResponse({ description: 'New tokens of the same session', schema: TOKEN_ANSWER })
+  @ApiOkResponse({ description: 'New tokens', schema: TOKEN_ANSWER })
   @oauthError(400, 'invalid_request, invalid_grant, unsupported_grant_type, invalid_scope or invalid_target')
   @oauthError(401, 'invalid_client')
   @oauthError(413, 'invalid_request: more than 16 KB')
   @oauthError(503, 'temporarily_unavailable, with Retry-After')
   async token(@Body() form: Form | null, @Req() request: FastifyRequest): Promise<Record<string, unknown>> {
-    const { grant_type: grantType, refresh_token: token, client_id: client, scope, resource } = form ?? {};
+    const { grant_type: grantType, resource } = form ?? {};
     if (!grantType) throw new OAuthError('invalid_request', 'grant_type is missing');
-    if (grantType !== 'refresh_token') {
-      throw new OAuthError('unsupported_grant_type', 'The only grant type is refresh_token');
+    if (grantType !== 'refresh_token' && grantType !== 'authorization_code') {
+      throw new OAuthError(
+        'unsupported_grant_type',
+        'The grant types are authorization_code and refresh_token',
+      );
     }
-    if (!token) throw new OAuthError('invalid_request', 'refresh_token is missing');
-    // All sessions belong to one public client, named by the audience: RFC 6749 section 6 binds the token to it.
-    if (client && client !== this.config.audience) {
-      throw new OAuthError('invalid_client', 'The client is unknown', 401);
-    }
-    if (scope) throw new OAuthError('invalid_scope', 'There are no scopes');
+    const client = await this.apps.authenticate(request, form ?? {});
     // Before the token is used: a request that is refused must not rotate the session.
     if (this.config.audienceOf(resource) === undefined) {
       throw new OAuthError('invalid_target', 'The resource is not one of RESOURCE_AUDIENCES');
     }
     const network = networkOf(this.clientAddress.of(request));
-    const { accessToken, expiresIn, refreshToken } = await this.tokens.refresh(token, { network }, resource);
-    return {
-      access_token: accessToken,
-      token_type: 'Bearer',
-      expires_in: expiresIn,
-      refresh_token: refreshToken,
-    };
+    if (grantType === 'refresh_token') return this.grants.refresh(client, form ?? {}, network);
+    // Codes belong to the clients of OAUTH_CLIENTS.
+    if (client === undefined) throw new OAuthError('invalid_client', 'client_id is missing or unknown', 401);
+    return this.grants.exchangeCode(client, form ?? {}, network);
   }
 
   @Post('introspect')
@@ -118,7 +100,8 @@ export class OAuthController {
     operationId: 'revoke',
     summary: 'End the session of a token (RFC 7009)',
     description:
-      'By the refresh token or the access token. 200 also for tokens that are unknown or have ended.',
+      'By the refresh token or the access token. 200 also for tokens that are unknown, have ended, or belong to another ' +
+      'client. A client of OAUTH_CLIENTS names itself, and proves its secret if it has one.',
     security: [],
   })
   @ApiConsumes('application/x-www-form-urlencoded')
@@ -127,8 +110,9 @@ export class OAuthController {
   @oauthError(400, 'invalid_request')
   @oauthError(413, 'invalid_request: more than 16 KB')
   @oauthError(503, 'temporarily_unavailable, with Retry-After')
-  async revoke(@Body() form: Form | null): Promise<void> {
+  async revoke(@Body() form: Form | null, @Req() request: FastifyRequest): Promise<void> {
     if (!form?.token) throw new OAuthError('invalid_request', 'token is missing');
-    await this.tokens.revoke(form.token);
+    const client = await this.apps.authenticate(request, form);
+    await this.tokens.revoke(form.token, client?.id);
   }
 }

@@ -3,5 +3,5 @@ import { Pages } from './pages';
 import { PagesController } from './pages.controller';
 
 /** Where LOGIN_PAGE is on: the login page, the account page, and their files. */
-@Module({ controllers: [PagesController], providers: [Pages] })
+@Module({ controllers: [PagesController], providers: [Pages], exports: [Pages] })
 export class PagesModule {}

@@ -1,13 +1,19 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Injectable } from '@nestjs/common';
-import { Config } from '../config/config';
+import { Config, type OAuthClient } from '../config/config';
+import type { Logo } from '../config/read-pages';
 import { isLoopback } from '../net/addresses';
 import { PageFiles, type PageFile } from './page-files';
 
-export type PageName = 'login' | 'account';
+export type PageName = 'login' | 'account' | 'logout';
 /** Where the login page leads after the login: nowhere, to an address that may be led to, or to one that may not. */
 export type Return = { kind: 'none' } | { kind: 'allowed'; url: string } | { kind: 'refused' };
+/** The login page of an app, which bears the app's name. */
+export interface Authorize {
+  kind: 'authorize';
+  client: OAuthClient;
+}
 
 const STATIC = join(__dirname, 'static');
 const TEMPLATE = /<template id="(\w+)">.*?<\/template>/gs;
@@ -15,6 +21,7 @@ const TEMPLATE = /<template id="(\w+)">.*?<\/template>/gs;
 const SCREENS: Record<PageName, string[]> = {
   login: ['refused', 'known', 'number', 'code', 'done'],
   account: ['account', 'session'],
+  logout: ['refused', 'logout', 'loggedOut'],
 };
 
 /** The login page and the account page: one HTML file, filled at the start for each page. */
@@ -23,6 +30,9 @@ export class Pages {
   readonly files = new PageFiles(STATIC);
   private readonly html: Record<PageName, string>;
   private readonly languages: Map<string, PageFile>;
+  private readonly logo: PageFile | undefined;
+  /** By client; the operator's where a client has none. */
+  private readonly logos = new Map<string, PageFile | undefined>();
 
   constructor(private readonly config: Config) {
     const texts = PageFiles.languages(join(__dirname, 'languages'));
@@ -34,18 +44,18 @@ export class Pages {
       ]),
     );
     const style = this.files.add('page', 'css', Buffer.from(this.style()));
-    const logo = config.loginLogo;
-    const image = logo && this.files.add('logo', logo.type === 'image/png' ? 'png' : 'svg', logo.bytes);
+    this.logo = this.addLogo(config.loginLogo);
+    for (const { id, logo } of config.oauthClients) this.logos.set(id, this.addLogo(logo) ?? this.logo);
     const template = readFileSync(join(STATIC, 'page.html'), 'utf8').replace(/>\n\s*</g, '><');
     const fill = (page: PageName): string => {
       const script = this.files.addModule(`${page}.js`);
       const head = [
-        `<link rel="stylesheet" href="pages/${style.name}">`,
-        ...script.imports.map((name) => `<link rel="modulepreload" href="pages/${name}">`),
-        `<script type="module" src="pages/${script.name}"></script>`,
+        `<link rel="stylesheet" href="{{root}}pages/${style.name}">`,
+        ...script.imports.map((name) => `<link rel="modulepreload" href="{{root}}pages/${name}">`),
+        `<script type="module" src="{{root}}pages/${script.name}"></script>`,
         ...[...this.languages].map(
           ([tag, { name }]) =>
-            `<link rel="alternate" hreflang="${tag}" title="${escape(titles.get(tag) ?? tag)}" href="pages/${name}">`,
+            `<link rel="alternate" hreflang="${tag}" title="${escape(titles.get(tag) ?? tag)}" href="{{root}}pages/${name}">`,
         ),
       ];
       const links = [
@@ -57,28 +67,37 @@ export class Pages {
       return fillIn(
         template.replace(TEMPLATE, (whole, id: string) => (SCREENS[page].includes(id) ? whole : '')),
         {
-          appName: escape(config.loginAppName),
           head: head.join(''),
-          logo:
-            image === undefined
-              ? `<span class="mark" aria-hidden="true">${escape(String.fromCodePoint(config.loginAppName.codePointAt(0) ?? 0x20))}</span>`
-              : `<img src="pages/${image.name}" alt="" width="32" height="32">`,
           links: links.join(''),
         },
       );
     };
-    this.html = { login: fill('login'), account: fill('account') };
+    this.html = { login: fill('login'), account: fill('account'), logout: fill('logout') };
   }
 
-  /** The page for a browser with these languages. */
-  render(page: PageName, to: Return, acceptLanguage = ''): string {
+  /** The page for a browser with these languages. `root`: the way from the page to the service. */
+  render(page: PageName, to: Return | Authorize, acceptLanguage = '', root = ''): string {
     const language = this.bestLanguage(acceptLanguage);
     const texts = this.languages.get(language);
-    const data =
-      to.kind === 'allowed' ? `data-return="${escape(to.url)}"` : to.kind === 'refused' ? 'data-refused' : '';
+    const data = dataOf(to);
+    const client = to.kind === 'authorize' ? to.client : undefined;
+    const image = client === undefined ? this.logo : this.logos.get(client.id);
     const preload =
-      texts === undefined ? '' : `<link rel="preload" as="fetch" crossorigin href="pages/${texts.name}">`;
-    return fillIn(this.html[page], { language, data }).replace('</head>', () => `${preload}</head>`);
+      texts === undefined
+        ? ''
+        : `<link rel="preload" as="fetch" crossorigin href="${root}pages/${texts.name}">`;
+    const appName = client?.name ?? this.config.loginAppName;
+    const values = {
+      language,
+      data,
+      root,
+      appName: escape(appName),
+      logo:
+        image === undefined
+          ? `<span class="mark" aria-hidden="true">${escape(String.fromCodePoint(appName.codePointAt(0) ?? 0x20))}</span>`
+          : `<img src="${root}pages/${image.name}" alt="" width="32" height="32">`,
+    };
+    return fillIn(this.html[page], values).replace('</head>', () => `${preload}</head>`);
   }
 
   /**
@@ -102,6 +121,10 @@ export class Pages {
       : { kind: 'refused' };
   }
 
+  private addLogo(logo: Logo | undefined): PageFile | undefined {
+    return logo && this.files.add('logo', logo.type === 'image/png' ? 'png' : 'svg', logo.bytes);
+  }
+
   private bestLanguage(acceptLanguage: string): string {
     const wanted = acceptLanguage.split(',').map((part) => part.trim().toLowerCase().split(/[-;]/)[0] ?? '');
     return wanted.find((tag) => this.languages.has(tag)) ?? 'en';
@@ -118,6 +141,13 @@ export class Pages {
     const dark = `@media (prefers-color-scheme: dark){:root{--accent:${accent.dark}}}`;
     return `${css}:root{--accent:${accent.light}}${dark}`;
   }
+}
+
+function dataOf(to: Return | Authorize): string {
+  if (to.kind === 'allowed') return `data-return="${escape(to.url)}"`;
+  if (to.kind === 'refused') return 'data-refused';
+  // The page sends it back: a login that is older than this page does not count where the app asked for a new one.
+  return to.kind === 'authorize' ? `data-authorize="${String(Date.now())}"` : '';
 }
 
 /** Replaces placeholders; one that is not given stays for the next step. */

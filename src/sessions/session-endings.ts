@@ -10,6 +10,7 @@ import { RETRY_AFTER_SECONDS, Store } from '../redis/store';
 import { Revocations } from './revocations';
 import { indexKey, sessionKey } from './subjects';
 
+const CHILDREN = Script.load(__dirname, 'children');
 const END = Script.load(__dirname, 'end');
 
 /** Ends sessions: published first, so that a crash in between ends none that resource servers never hear of. */
@@ -27,8 +28,7 @@ export class SessionEndings {
   /** Ends these sessions of this user. The ids must be found ones: what is published is believed by others. */
   async endThese(subject: string, ids: readonly string[], reason: Ending): Promise<void> {
     if (ids.length === 0) return;
-    await this.revocations.publish(ids);
-    await this.run(subject, 'these', ids, { reason, found: ids });
+    await this.endFound(subject, 'these', ids, ids, reason);
   }
 
   /** Ends a session of which a refresh token was used again: one of its two holders is a thief. */
@@ -50,13 +50,30 @@ export class SessionEndings {
       client.zrange(indexKey(subject), 0, -1),
     );
     const published = ids.filter((id) => id !== kept);
+    return this.endFound(subject, 'all but', kept === undefined ? [] : [kept], published, reason);
+  }
+
+  /** Publishes what was found with the sessions of its apps, and ends it. Returns all that it ended. */
+  private async endFound(
+    subject: string,
+    mode: 'these' | 'all but',
+    ids: readonly string[],
+    found: readonly string[],
+    reason: Ending,
+  ): Promise<string[]> {
+    const published = [...found, ...(await this.childrenOf(subject, found))];
     await this.revocations.publish(published);
-    const keep = kept === undefined ? [] : [kept];
-    const ended = await this.run(subject, 'all but', keep, { reason, found: published });
+    const ended = await this.run(subject, mode, ids, { reason, found: published });
     // One that was opened after the look has ended all the same, and is told of late rather than never.
     const late = ended.filter((id) => !published.includes(id));
     await this.revocations.publish(late);
     return [...published, ...late];
+  }
+
+  private async childrenOf(subject: string, ids: readonly string[]): Promise<string[]> {
+    if (this.config.oauthClients.length === 0 || ids.length === 0) return [];
+    const keys = ids.map((id) => sessionKey(subject, id));
+    return (await this.store.run(CHILDREN, keys, [])) as string[];
   }
 
   /**

@@ -1,4 +1,5 @@
 import { Module } from '@nestjs/common';
+import { AppSessions } from './app-sessions';
 import { Revocations } from './revocations';
 import { SessionEndings } from './session-endings';
 import { SessionBlocks } from './session-blocks';
@@ -7,7 +8,7 @@ import { Subjects } from './subjects';
 
 /** Opens, finds and ends sessions. */
 @Module({
-  providers: [SessionsService, SessionEndings, SessionBlocks, Subjects, Revocations],
-  exports: [SessionsService, SessionBlocks, Revocations],
+  providers: [AppSessions, SessionsService, SessionEndings, SessionBlocks, Subjects, Revocations],
+  exports: [AppSessions, SessionsService, SessionBlocks, Revocations],
 })
 export class SessionsModule {}

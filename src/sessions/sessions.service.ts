@@ -14,6 +14,7 @@ import { isTestNumber, type PhoneNumber } from '../phone-number/phone-number';
 import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
 import { SessionEndings } from './session-endings';
+import { listed, listedApp, type Client, type SessionRow, type SessionWithApps } from './session-list';
 import { blockedKey, indexKey, sessionKey, Subjects } from './subjects';
 
 const OPEN = Script.load(__dirname, 'open');
@@ -40,6 +41,8 @@ class Session {
     /** The id of the secret that it was opened under: it seals the record and signs its refresh tokens, all its life. */
     readonly secretId: string,
     readonly expiresInMs: number,
+    /** Undefined for a session of the service's own client. */
+    readonly app: App | undefined,
   ) {}
 
   get opened(): true {
@@ -51,16 +54,13 @@ class Session {
     return isTestNumber(this.phoneNumber);
   }
 }
-export type { Session };
+export type { Client, Session };
 
-/** Where a session was opened, as its owner may recognise it; no more of the client is kept. */
-export interface Client {
-  /** At most 40 characters. */
-  device: string;
-  /** What the client calls itself: its own words, so never in the place of `device`. At most 64 bytes. */
-  deviceName?: string | undefined;
-  /** Cut to /24 or /48. */
-  address: string;
+/** The app of a session that belongs to the session of the login page. */
+export interface App {
+  /** The id of its client. */
+  readonly client: string;
+  readonly scopes: readonly string[];
 }
 
 /** The context of a use of a refresh token. */
@@ -68,6 +68,8 @@ export interface RefreshContext {
   /** The client's address, cut to /24 or /48. */
   network: string;
   idempotencyKey?: string | undefined;
+  /** The app's client; undefined for the service's own. The token of another client is refused. */
+  client?: string | undefined;
 }
 
 /** `repeated elsewhere`: from another network than the rotation that it repeats. */
@@ -80,13 +82,6 @@ const REFRESH_ERRORS = {
   unknown: 'refresh_token_invalid',
   'key reused': 'idempotency_key_reused',
 } as const;
-
-export interface ListedSession extends Client {
-  id: string;
-  createdAt: Date;
-  lastUsedAt: Date;
-  expiresAt: Date;
-}
 
 /** Sessions in Redis, on the user's own slot. The store holds nothing that a thief could replay. */
 @Injectable()
@@ -144,6 +139,7 @@ export class SessionsService {
       0,
       sealedUnder(sealed),
       ttl,
+      undefined,
     );
     const outcome = sealed === fresh ? 'opened' : 'repeated';
     const test = session.test ? { test: true as const } : {};
@@ -166,7 +162,7 @@ export class SessionsService {
     subject: string,
     id: string,
     counter: number,
-    { network, idempotencyKey }: RefreshContext,
+    { network, idempotencyKey, client }: RefreshContext,
   ): Promise<{ session: Session; kind: RefreshKind }> {
     const key = sessionKey(subject, id);
     // The HMAC includes the session: a key that a client uses for several sessions must not connect them.
@@ -175,13 +171,22 @@ export class SessionsService {
     const answer = (await this.store.run(
       REFRESH,
       [key],
-      [counter, this.config.refreshGraceSeconds * 1_000, ...this.limits(), keyMac, network],
+      [
+        counter,
+        this.config.refreshGraceSeconds * 1_000,
+        ...this.limits(),
+        keyMac,
+        network,
+        client ?? '',
+        sessionKey(subject, ''),
+      ],
     )) as
-      | ['live', number, number, string, number, RefreshKind]
+      | ['live', number, number, string, number, RefreshKind, string]
       | ['reused' | 'revoked' | 'expired' | 'unknown' | 'key reused'];
     if (answer[0] === 'live') {
-      const [, newest, authenticated, sealed, ttl, kind] = answer;
-      const session = this.restore(subject, id, sealed, authenticated, newest, ttl);
+      const [, newest, authenticated, sealed, ttl, kind, scope] = answer;
+      const app = client === undefined ? undefined : { client, scopes: scopesOf(scope) };
+      const session = this.restore(subject, id, sealed, authenticated, newest, ttl, app);
       if (session === undefined) throw new ApiError('session_expired');
       if (kind === 'repeated elsewhere') {
         this.audit.record({ audit: 'token.repeated', subject, session: id, network });
@@ -195,34 +200,20 @@ export class SessionsService {
   /** The living session of this user and id; or how it ended, as far as that is known. */
   async find(subject: string, id: string): Promise<Session | 'revoked' | 'expired'> {
     const key = sessionKey(subject, id);
-    const [sealed, authenticated, counter, revoked] = await this.store.command('find session', (client) =>
-      client.hmget(key, 'phone', 'authenticated', 'counter', 'revoked'),
+    const [sealed, authenticated, counter, revoked, client, scope] = await this.store.command(
+      'find session',
+      (client) => client.hmget(key, 'phone', 'authenticated', 'counter', 'revoked', 'client', 'scope'),
     );
     if (revoked) return 'revoked';
     if (!sealed || !authenticated) return 'expired';
-    return this.restore(subject, id, sealed, Number(authenticated), Number(counter), 0) ?? 'expired';
+    const app = client ? { client, scopes: scopesOf(scope) } : undefined;
+    return this.restore(subject, id, sealed, Number(authenticated), Number(counter), 0, app) ?? 'expired';
   }
 
-  /** The living sessions of a user, the newest first. */
-  async list(subject: string): Promise<ListedSession[]> {
-    const rows = (await this.store.run(LIST, [indexKey(subject)], [sessionKey(subject, '')])) as [
-      string,
-      number,
-      number,
-      number,
-      string,
-      string,
-      string,
-    ][];
-    return rows.map(([id, createdAt, lastUsedAt, expiresAt, device, address, deviceName]) => ({
-      id,
-      createdAt: new Date(createdAt),
-      lastUsedAt: new Date(lastUsedAt),
-      expiresAt: new Date(expiresAt),
-      device,
-      ...(deviceName === '' ? {} : { deviceName }),
-      address,
-    }));
+  /** The living sessions of a user, the newest first, each with those of its apps. */
+  async list(subject: string): Promise<SessionWithApps[]> {
+    const rows = await this.store.run(LIST, [indexKey(subject)], [sessionKey(subject, '')]);
+    return (rows as SessionRow[]).map((row) => ({ ...listed(row), apps: row[8].map(listedApp) }));
   }
 
   /**
@@ -251,6 +242,7 @@ export class SessionsService {
     authenticated: number,
     counter: number,
     ttl: number,
+    app: App | undefined,
   ): Session | undefined {
     const phoneNumber = openPhoneNumber(sealed, sessionKey(subject, id), this.phoneKeys);
     // The user follows from the number, never from the record: a record copied to another user's key is invalid.
@@ -258,10 +250,21 @@ export class SessionsService {
     aboutNumber(this.phones.pseudonymOf(phoneNumber));
     // A test number ends with all that it opened.
     if (isTestNumber(phoneNumber) && this.config.testCode(phoneNumber) === undefined) return undefined;
-    return new Session(id, subject, phoneNumber, new Date(authenticated), counter, sealedUnder(sealed), ttl);
+    return new Session(
+      id,
+      subject,
+      phoneNumber,
+      new Date(authenticated),
+      counter,
+      sealedUnder(sealed),
+      ttl,
+      app,
+    );
   }
 
   private limits(): [idleMs: number, absoluteMs: number] {
     return [this.config.sessionIdleTtlSeconds * 1_000, this.config.sessionMaxTtlSeconds * 1_000];
   }
 }
+
+const scopesOf = (scope: string | null | undefined): string[] => scope?.split(' ').filter(Boolean) ?? [];

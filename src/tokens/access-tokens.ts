@@ -50,7 +50,7 @@ export class AccessTokens {
         sid: session.id,
         auth_time: authTime(session),
         amr: ['otp', 'sms'],
-        client_id: this.config.audience,
+        client_id: session.app?.client ?? this.config.audience,
         ...(session.test ? { test: true } : {}),
         ...(this.config.tokenPhoneNumber ? { phone_number: session.phoneNumber } : {}),
       },
@@ -96,7 +96,8 @@ export class AccessTokens {
     const header = decodeHeader(token);
     const key = this.keys.find(header?.kid);
     // RFC 7515 section 4.1.11: what must be understood and is not, refuses the token.
-    if (key === undefined || header?.typ !== TYPE || header.crit !== undefined) return undefined;
+    // An ID token proves to its app that a user logged in. It must not pass for an access token (RFC 9068 section 2.1).
+    if (key?.alg !== 'ES256' || header?.typ !== TYPE || header.crit !== undefined) return undefined;
     try {
       const claims = this.jwt.verify<Record<string, unknown>>(token, {
         publicKey: key.publicKey,

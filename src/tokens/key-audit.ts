@@ -11,7 +11,7 @@ import { SigningKeys, type SigningKey } from './signing-keys';
 export class KeyAudit implements OnModuleInit {
   /** By thumbprint, because a new key may have the name of an old one. */
   private published = new Map<string, SigningKey>();
-  private signing = '';
+  private signing = new Set<string>();
 
   constructor(
     private readonly keys: SigningKeys,
@@ -28,16 +28,18 @@ export class KeyAudit implements OnModuleInit {
   /** Records the changes since the last poll. Every poll of the signing keys calls it. */
   poll(): void {
     const now = new Map(this.keys.published.map((key) => [thumbprintOf(key), key]));
-    const signs = this.keys.current();
-    const signing = thumbprintOf(signs);
+    // One of access tokens, and one of ID tokens.
+    const signing = new Map(
+      [this.keys.current(), this.keys.currentOfIdTokens()].map((key) => [thumbprintOf(key), key]),
+    );
     for (const [thumbprint, { kid }] of now)
       if (!this.published.has(thumbprint)) this.audit.record({ audit: 'key.published', kid, thumbprint });
-    if (signing !== this.signing)
-      this.audit.record({ audit: 'key.signing', kid: signs.kid, thumbprint: signing });
+    for (const [thumbprint, { kid }] of signing)
+      if (!this.signing.has(thumbprint)) this.audit.record({ audit: 'key.signing', kid, thumbprint });
     for (const [thumbprint, { kid }] of this.published)
       if (!now.has(thumbprint)) this.audit.record({ audit: 'key.removed', kid, thumbprint });
     this.published = now;
-    this.signing = signing;
+    this.signing = new Set(signing.keys());
   }
 }
 

@@ -21,11 +21,13 @@ export class SigningKeyGauges implements OnModuleInit {
 
   private set(now: number): void {
     const current = this.keys.current(now);
-    const next = this.keys.published.filter((key) => key !== current && key.activeFrom > now);
+    // Of access tokens: every service has them.
+    const all = this.keys.published.filter(({ alg }) => alg === current.alg);
+    const next = all.filter((key) => key !== current && key.activeFrom > now);
     const { signingKeys, signingSince, signingNext } = this.metrics;
     signingKeys.set({ state: 'signing' }, 1);
     signingKeys.set({ state: 'next' }, next.length);
-    signingKeys.set({ state: 'retired' }, this.keys.published.length - 1 - next.length);
+    signingKeys.set({ state: 'retired' }, all.length - 1 - next.length);
     signingSince.set(current.activeFrom / 1_000);
     signingNext.set((next[0]?.activeFrom ?? 0) / 1_000);
   }

@@ -14,12 +14,14 @@ import { FilePoller } from '../config/file-poller';
 import { Logger } from '../logging/logger';
 import { Metrics } from '../metrics/metrics';
 
-/** RFC 7517, with the members of RFC 7518 section 6.2.1. */
-export type PublicJwk = Record<'kty' | 'crv' | 'x' | 'y' | 'kid' | 'use' | 'alg', string>;
+/** RFC 7517, with the members of RFC 7518 section 6.2.1 or 6.3.1. */
+export type PublicJwk = Record<string, string>;
 
 export interface SigningKey {
   /** The file's name without `.pem`, as `kid` in tokens and in the JWKS. */
   kid: string;
+  /** A P-256 key signs access tokens. An RSA key signs ID tokens and nothing else. */
+  alg: 'ES256' | 'RS256';
   /** Milliseconds since 1970; it signs from then on. */
   activeFrom: number;
   privateKey: KeyObject;
@@ -28,11 +30,14 @@ export interface SigningKey {
 
 const FILE_NAME = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)Z-[\w.-]+\.pem$/;
 
+/** RFC 7518 section 3.3. */
+const RSA_BITS = 2_048;
+
 /** Resource servers may cache the public keys for this long, so a key must be published this long before it signs. */
 export const JWKS_CACHE_SECONDS = 300;
 
 /**
- * The P-256 keys that sign access tokens. The newest active key signs, so replicas agree without messages. All
+ * The P-256 keys that sign access tokens, and the RSA keys that sign ID tokens. The newest active key signs, so replicas agree without messages. All
  * keys are published and verify, so that a resource server knows a key before it signs. The folder is read again when it
  * changes. While it holds a broken file, the keys in use stay.
  */
@@ -111,6 +116,12 @@ export class SigningKeys implements OnModuleDestroy {
     return signingKey(this.keys, now);
   }
 
+  /** The key that signs ID tokens now: the newest active RSA key, because many clients know RS256 only, else as `current`. */
+  currentOfIdTokens(now = Date.now()): SigningKey {
+    const active = this.keys.filter(({ alg, activeFrom }) => alg === 'RS256' && activeFrom <= now);
+    return active.at(-1) ?? this.current(now);
+  }
+
   /** The published keys, in the order of activation. */
   get published(): readonly SigningKey[] {
     return this.keys;
@@ -122,19 +133,19 @@ export class SigningKeys implements OnModuleDestroy {
 
   /** RFC 7517 section 5: public members only. */
   jwks(): { keys: PublicJwk[] } {
-    const keys = this.keys.map(({ kid, publicKey }) => {
-      // Node.js exports all four members of a P-256 key.
-      const { kty = '', crv = '', x = '', y = '' } = publicKey.export({ format: 'jwk' });
-      return { kty, crv, x, y, kid, use: 'sig', alg: 'ES256' };
+    const keys = this.keys.map(({ kid, alg, publicKey }) => {
+      const { kty = '', crv, x, y, n, e } = publicKey.export({ format: 'jwk' });
+      const members = alg === 'ES256' ? { kty, crv, x, y } : { kty, n, e };
+      return { ...members, kid, use: 'sig', alg } as PublicJwk;
     });
     return { keys };
   }
 }
 
-/** The key that signs at this time. The keys are in the order of activation. */
+/** The key that signs access tokens at this time. The keys are in the order of activation. */
 export function signingKey(keys: readonly SigningKey[], now: number): SigningKey {
-  const active = keys.filter((key) => key.activeFrom <= now);
-  const key = active.at(-1) ?? keys[0];
+  const own = keys.filter(({ alg }) => alg === 'ES256');
+  const key = own.filter(({ activeFrom }) => activeFrom <= now).at(-1) ?? own[0];
   if (key === undefined) throw new Error('There is no signing key');
   return key;
 }
@@ -168,10 +179,12 @@ function fingerprint(files: Files): string {
   return hash.digest('hex');
 }
 
-/** The keys in the order of activation. Throws when one is not a P-256 key; the error names the file, never its content. */
+/** The keys in the order of activation. Throws when one is of another kind, or none is a P-256 key; the error names the file, never its content. */
 function parse(files: Files): SigningKey[] {
   if (files.length === 0) throw new Error('JWT_KEYS_DIR holds no .pem file: make one with `npm run keys`');
-  return files.map(parseKey).sort((a, b) => a.activeFrom - b.activeFrom || (a.kid < b.kid ? -1 : 1));
+  const keys = files.map(parseKey).sort((a, b) => a.activeFrom - b.activeFrom || (a.kid < b.kid ? -1 : 1));
+  if (keys.some(({ alg }) => alg === 'ES256')) return keys;
+  throw new Error('JWT_KEYS_DIR holds no P-256 key, which signs access tokens: make one with `npm run keys`');
 }
 
 function parseKey({ name: file, pem }: Files[number]): SigningKey {
@@ -195,20 +208,30 @@ function parseKey({ name: file, pem }: Files[number]): SigningKey {
     // Without the cause, because OpenSSL's message may quote the file's content.
     throw new Error(`JWT_KEYS_DIR: ${file} is not a readable PEM private key`);
   }
-  if (privateKey.asymmetricKeyDetails?.namedCurve !== 'prime256v1') {
-    throw new Error(`JWT_KEYS_DIR: ${file} is not a P-256 key`);
+  const alg = algorithmOf(privateKey);
+  if (alg === undefined) {
+    throw new Error(
+      `JWT_KEYS_DIR: ${file} is neither a P-256 key nor an RSA key of ${RSA_BITS} bits or more`,
+    );
   }
   return {
     kid: file.slice(0, -'.pem'.length),
+    alg,
     activeFrom,
     privateKey,
     publicKey: createPublicKey(privateKey),
   };
 }
 
+function algorithmOf({ asymmetricKeyType, asymmetricKeyDetails }: KeyObject): SigningKey['alg'] | undefined {
+  const { namedCurve, modulusLength = 0 } = asymmetricKeyDetails ?? {};
+  if (namedCurve === 'prime256v1') return 'ES256';
+  return asymmetricKeyType === 'rsa' && modulusLength >= RSA_BITS ? 'RS256' : undefined;
+}
+
 function generated(): SigningKey {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const now = new Date();
   const kid = `${now.toISOString().slice(0, 16).replace(/[-:]/g, '')}Z-${randomBytes(4).toString('hex')}`;
-  return { kid, activeFrom: now.getTime(), privateKey, publicKey };
+  return { kid, alg: 'ES256', activeFrom: now.getTime(), privateKey, publicKey };
 }

@@ -2,6 +2,7 @@ import { Module } from '@nestjs/common';
 import { JwtModule } from '@nestjs/jwt';
 import { SessionsModule } from '../sessions/sessions.module';
 import { AccessTokens } from './access-tokens';
+import { IdTokens } from './id-tokens';
 import { JwksController } from './jwks.controller';
 import { KeyAudit } from './key-audit';
 import { RefreshTokens } from './refresh-tokens';
@@ -12,8 +13,8 @@ import { TokensService } from './tokens.service';
 /** Access tokens, the keys that sign them, and the JWKS that others verify them by. */
 @Module({
   imports: [JwtModule.register({}), SessionsModule],
-  providers: [SigningKeys, SigningKeyGauges, KeyAudit, AccessTokens, RefreshTokens, TokensService],
+  providers: [SigningKeys, SigningKeyGauges, KeyAudit, AccessTokens, IdTokens, RefreshTokens, TokensService],
   controllers: [JwksController],
-  exports: [AccessTokens, RefreshTokens, TokensService],
+  exports: [AccessTokens, IdTokens, RefreshTokens, TokensService],
 })
 export class TokensModule {}

@@ -58,14 +58,18 @@ export class TokensService {
    * Exchanges a refresh token (RFC 6749 section 6). Throws `refresh_token_invalid` for garbage and forgeries without
    * asking the store, and the errors of {@link SessionsService.refresh}.
    */
-  async refresh(refreshToken: string, context: RefreshContext, resource?: string): Promise<TokenSet> {
+  async refresh(
+    refreshToken: string,
+    context: RefreshContext,
+    resource?: string,
+  ): Promise<{ session: Session; tokens: TokenSet }> {
     try {
       const claims = this.refreshTokens.read(refreshToken);
       if (claims === undefined) throw new ApiError('refresh_token_invalid');
       const { subject, sessionId, counter } = claims;
       const { session, kind } = await this.sessions.refresh(subject, sessionId, counter, context);
       this.metrics.refreshes.inc({ outcome: kind.replace(' ', '_') });
-      return await this.issue(session, resource);
+      return { session, tokens: await this.issue(session, resource) };
     } catch (error) {
       this.metrics.refreshes.inc({ outcome: error instanceof ApiError ? error.code : 'internal_error' });
       throw error;
@@ -103,9 +107,19 @@ export class TokensService {
     return { sub: session.subject, sid: session.id, auth_time: authTime(session) };
   }
 
-  /** Ends the session of a token of either kind. Unknown tokens and ended sessions are no error. */
-  async revoke(token: string): Promise<void> {
-    const owner = await this.sessionOf(token);
-    if (owner !== undefined) await this.sessions.end(owner.subject, owner.sessionId);
+  /**
+   * Ends the session of a token of either kind, if it was issued to this client (undefined: the service's own). Unknown
+   * tokens, ended sessions, and tokens that a resource server received are no error, and end nothing.
+   */
+  async revoke(token: string, client?: string): Promise<void> {
+    const refresh = this.refreshTokens.read(token);
+    const access = refresh === undefined ? await this.accessTokens.verify(token) : undefined;
+    if (access !== undefined && access.claims.aud !== this.config.audience) return;
+    const owner = refresh ?? access;
+    if (owner === undefined) return;
+    const session = await this.sessions.find(owner.subject, owner.sessionId);
+    // RFC 7009 section 2.1. An ended session ends once more, so that the answer holds after a failover, too.
+    if (typeof session !== 'string' && session.app?.client !== client) return;
+    await this.sessions.end(owner.subject, owner.sessionId);
   }
 }

@@ -278,9 +278,9 @@ describe('the end of a session', () => {
     const { body } = await login(world);
     await told(/^login$/);
     // All but the step that ends it: found, and published.
-    await redisCommand(world, 'ACL', 'SETUSER', 'default', '-hexists');
+    await redisCommand(world, 'ACL', 'SETUSER', 'default', '-hgetall');
     expect((await logout({ body } as Answer)).status).toBe(503);
-    await redisCommand(world, 'ACL', 'SETUSER', 'default', '+hexists');
+    await redisCommand(world, 'ACL', 'SETUSER', 'default', '+hgetall');
     expect(await told(/^session\./)).toMatchObject([{ reason: 'logout', outcome: 'unknown' }]);
   });
 });

@@ -63,7 +63,8 @@ const ARROWS: Record<string, string[]> = {
     'ledger',
     'wallet',
   ],
-  oauth: [...BASE, 'http', 'sessions', 'tokens', 'otp', 'throttling', 'phone-number'],
+  // The hosted login shows the login page.
+  oauth: [...BASE, 'http', 'sessions', 'tokens', 'otp', 'throttling', 'phone-number', 'pages'],
   doctor: [...BASE, 'http', 'upstream', 'startmessaging', 'tokens', 'phone-number', 'wallet'],
 };
 /** The files at the top: they put the rooms together, and no room knows them. */

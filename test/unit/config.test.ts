@@ -66,6 +66,7 @@ describe('the defaults', () => {
       issuer: 'http://localhost:3000',
       audience: 'otp-login',
       resourceAudiences: [],
+      oauthClients: [],
       redisUrl: undefined,
       tokenPhoneNumber: false,
       swagger: true,
@@ -611,6 +612,99 @@ describe('RESOURCE_AUDIENCES', () => {
   ])('RESOURCE_AUDIENCES refuses the value %p', (value) => {
     expect(developmentFaults({ RESOURCE_AUDIENCES: value })).toEqual([
       expect.stringMatching(/^RESOURCE_AUDIENCES must be a comma-separated list, each entry an absolute URI/),
+    ]);
+  });
+});
+
+describe('OAUTH_CLIENTS', () => {
+  const CLIENT = { id: 'shop', name: 'The shop', redirect_uris: ['https://shop.example/callback'] };
+  const faultsFor = (...clients: object[]): readonly string[] =>
+    developmentFaults({ OAUTH_CLIENTS: JSON.stringify(clients) });
+
+  test('OAUTH_CLIENTS is a list of apps, each with its redirect URIs letter by letter', () => {
+    const web = {
+      ...CLIENT,
+      id: 'web',
+      secret_sha256: 'A'.repeat(64),
+      redirect_uris: ['https://web.example/?x=1', 'http://[::1]/cb', 'com.example.app:/callback'],
+      post_logout_redirect_uris: ['https://web.example/bye'],
+      pkce: 'optional',
+    };
+    expect(inDevelopment({ OAUTH_CLIENTS: JSON.stringify([CLIENT, web]) }).oauthClients).toEqual([
+      {
+        id: 'shop',
+        name: 'The shop',
+        logo: undefined,
+        secretDigest: undefined,
+        redirectUris: CLIENT.redirect_uris,
+        postLogoutRedirectUris: [],
+        pkceOptional: false,
+      },
+      {
+        id: 'web',
+        name: 'The shop',
+        logo: undefined,
+        secretDigest: Buffer.alloc(32, 0xaa),
+        redirectUris: web.redirect_uris,
+        postLogoutRedirectUris: web.post_logout_redirect_uris,
+        pkceOptional: true,
+      },
+    ]);
+  });
+
+  test.each(['shop', '{}', '["shop"]', '[', '[null]'])('OAUTH_CLIENTS refuses the value %p', (value) => {
+    expect(developmentFaults({ OAUTH_CLIENTS: value })).toEqual([
+      'OAUTH_CLIENTS must be a JSON array of clients, each an object with id, name and redirect_uris',
+    ]);
+  });
+
+  test.each([
+    ['http://shop.example/callback'],
+    ['https://shop.example/#part'],
+    ['https://user@shop.example/'],
+    ['https://*.shop.example/'],
+    ['javascript:alert(1)'],
+    ['data:text/html,x'],
+    ['/callback'],
+    ['https://shop.example/a b'],
+  ])('OAUTH_CLIENTS refuses the redirect URI %p', (uri) => {
+    expect(faultsFor({ ...CLIENT, redirect_uris: [uri] })).toEqual([
+      expect.stringMatching(/^OAUTH_CLIENTS \[0\] redirect_uris must be a list/),
+    ]);
+  });
+
+  test('all faults of OAUTH_CLIENTS are reported together, by the place of the client and without a value', () => {
+    const faults = faultsFor(
+      {
+        id: 'a b',
+        name: '',
+        redirect_uris: [],
+        redirect_uri: 'x',
+        secret_sha256: 'canary',
+        pkce: 'optional',
+      },
+      { ...CLIENT, id: 'otp-login', logo: '/no/such/file' },
+      CLIENT,
+      { ...CLIENT, pkce: 'optional' },
+    );
+    expect(faults.map((fault) => fault.replace(/^(OAUTH_CLIENTS (?:\[\d\] )?\S+).*/, '$1'))).toEqual([
+      'OAUTH_CLIENTS [0] must',
+      'OAUTH_CLIENTS [0] id',
+      'OAUTH_CLIENTS [0] name',
+      'OAUTH_CLIENTS [0] secret_sha256',
+      'OAUTH_CLIENTS [0] redirect_uris',
+      'OAUTH_CLIENTS [1] logo',
+      'OAUTH_CLIENTS [3] pkce',
+      'OAUTH_CLIENTS must',
+      'OAUTH_CLIENTS must',
+    ]);
+    expect(faults.join()).not.toMatch(/canary|such|a b/);
+  });
+
+  test('OAUTH_CLIENTS needs the login page', () => {
+    const OAUTH_CLIENTS = JSON.stringify([CLIENT]);
+    expect(developmentFaults({ OAUTH_CLIENTS, LOGIN_PAGE: 'false' })).toEqual([
+      'OAUTH_CLIENTS needs LOGIN_PAGE=true: users of the clients log in there',
     ]);
   });
 });

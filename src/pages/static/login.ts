@@ -1,10 +1,12 @@
 import { createLoginFlow, type FlowState } from '@otp-login/client/flow';
 import { toE164, type EndCode, type OtpLoginError, type User } from '@otp-login/client';
-import { client, find, plural, show, spaced, start, text, textOf, timeOf } from './page.js';
+import { client, find, plural, service, show, spaced, start, text, textOf, timeOf } from './page.js';
 
 const { dataset } = document.documentElement;
 /** The address to go back to, which the service has checked: the script never reads it from the page's own address. */
 const back = dataset.return;
+/** An app asked for the login: it goes back there by the service's own answer. */
+const authorizing = dataset.authorize !== undefined;
 const flow = createLoginFlow(client);
 /** Why the account page led here. */
 let ended = location.hash.slice(1) as EndCode | '';
@@ -78,11 +80,10 @@ function open(name: string, { phoneNumber, sent, user }: FlowState): void {
   }
   input?.focus();
   if (name === 'done' && user) {
-    find('who').textContent = back
-      ? text('returning')
-      : text('doneLead', { number: spaced(user.phoneNumber) });
+    find('who').textContent =
+      back || authorizing ? text('returning') : text('doneLead', { number: spaced(user.phoneNumber) });
     document.querySelector('h1')?.focus();
-    if (back) leave();
+    if (back || authorizing) leave();
   }
 }
 
@@ -149,15 +150,26 @@ function onSubmit(submit: () => void): void {
 }
 
 function leave(): void {
+  if (authorizing) return void goBack();
   // The referrer tells the application that the user has just logged in here: only the origin, never the page.
   const link = document.createElement('a');
   link.referrerPolicy = 'origin';
-  link.href = back ?? 'account';
+  link.href = back ?? service + 'account';
   link.click();
 }
 
 const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-const knowing = client.login().then((login) => {
+/** Back to the app, or to the form if the login is not enough for it: it has ended, or the app asked for a new one. */
+async function goBack(): Promise<void> {
+  const { authorize } = await import('./authorize.js');
+  const result = await authorize();
+  if (result === 'refused') dataset.refused = '';
+  if (result === 'login' && flow.state.step === 'done') flow.change();
+  if (result !== 'gone') render();
+}
+
+const knowing = client.login().then(async (login) => {
+  if (authorizing) return goBack();
   if (login.state === 'in') known = login.user;
 });
 // A known user does not see the form first, unless the service takes long to answer.

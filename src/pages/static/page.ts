@@ -14,9 +14,11 @@ const root = document.documentElement;
 let texts: Texts;
 let language = 'en';
 
-/** The service lies beside the page, also behind a proxy that serves both under a path. */
+/** The service, also behind a proxy that serves it under a path: this script lies in its folder `pages/`. */
+export const service = new URL('..', import.meta.url).href;
+
 export const client: OtpLogin = createOtpLogin({
-  url: new URL('.', location.href).href,
+  url: service,
   delivery: 'cookie',
 });
 
