@@ -38,16 +38,15 @@ export class OAuthController {
   @ApiOkResponse({ description: 'New tokens', schema: TOKEN_ANSWER })
   @oauthError(400, 'invalid_request, invalid_grant, unsupported_grant_type, invalid_scope or invalid_target')
   @oauthError(401, 'invalid_client')
+  @oauthError(429, 'temporarily_unavailable: too many failed authentications')
   @oauthError(413, 'invalid_request: more than 16 KB')
   @oauthError(503, 'temporarily_unavailable, with Retry-After')
   async token(@Body() form: Form | null, @Req() request: FastifyRequest): Promise<Record<string, unknown>> {
     const { grant_type: grantType, resource } = form ?? {};
     if (!grantType) throw new OAuthError('invalid_request', 'grant_type is missing');
-    if (grantType !== 'refresh_token' && grantType !== 'authorization_code') {
-      throw new OAuthError(
-        'unsupported_grant_type',
-        'The grant types are authorization_code and refresh_token',
-      );
+    const supported = this.config.oauthClients.length > 0 ? ['authorization_code'] : [];
+    if (![...supported, 'refresh_token'].includes(grantType)) {
+      throw new OAuthError('unsupported_grant_type', 'The grant type is none of grant_types_supported');
     }
     const client = await this.apps.authenticate(request, form ?? {});
     // Before the token is used: a request that is refused must not rotate the session.
@@ -108,6 +107,8 @@ export class OAuthController {
   @ApiBody({ schema: TOKEN })
   @ApiOkResponse({ description: 'The session has ended, or there was none' })
   @oauthError(400, 'invalid_request')
+  @oauthError(401, 'invalid_client')
+  @oauthError(429, 'temporarily_unavailable: too many failed authentications')
   @oauthError(413, 'invalid_request: more than 16 KB')
   @oauthError(503, 'temporarily_unavailable, with Retry-After')
   async revoke(@Body() form: Form | null, @Req() request: FastifyRequest): Promise<void> {
