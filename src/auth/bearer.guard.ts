@@ -2,7 +2,7 @@ import { createParamDecorator, Injectable, type CanActivate, type ExecutionConte
 import type { FastifyRequest } from 'fastify';
 import { Config } from '../config/config';
 import { ApiError } from '../errors/api-error';
-import { bearerToken } from '../http/bearer-token';
+import { bearerToken } from '../http/request-context';
 import { SessionsService, type Session } from '../sessions/sessions.service';
 import { AccessTokens } from '../tokens/access-tokens';
 

@@ -25,7 +25,7 @@ import { Config } from '../config/config';
 import { ApiError } from '../errors/api-error';
 import type { LogoutBody } from '../http/bodies';
 import { ApiProblems } from '../http/api-problems';
-import { bearerToken } from '../http/bearer-token';
+import { bearerToken } from '../http/request-context';
 import { ClientAddress } from '../http/client-address';
 import { networkOf } from '../net/addresses';
 import type { ListedApp } from '../sessions/session-list';

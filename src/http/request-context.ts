@@ -44,3 +44,8 @@ function spellingsOf(text: string): string[] {
   const [, national] = /^\+?91([6-9]\d{9})$/.exec(text) ?? [];
   return national === undefined ? [text] : [text, `91${national}`, national];
 }
+
+/** The token of the Authorization header (RFC 6750 section 2.1), not verified yet. */
+export function bearerToken(request: FastifyRequest): string | undefined {
+  return /^Bearer +([^ ]+) *$/i.exec(request.headers.authorization ?? '')?.[1];
+}

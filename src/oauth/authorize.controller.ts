@@ -64,7 +64,7 @@ export class AuthorizeController {
   @HttpCode(200)
   @ApiOperation({
     operationId: 'authorizeByPage',
-    summary: 'What the login page asks: where does the browser go?',
+    summary: 'The question of the login page: where does the browser go?',
     description: 'For the page itself: with its cookie, its origin and JSON.',
     security: [],
   })

@@ -59,7 +59,7 @@ export class LogoutController {
   @HttpCode(200)
   @ApiOperation({
     operationId: 'endSessionByPage',
-    summary: 'What the log-out page asks',
+    summary: 'The question of the log-out page',
     description: 'For the page itself: with its cookie, its origin and JSON.',
     security: [],
   })

@@ -21,7 +21,7 @@ export const TOKEN_FORM = {
     redirect_uri: { ...text, description: 'As in the authorization request.' },
     code_verifier: { ...text, description: 'PKCE (RFC 7636).' },
     client_id: { ...text, description: 'A client of OAUTH_CLIENTS, or the value of AUDIENCE (the default).' },
-    client_secret: { ...text, description: 'Of a confidential client that does not use Basic.' },
+    client_secret: { ...text, description: 'The secret of a confidential client that does not use Basic.' },
     resource: {
       ...text,
       description: 'Optional: the `aud` of the access token, one of RESOURCE_AUDIENCES (RFC 8707).',

@@ -12,7 +12,7 @@ type Form = Readonly<Record<string, string | undefined>>;
 /** RFC 7636 section 4.1. */
 const VERIFIER = /^[\w.~-]{43,128}$/;
 
-/** What the token endpoint exchanges: a code, or a refresh token (RFC 6749 sections 4.1.3 and 6). */
+/** The exchanges of the token endpoint: a code, or a refresh token (RFC 6749 sections 4.1.3 and 6). */
 @Injectable()
 export class TokenGrants {
   constructor(

@@ -1,7 +1,7 @@
 import { Controller, Get, HttpCode, Post, Req } from '@nestjs/common';
 import { ApiBearerAuth, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import type { FastifyRequest } from 'fastify';
-import { bearerToken } from '../http/bearer-token';
+import { bearerToken } from '../http/request-context';
 import { Config } from '../config/config';
 import { OAuthError } from '../http/oauth-error';
 import { SessionsService } from '../sessions/sessions.service';

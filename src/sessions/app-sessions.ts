@@ -19,7 +19,7 @@ const CODE_LIFE_MS = 60_000;
 const CODES_A_MINUTE = 100;
 const CODE = /^([\w-]{22})\.([\w-]{22})\.([\w-]{6})\.([\w-]{43})$/;
 
-/** What a code is bound to. An exchange must name the same values. */
+/** The values that a code is bound to. An exchange must name the same ones. */
 export interface CodeBinding {
   client: string;
   redirectUri: string;
@@ -32,7 +32,7 @@ export interface CodeRequest extends CodeBinding {
   nonce: string | undefined;
   /** Seconds since the login, after which the user must log in again. */
   maxAge: number | undefined;
-  /** A login at this time or later counts as new, whatever `maxAge` says. */
+  /** A login at this time or later counts as new, also beyond `maxAge`. */
   newFrom: Date;
 }
 

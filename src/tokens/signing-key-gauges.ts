@@ -21,7 +21,7 @@ export class SigningKeyGauges implements OnModuleInit {
 
   private set(now: number): void {
     const current = this.keys.current(now);
-    // Of access tokens: every service has them.
+    // Keys of access tokens: every service has them.
     const all = this.keys.published.filter(({ alg }) => alg === current.alg);
     const next = all.filter((key) => key !== current && key.activeFrom > now);
     const { signingKeys, signingSince, signingNext } = this.metrics;
