@@ -1,7 +1,21 @@
+import { existsSync } from 'node:fs';
 import tseslint from 'typescript-eslint';
 
+// The rules need the types of its packages, which `npm run test:all` installs.
+const edition = existsSync(new URL('serverless/node_modules', import.meta.url)) ? [] : ['serverless/'];
+
 export default tseslint.config(
-  { ignores: ['dist/', 'client/dist/', 'client/src/api.d.ts', 'coverage/', 'node_modules/'] },
+  {
+    ignores: [
+      'dist/',
+      'client/dist/',
+      'serverless/dist/',
+      ...edition,
+      'client/src/api.d.ts',
+      'coverage/',
+      'node_modules/',
+    ],
+  },
   {
     files: ['**/*.ts'],
     extends: [...tseslint.configs.strictTypeChecked, ...tseslint.configs.stylisticTypeChecked],
@@ -45,6 +59,14 @@ export default tseslint.config(
       '@typescript-eslint/restrict-plus-operands': 'off',
       '@typescript-eslint/restrict-template-expressions': 'off',
       '@typescript-eslint/use-unknown-in-catch-callback-variable': 'off',
+    },
+  },
+  {
+    // Documents are JSON: a record leaves an object by its name. Hono 4 has its Lambda adapter inside.
+    files: ['serverless/**/*.ts', 'test/serverless/**/*.ts'],
+    rules: {
+      '@typescript-eslint/no-dynamic-delete': 'off',
+      '@typescript-eslint/no-deprecated': 'off',
     },
   },
   {

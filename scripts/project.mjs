@@ -21,12 +21,12 @@ export function checkNode() {
 }
 
 /** `npm ci`, unless node_modules holds exactly what package-lock.json asks for. */
-export function installPackages() {
-  if (packagesAreInstalled()) return;
-  console.log('Installing packages (npm ci) ...');
+export function installPackages(folder = '') {
+  if (packagesAreInstalled(folder)) return;
+  console.log(`Installing packages (npm ci${folder && ` in ${folder}`}) ...`);
   // One string for the shell, because npm is a .cmd file on Windows. Warnings of npm are shown only when it fails.
   const { status, stdout, stderr, error } = spawnSync('npm ci --include=dev --no-audit --no-fund', {
-    cwd: ROOT,
+    cwd: join(ROOT, folder),
     shell: true,
     stdio: ['ignore', 'pipe', 'pipe'],
     encoding: 'utf8',
@@ -36,8 +36,8 @@ export function installPackages() {
 }
 
 // By content and not by age: git gives every file that it writes the time of the checkout.
-export function packagesAreInstalled() {
-  const read = (...path) => JSON.parse(readFileSync(join(ROOT, ...path), 'utf8')).packages;
+export function packagesAreInstalled(folder = '') {
+  const read = (...path) => JSON.parse(readFileSync(join(ROOT, folder, ...path), 'utf8')).packages;
   let wanted;
   let installed;
   try {
@@ -82,6 +82,14 @@ export function build() {
   // The compiler writes files in spite of errors; the next run would take them for a finished build.
   rmSync(join(ROOT, 'dist'), { recursive: true, force: true });
   giveUp('The build failed: see above.');
+}
+
+/** The packages and the bundles of the serverless edition: `serverless/dist/worker.js` and `serverless/dist/lambda.js`. */
+export function buildServerless() {
+  installPackages('serverless');
+  const script = join(ROOT, 'serverless', 'build.mjs');
+  const { status } = spawnSync(process.execPath, [script], { stdio: 'inherit' });
+  if (status !== 0) giveUp('The build of the serverless edition failed: see above.');
 }
 
 /** When the file, or the folder or anything in it, last changed; 0 when there is none. A deletion changes its folder. */

@@ -8,11 +8,11 @@ import { readdirSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { chromium, promtool, redisServer, shellCommands } from './programs.mjs';
-import { checkNode, giveUp, installPackages, ROOT } from './project.mjs';
+import { buildServerless, checkNode, giveUp, installPackages, ROOT } from './project.mjs';
 
 /** Folders of test/, and one file. */
 const SUITES = ['unit', 'integration', 'e2e', 'browser/first-login'];
-const REST = ['reliability', 'browser', 'commands'];
+const REST = ['reliability', 'browser', 'commands', 'serverless'];
 const OURS = /^--(all|rest|full|expect-node=.*)$/;
 
 const given = process.argv.slice(2).filter((argument) => !OURS.test(argument));
@@ -35,6 +35,7 @@ const folders = patterns.length > 0 ? foldersOf(patterns) : chosenFolders();
 
 installPackages();
 const environment = { ...process.env, NODE_ENV: 'test', REDIS_SERVER_BIN: redisServer() };
+if (folders.includes('serverless')) buildServerless();
 if (folders.includes('browser')) environment.CHROMIUM_PATH = chromium();
 else if (folders.includes('browser/first-login')) {
   environment.CHROMIUM_PATH = chromium({ optional: true });

@@ -17,7 +17,7 @@ const KNOWN = new Set<string | undefined>([
 ]);
 
 /** The client's name in a list of sessions: names that the library found, never the caller's own text. */
-export function describeClient(request: FastifyRequest, address: string): Client {
+export function describeClient(request: Pick<FastifyRequest, 'headers'>, address: string): Client {
   return { device: deviceOf(request.headers['user-agent'] ?? ''), address: networkOf(address) };
 }
 
@@ -52,4 +52,17 @@ function findName(userAgent: string): string {
   const { browser, os } = bowser.parse(userAgent);
   const found = [browser.name, os.name].filter((name) => KNOWN.has(name)).join(' on ');
   return found === '' ? 'Unknown device' : found.slice(0, LONGEST_DEVICE);
+}
+
+// Combining marks, because Indian scripts need them. No controls, bidi characters or fillers: a name that shows as another
+// text would pass for another device.
+const DEVICE_NAME = /^(?:(?!\p{Default_Ignorable_Code_Point})[\p{L}\p{M}\p{Nd} '._-]){1,40}$/u;
+
+/**
+ * Whether a client may call its device by this name. It has at most 64 bytes: Redis keeps larger fields in a costlier form.
+ */
+export function isDeviceName(value: unknown): value is string {
+  return (
+    typeof value === 'string' && DEVICE_NAME.test(value) && Buffer.byteLength(value) <= 64 && /\S/.test(value)
+  );
 }

@@ -1,6 +1,6 @@
-import { Injectable } from '@nestjs/common';
 import type { OtpRequest, OtpState } from '../challenges/challenge';
-import { CODE_LENGTH, Config } from '../config/config';
+import type { Config } from '../config/config';
+import { CODE_LENGTH } from '../config/test-number';
 import { ApiError } from '../errors/api-error';
 import { isTestNumber, type PhoneNumber } from '../phone-number/phone-number';
 import type { OtpRequestResponse, OtpStatusResponse } from './responses.dto';
@@ -9,9 +9,13 @@ import type { OtpRequestResponse, OtpStatusResponse } from './responses.dto';
 const POLL_SECONDS = { shortest: 2, longest: 30 };
 
 /** Tells a page how its request for a code stands: times also in seconds from now, because the clocks of phones are wrong. */
-@Injectable()
 export class OtpResponses {
-  constructor(private readonly config: Config) {}
+  constructor(
+    private readonly config: Pick<
+      Config,
+      'providers' | 'startMessagingContract' | 'otpLength' | 'otpTtlSeconds' | 'testNumbers' | 'magicNumbers'
+    >,
+  ) {}
 
   /** Throws `validation_failed` for a code whose length cannot be right, before it costs the user an attempt. */
   checkLength(otpCode: string): void {

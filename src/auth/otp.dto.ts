@@ -1,6 +1,7 @@
 import { applyDecorators } from '@nestjs/common';
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { IsIn, IsString, Matches, MaxLength, MinLength, ValidateBy, ValidateIf } from 'class-validator';
+import { isDeviceName } from './client';
 import { IsPhoneNumber } from '../phone-number/is-phone-number';
 import type { PhoneNumber } from '../phone-number/phone-number';
 
@@ -20,20 +21,11 @@ function IsDeviceToken(): PropertyDecorator {
   );
 }
 
-// Combining marks, because Indian scripts need them. No controls, bidi characters or fillers: a name that shows as another
-// text would pass for another device.
-const DEVICE_NAME = /^(?:(?!\p{Default_Ignorable_Code_Point})[\p{L}\p{M}\p{Nd} '._-]){1,40}$/u;
-
-/** A name of which the session's record holds all, in 64 bytes at most: Redis keeps larger fields in a costlier form. */
 function IsDeviceName(): PropertyDecorator {
   return ValidateBy({
     name: 'isDeviceName',
     validator: {
-      validate: (value) =>
-        typeof value === 'string' &&
-        DEVICE_NAME.test(value) &&
-        Buffer.byteLength(value) <= 64 &&
-        /\S/.test(value),
+      validate: isDeviceName,
       defaultMessage: (validated) =>
         typeof validated?.value === 'string'
           ? "$property must be 1 to 40 letters, digits, spaces and '-._ of 64 bytes at most"

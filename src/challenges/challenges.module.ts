@@ -1,4 +1,5 @@
 import { Module } from '@nestjs/common';
+import { Config } from '../config/config';
 import { Attempts } from './attempts';
 import { ChallengeRecords } from './challenge-records';
 import { Challenges } from './challenges';
@@ -14,11 +15,12 @@ import { RequestIds } from './request-ids';
     Attempts,
     ChallengeRecords,
     Challenges,
-    Codes,
     IdempotencyLock,
     NumberBlocks,
     NumberUnlocks,
-    RequestIds,
+    // These two know nothing of Nest: the serverless edition makes the same codes and request ids.
+    { provide: Codes, inject: [Config], useFactory: (config: Config) => new Codes(config) },
+    { provide: RequestIds, inject: [Config], useFactory: (config: Config) => new RequestIds(config) },
   ],
   exports: [Attempts, Challenges, Codes, NumberBlocks, NumberUnlocks, RequestIds],
 })

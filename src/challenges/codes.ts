@@ -1,6 +1,6 @@
 import { createHmac, randomBytes } from 'node:crypto';
-import { Injectable } from '@nestjs/common';
-import { CODE_LENGTH, Config } from '../config/config';
+import type { StartMessagingContract } from '../config/read-startmessaging';
+import { CODE_LENGTH } from '../config/test-number';
 import { Keyring } from '../crypto/derived-keys';
 import { constantTimeEqual } from '../crypto/mac';
 import { ApiError } from '../errors/api-error';
@@ -20,12 +20,15 @@ export function madeUpstream(nonce: string): boolean {
  * Codes are derived, not stored: an HMAC of the phone number and a random nonce. Redis holds the nonce, so the same
  * code can be sent again, and a dump of Redis holds no code and nothing to guess one from.
  */
-@Injectable()
 export class Codes {
   private readonly keys: Keyring;
   private readonly length: number;
 
-  constructor(config: Config) {
+  constructor(config: {
+    readonly secrets: readonly string[];
+    readonly startMessagingContract: StartMessagingContract;
+    readonly otpLength: number;
+  }) {
     this.keys = new Keyring(config, 'code');
     this.length = config.startMessagingContract === 'caller' ? CODE_LENGTH : config.otpLength;
   }

@@ -1,6 +1,4 @@
 import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto';
-import { Injectable } from '@nestjs/common';
-import { Config } from '../config/config';
 import { deriveKey } from '../crypto/derived-keys';
 import { ApiError } from '../errors/api-error';
 import { aboutNumber } from '../logging/request-context';
@@ -25,12 +23,11 @@ export interface RequestId {
  * number have nothing visible in common. The tag lets the service refuse a forged id before Redis is asked. All keys come
  * from SUBJECT_SECRET: a rotation of SECRET must not turn a retry into a second SMS.
  */
-@Injectable()
 export class RequestIds {
   private readonly cipherKey: Buffer;
   private readonly retryKey: Buffer;
 
-  constructor({ subjectSecret }: Config) {
+  constructor({ subjectSecret }: { readonly subjectSecret: string }) {
     this.cipherKey = deriveKey(subjectSecret, 'request id');
     this.retryKey = deriveKey(subjectSecret, 'request id of an idempotency key');
   }

@@ -12,8 +12,16 @@ const folder: Rule<string> = {
   read: (path) => (isReadableFolder(path) ? path : undefined),
 };
 
-/** Everything that keys are made from. Outside production what is missing is made up for the life of the process. */
+/** The secrets, and the folder of the signing keys. */
 export function readKeys(settings: Settings) {
+  return {
+    ...readSecrets(settings),
+    jwtKeysDir: settings.requiredInProduction('JWT_KEYS_DIR', folder),
+  };
+}
+
+/** The secrets that keys are derived from. Outside production, a missing secret is random and ends with the process. */
+export function readSecrets(settings: Settings) {
   const secrets = settings.requiredInProduction('SECRET', listOf(secret));
   const subjectSecret = settings.requiredInProduction('SUBJECT_SECRET', secret);
   check(settings, 'SECRET', secrets ?? []);
@@ -36,7 +44,6 @@ export function readKeys(settings: Settings) {
   return {
     secrets: secrets ?? [randomSecret()],
     subjectSecret: subjectSecret ?? randomSecret(),
-    jwtKeysDir: settings.requiredInProduction('JWT_KEYS_DIR', folder),
   };
 }
 

@@ -1,5 +1,3 @@
-import { Injectable } from '@nestjs/common';
-import { Config } from '../config/config';
 import { deriveKey } from '../crypto/derived-keys';
 import { hmac128 } from '../crypto/mac';
 import type { PhoneNumber } from './phone-number';
@@ -12,13 +10,12 @@ export interface PhoneIdentity {
 }
 
 /** Gives phone numbers their pseudonyms. */
-@Injectable()
 export class PhoneIdentities {
   private readonly key: Buffer;
 
-  constructor(config: Config) {
+  constructor({ subjectSecret }: { readonly subjectSecret: string }) {
     // A bare hash would not do: an attacker with a dump of Redis could try all four thousand million numbers.
-    this.key = deriveKey(config.subjectSecret, 'phone pseudonym');
+    this.key = deriveKey(subjectSecret, 'phone pseudonym');
   }
 
   of(phoneNumber: PhoneNumber): PhoneIdentity {

@@ -5,15 +5,8 @@ import { UpstreamError } from '../upstream/upstream.error';
 import { Codes } from '../challenges/codes';
 import type { Delivery, Sent } from '../challenges/challenge';
 import type { Challenge, OtpProvider } from './otp-provider';
+import { deliveryOf } from './failures';
 import { UpstreamFaults } from './upstream-faults';
-
-// `status` is an open set: with an unknown status the SMS was accepted, too.
-const DELIVERIES = new Map<string | undefined, Delivery>([
-  ['sent', 'sent'],
-  ['delivered', 'delivered'],
-  ['failed', 'failed'],
-  ['expired', 'failed'],
-]);
 
 /** StartMessaging under the `caller` contract: this service makes the code and checks it; upstream only carries it. */
 @Injectable()
@@ -38,7 +31,7 @@ export class CallerContract implements OtpProvider {
         until,
       });
       return {
-        delivery: DELIVERIES.get(sent.status) ?? 'accepted',
+        delivery: deliveryOf(sent.status),
         upstreamId: sent.id,
         messageId: sent.messageId,
       };
@@ -54,7 +47,7 @@ export class CallerContract implements OtpProvider {
 
   async delivery(messageId: string): Promise<{ delivery: Delivery; cost?: number | undefined }> {
     const { status, cost } = await this.client.readMessage(messageId);
-    return { delivery: DELIVERIES.get(status) ?? 'accepted', cost };
+    return { delivery: deliveryOf(status), cost };
   }
 
   verify({ phone, nonce }: { phone: PhoneNumber; nonce: string }, code: string): Promise<boolean> {

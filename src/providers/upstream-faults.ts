@@ -1,63 +1,13 @@
 import { Injectable } from '@nestjs/common';
 import type { ProviderName } from '../config/config';
-import { ApiError, type ErrorCode } from '../errors/api-error';
-import type { Alert } from '../alerts/alert-types';
+import { ApiError } from '../errors/api-error';
 import { Alerts } from '../alerts/alerts';
 import { Logger } from '../logging/logger';
 import { Metrics, startAtZero } from '../metrics/metrics';
 import type { UpstreamCall } from '../upstream/upstream';
-import { UpstreamError, type UpstreamReason } from '../upstream/upstream.error';
+import { UpstreamError } from '../upstream/upstream.error';
+import { FAILURES } from './failures';
 import { ProviderError } from './otp-provider';
-
-interface FailureMapping {
-  code: ErrorCode;
-  alert?: Alert;
-  retryAfterSeconds?: number;
-  /** It is the provider's own, so that another one may be asked. A number's limit is not: that must not be gone round. */
-  itsOwn?: true;
-  /** After this error the provider certainly did not check the code. After any other it may have checked it: a caller that can
-   * cause such errors would guess for free. */
-  notChecked?: true;
-}
-
-/**
- * The public error and the alert for each fault of a provider. Its 401 and 403 are a fault of this service (500): a client that
- * got a 401 would log its user out. An empty wallet is one, too (503). None of these means "wrong code".
- */
-const FAILURES: Record<UpstreamReason, FailureMapping> = {
-  phone_rejected: { code: 'phone_number_rejected' },
-  request_malformed: { code: 'internal_error', alert: 'request_malformed' },
-  wallet_empty: {
-    code: 'sms_unavailable',
-    alert: 'wallet_exhausted',
-    retryAfterSeconds: 300,
-    itsOwn: true,
-    notChecked: true,
-  },
-  number_limited: { code: 'rate_limited', retryAfterSeconds: 300, notChecked: true },
-  send_refused: { code: 'upstream_unavailable', itsOwn: true },
-  credentials_refused: {
-    code: 'internal_error',
-    alert: 'upstream_credentials',
-    itsOwn: true,
-    notChecked: true,
-  },
-  contract_mismatch: {
-    code: 'sms_unavailable',
-    alert: 'contract_mismatch',
-    retryAfterSeconds: 300,
-    itsOwn: true,
-    notChecked: true,
-  },
-  duplicate: { code: 'upstream_unavailable' },
-  request_expired: { code: 'otp_expired' },
-  throttled: { code: 'rate_limited', retryAfterSeconds: 60, itsOwn: true, notChecked: true },
-  unconfirmed: { code: 'upstream_unavailable' },
-  breaker_open: { code: 'upstream_unavailable', itsOwn: true, notChecked: true },
-  unreachable: { code: 'upstream_unavailable', itsOwn: true, notChecked: true },
-  failed: { code: 'upstream_unavailable' },
-  timed_out: { code: 'upstream_timeout' },
-};
 
 /** Turns providers' errors into public errors: one log line each, and an alert if an operator must act. */
 @Injectable()

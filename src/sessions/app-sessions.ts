@@ -9,7 +9,7 @@ import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
 import { SessionEndings } from './session-endings';
 import { SessionsService, type Session } from './sessions.service';
-import { sessionKey } from './subjects';
+import { sessionKey } from './session-keys';
 
 const ISSUE = Script.load(__dirname, 'issue-code');
 const EXCHANGE = Script.load(__dirname, 'exchange-code');

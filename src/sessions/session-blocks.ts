@@ -3,7 +3,8 @@ import type { PhoneNumber } from '../phone-number/phone-number';
 import { Script, type ScriptCall } from '../redis/script';
 import { Store } from '../redis/store';
 import { SessionEndings } from './session-endings';
-import { blockedKey, Subjects } from './subjects';
+import { blockedKey } from './session-keys';
+import { Subjects } from './subjects';
 
 const BLOCK = Script.load(__dirname, 'block');
 

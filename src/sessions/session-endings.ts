@@ -8,7 +8,7 @@ import { Metrics } from '../metrics/metrics';
 import { Script, type ScriptCall } from '../redis/script';
 import { RETRY_AFTER_SECONDS, Store } from '../redis/store';
 import { Revocations } from './revocations';
-import { indexKey, sessionKey } from './subjects';
+import { indexKey, sessionKey } from './session-keys';
 
 const CHILDREN = Script.load(__dirname, 'children');
 const END = Script.load(__dirname, 'end');

@@ -14,8 +14,9 @@ import { isTestNumber, type PhoneNumber } from '../phone-number/phone-number';
 import { Script } from '../redis/script';
 import { KEY_PREFIX, Store } from '../redis/store';
 import { SessionEndings } from './session-endings';
+import { blockedKey, indexKey, sessionKey } from './session-keys';
 import { listed, listedApp, type Client, type SessionRow, type SessionWithApps } from './session-list';
-import { blockedKey, indexKey, sessionKey, Subjects } from './subjects';
+import { Subjects } from './subjects';
 
 const OPEN = Script.load(__dirname, 'open');
 const REFRESH = Script.load(__dirname, 'refresh');

@@ -1,8 +1,15 @@
-import { Injectable } from '@nestjs/common';
-import { Config } from '../config/config';
 import { Keyring } from '../crypto/derived-keys';
 import { constantTimeEqual, tokenMac } from '../crypto/mac';
-import type { Session } from '../sessions/sessions.service';
+
+/** The facts of a session that its refresh tokens carry. */
+export interface SignedSession {
+  readonly subject: string;
+  readonly id: string;
+  /** How often the session was refreshed. */
+  readonly counter: number;
+  /** The id of the secret that the session was opened under. */
+  readonly secretId: string;
+}
 
 /** The claims of an authentic refresh token. */
 export interface RefreshTokenClaims {
@@ -18,16 +25,15 @@ const FORM = /^([\w-]{22})\.([\w-]{22})\.(0|[1-9]\d{0,14})\.([\w-]{6})\.([\w-]{4
  * Refresh tokens are signed (session, counter) pairs: `subject.session.counter.secret id.MAC`. The successor of a token
  * is always the same text, so a repeat needs no stored token, and the store holds nothing that a thief could replay.
  */
-@Injectable()
 export class RefreshTokens {
   private readonly keys: Keyring;
 
-  constructor(config: Config) {
+  constructor(config: { readonly secrets: readonly string[] }) {
     this.keys = new Keyring(config, 'refresh token');
   }
 
   /** The newest refresh token of a session. Undefined once the secret that it was opened under is dropped. */
-  issue({ subject, id, counter, secretId }: Session): string | undefined {
+  issue({ subject, id, counter, secretId }: SignedSession): string | undefined {
     const key = this.keys.find(secretId);
     const body = `${subject}.${id}.${counter}.${secretId}`;
     return key === undefined ? undefined : `${body}.${tokenMac(key, body)}`;

@@ -1,7 +1,6 @@
 import type { Browser, BrowserContextOptions } from 'playwright-core';
 import { launchBrowser, openBrowser, type UserBrowser } from '../support/browser';
 import { until } from '../support/hang';
-import { until } from '../support/hang';
 import { errorOn, faultsOf, local, send } from '../support/pages';
 import { freshNumber, startWorld, textedCode, wrongCode, type World } from '../support/world';
 

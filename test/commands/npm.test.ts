@@ -16,9 +16,9 @@ import { API_KEY, call, type Variables } from '../support/world';
 
 // Every npm script, run as a person runs it, in a copy of the checkout and with small numbers.
 
-const FOLDERS = ['unit', 'integration', 'e2e', 'reliability', 'browser', 'commands'];
-/** It needs root, Debian's packages and ten minutes. */
-const NOT_RUN = ['image', 'client:types'];
+const FOLDERS = ['unit', 'integration', 'e2e', 'reliability', 'browser', 'commands', 'serverless'];
+/** The first needs root, Debian's packages and ten minutes. test/serverless runs the last two: it has the packages of the edition. */
+const NOT_RUN = ['image', 'client:types', 'demo:worker', 'demo:lambda'];
 const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
   scripts: Record<string, string>;
 };
@@ -46,6 +46,8 @@ beforeAll(async () => {
     '.prettierrc.json',
     '.prettierignore',
     'client',
+    'serverless/package.json',
+    'serverless/package-lock.json',
     'src/pages/static',
     'src/pages/languages',
   ]);
@@ -153,7 +155,13 @@ describe('the tests', () => {
 
   it('npm run test:all -- --rest runs the tests that npm test leaves out', async () => {
     const { code, printed } = await whole.run('npm run test:all -- --rest');
-    const rest = ['browser/small', 'commands/small', 'reliability/chaos', 'reliability/small'];
+    const rest = [
+      'browser/small',
+      'commands/small',
+      'reliability/chaos',
+      'reliability/small',
+      'serverless/small',
+    ];
     expect([code, ranIn(printed)]).toEqual([0, rest]);
   });
 

@@ -1,6 +1,6 @@
 import { type ChildProcessByStdio, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -9,6 +9,7 @@ import { until } from './hang';
 import type { Variables } from './world';
 
 export const ROOT = join(__dirname, '../..');
+const EDITION_PACKAGES = join(ROOT, 'serverless', 'node_modules');
 /** What a developer has made, and no command may change. */
 const NOT_COPIED = ['node_modules', 'dist', 'coverage', 'keys', '.git', '.env'];
 /** Of the shell that runs the tests: nothing that would change the service's settings. */
@@ -27,7 +28,14 @@ export class Checkout {
   constructor(names: readonly string[] = readdirSync(ROOT)) {
     expectPackages();
     for (const name of names.filter((each) => !NOT_COPIED.includes(each))) {
-      cpSync(join(ROOT, name), join(this.folder, name), { recursive: true, preserveTimestamps: true });
+      cpSync(join(ROOT, name), join(this.folder, name), {
+        recursive: true,
+        preserveTimestamps: true,
+        filter: (path) => path !== EDITION_PACKAGES,
+      });
+    }
+    if (names.includes('serverless') && existsSync(EDITION_PACKAGES)) {
+      symlinkSync(EDITION_PACKAGES, join(this.folder, 'serverless', 'node_modules'));
     }
     symlinkSync(join(ROOT, 'node_modules'), join(this.folder, 'node_modules'));
   }

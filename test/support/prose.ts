@@ -15,6 +15,7 @@ function filesIn(path: string): string[] {
   if (!statSync(absolute).isDirectory()) return [path];
   return readdirSync(absolute, { recursive: true, encoding: 'utf8' })
     .map((each) => join(path, each))
+    .filter((each) => !/(^|\/)(node_modules|dist)\//.test(each))
     .filter((each) => statSync(join(ROOT, each)).isFile());
 }
 
@@ -99,6 +100,7 @@ export function allProse(): Prose[] {
     'deploy',
     'src',
     'scripts',
+    'serverless',
     'tools',
   ]
     .flatMap(filesIn)

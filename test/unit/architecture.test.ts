@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { builtinModules } from 'node:module';
 import { join, posix } from 'node:path';
 import ts from 'typescript';
@@ -110,6 +110,37 @@ function readHouse(folder: string, below = ''): House {
     else house.set(path, readFileSync(join(folder, path), 'utf8'));
   }
   return house;
+}
+
+/** The serverless edition: files of its own, and files of src/ that it shares with the service. */
+const edition: House = new Map(
+  ['core', 'worker', 'lambda', 'desk']
+    .filter((folder) => existsSync(join(ROOT, 'serverless', folder)))
+    .flatMap((folder) => [...readHouse(join(ROOT, 'serverless'), folder)]),
+);
+/** Packages that run on Cloudflare Workers as well as on Node.js. */
+const PORTABLE = ['libphonenumber-js', 'bowser'];
+
+/** What the edition loads of src/ at run time, types left out: `from` is the file of src/ that imports it. */
+function sharedImports(house: House): Import[] {
+  const roots = importsIn(edition)
+    .filter(({ to, ours, typeOnly }) => ours && !typeOnly && to.startsWith('../src/'))
+    .map(({ to }) => to.slice('../src/'.length));
+  const byFile = new Map<string, Import[]>();
+  for (const each of importsIn(house)) byFile.set(each.from, [...(byFile.get(each.from) ?? []), each]);
+  const found: Import[] = [];
+  const seen = new Set<string>();
+  const visit = (path: string): void => {
+    if (seen.has(path)) return;
+    seen.add(path);
+    for (const each of byFile.get(path) ?? []) {
+      if (each.typeOnly) continue;
+      found.push(each);
+      if (each.ours) visit(each.to);
+    }
+  };
+  roots.forEach(visit);
+  return found;
 }
 
 const parsed = new Map<string, ts.SourceFile>();
@@ -401,6 +432,15 @@ const RULES: Rule[] = [
     broken: ['sessions/x.ts', `import { Redis } from 'ioredis';`],
   },
   {
+    rule: 'the files that the serverless edition shares load neither Nest nor Fastify, axios, cockatiel or Redis',
+    reason: 'Cloudflare Workers cannot load them, and a cold start on Lambda would load them for nothing',
+    check: (house) =>
+      sharedImports(house)
+        .filter(({ to, ours }) => !ours && !isBuiltIn(to) && !PORTABLE.includes(packageOf(to)))
+        .map(told),
+    broken: ['challenges/codes.ts', `import { Injectable } from '@nestjs/common';`],
+  },
+  {
     rule: 'no file of code is longer than 300 lines',
     reason: 'each can be read in two minutes',
     check: (house) =>
@@ -527,6 +567,49 @@ describe('the house', () => {
     };
     const copied = new Set(['**/*.ts', ...compilerOptions.assets.map(({ include }) => include)]);
     expect([...files.keys()].filter((path) => !copied.has(`**/*${posix.extname(path)}`))).toEqual([]);
+  });
+});
+
+/** The rules that hold for every file of code, also in serverless/. */
+const EVERYWHERE = RULES.filter(({ rule }) =>
+  /longer than 300|shorter than 10|barrels|circle|full names/.test(rule),
+);
+/** What each folder of the edition may import of the edition, and which packages. */
+const EDITION_ARROWS: Record<string, { rooms: string[]; packages: RegExp }> = {
+  core: { rooms: ['../src'], packages: /^hono$/ },
+  worker: { rooms: ['core'], packages: /^cloudflare:workers$/ },
+  lambda: { rooms: ['core', '../src'], packages: /^(hono\/aws-lambda|@aws-sdk\/client-(dynamodb|secrets-manager))$/ },
+  desk: { rooms: [], packages: /^$/ },
+};
+
+describe('the serverless edition', () => {
+  it('the check of the architecture reads every source file of serverless/', () => {
+    expect(sources(edition).length).toBeGreaterThan(5);
+    expect(EVERYWHERE).toHaveLength(5);
+    expect(sharedImports(files).length).toBeGreaterThan(0);
+  });
+
+  test.each(EVERYWHERE.map((each) => [each.rule, each] as const))(
+    'the serverless edition keeps the rule: %s',
+    (rule, { reason, check }) => {
+      expect({ rule, reason, broken: check(edition) }).toEqual({ rule, reason, broken: [] });
+    },
+  );
+
+  const strangers = (house: House): string[] =>
+    importsIn(house)
+      .filter(({ from, to, ours, typeOnly }) => {
+        const { rooms, packages } = EDITION_ARROWS[roomOf(from)]!;
+        const room = to.startsWith('../src/') ? '../src' : roomOf(to);
+        if (ours) return room !== roomOf(from) && !rooms.includes(room) && !(room === '../src' && typeOnly);
+        return !isBuiltIn(to) && !packages.test(to);
+      })
+      .map(told);
+
+  it('each target of the serverless edition stands on the core, and the core knows no target', () => {
+    expect(strangers(edition)).toEqual([]);
+    expect(strangers(new Map([['core/x.ts', `import '../worker/worker';`]]))).toHaveLength(1);
+    expect(strangers(new Map([['core/x.ts', `import '@aws-sdk/client-dynamodb';`]]))).toHaveLength(1);
   });
 });
 
