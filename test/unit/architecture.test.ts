@@ -578,7 +578,10 @@ const EVERYWHERE = RULES.filter(({ rule }) =>
 const EDITION_ARROWS: Record<string, { rooms: string[]; packages: RegExp }> = {
   core: { rooms: ['../src'], packages: /^hono$/ },
   worker: { rooms: ['core'], packages: /^cloudflare:workers$/ },
-  lambda: { rooms: ['core', '../src'], packages: /^(hono\/aws-lambda|@aws-sdk\/client-(dynamodb|secrets-manager))$/ },
+  lambda: {
+    rooms: ['core', '../src'],
+    packages: /^(hono\/aws-lambda|@aws-sdk\/client-(dynamodb|secrets-manager))$/,
+  },
   desk: { rooms: [], packages: /^$/ },
 };
 
