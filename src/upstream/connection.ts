@@ -44,8 +44,11 @@ export class Connections {
       }
     }
     const socket = await this.open(onCancel);
-    if ((socket as Partial<tls.TLSSocket>).alpnProtocol !== 'h2')
-      return this.callOver(new Http1Connection(this.url.origin, socket), exchange, onCancel);
+    if ((socket as Partial<tls.TLSSocket>).alpnProtocol !== 'h2') {
+      const connection = new Http1Connection(this.url.origin, socket);
+      connection.onClose(() => this.idle.delete(connection));
+      return this.callOver(connection, exchange, onCancel);
+    }
     const connection = new Http2Connection(this.url.origin, socket);
     const answer = connection.call(exchange, onCancel);
     if (this.shared?.usable) connection.closeWhenDone();
@@ -61,10 +64,8 @@ export class Connections {
     try {
       return await connection.call(exchange, onCancel);
     } finally {
-      if (exchange.keep && connection.reusable) {
-        this.idle.add(connection);
-        connection.onClose(() => this.idle.delete(connection));
-      } else connection.close();
+      if (exchange.keep && connection.reusable) this.idle.add(connection);
+      else connection.close();
     }
   }
 
