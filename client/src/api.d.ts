@@ -98,7 +98,16 @@ export interface components {
       device: string;
       deviceName?: string;
       address: string;
+      apps?: components['schemas']['AppSessionResponse'][];
     };
     FieldProblem: { field: string; message: string };
+    AppSessionResponse: {
+      id: string;
+      client: string;
+      name: string;
+      createdAt: string;
+      lastUsedAt: string;
+      expiresAt: string;
+    };
   };
 }
