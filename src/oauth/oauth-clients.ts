@@ -27,6 +27,9 @@ export class OAuthClients {
    * client. Throws `invalid_client`: a confidential client must prove its secret, and a public client has only its name.
    */
   async authenticate(request: FastifyRequest, form: Form): Promise<OAuthClient | undefined> {
+    const own = form.client_id === undefined || form.client_id === this.config.audience;
+    // Without apps there is only the service's own client, which has no secret that a request could prove.
+    if (own && this.config.oauthClients.length === 0) return undefined;
     const header = request.headers.authorization;
     if (header !== undefined && form.client_secret !== undefined) {
       throw new OAuthError('invalid_request', 'The client authenticates in two ways');

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { Script } from '../../src/redis/script';
@@ -12,6 +13,7 @@ import {
   startInstance,
   startWorld,
   textedCode,
+  type Answer,
   until,
   verifyOtp,
   type World,
@@ -23,6 +25,8 @@ import {
 
 const SRC = join(__dirname, '../../src');
 const REFUSED = { kind: 'error', status: 402, code: 'INSUFFICIENT_BALANCE' } as const;
+
+const BACK = 'https://app.example/callback';
 
 /** A replica makes these run: the rights are asked for before a monitor listens, and a mark needs a replica. */
 const NOT_RUN = ['redis/rights', 'redis/mark'];
@@ -90,6 +94,8 @@ async function useEverything(): Promise<void> {
     STARTMESSAGING_CONTRACT: 'provider',
     PROVIDERS: 'startmessaging,sendwithses',
     INTROSPECTION_CLIENTS: `api:${'c'.repeat(32)}`,
+    LOGIN_PAGE: 'true',
+    OAUTH_CLIENTS: JSON.stringify([{ id: 'app', name: 'An app', redirect_uris: [BACK] }]),
     ALERT_WEBHOOK_URL: 'http://127.0.0.1:9/',
     ALERT_WEBHOOK_SECRET: `whsec_${Buffer.alloc(32, 7).toString('base64')}`,
     LIMIT_GLOBAL: '1000/3600',
@@ -134,6 +140,7 @@ async function useEverything(): Promise<void> {
     await call('GET', `${url}/auth/otp/${sent.requestId as string}`);
     await call('GET', `${url}/auth/sessions`, undefined, person);
     await call('DELETE', `${url}/auth/sessions`, undefined, person);
+    await useAnApp(url, upstream);
     // Another provider, then none.
     upstream.fault({ on: 'send', times: 1, provider: 'startmessaging', fault: REFUSED });
     await sendOtp(url, freshNumber());
@@ -153,6 +160,48 @@ async function useEverything(): Promise<void> {
     // The alerts and the audit are written at the end at the latest.
     await Promise.all([instance.close(), caller.close()]);
   }
+}
+
+/** A login on the login page for an app, a refresh by the app, and the list of both sessions. */
+async function useAnApp(url: string, upstream: World['upstream']): Promise<void> {
+  const phoneNumber = freshNumber();
+  const { body: sent } = await sendOtp(url, phoneNumber);
+  const otpCode = textedCode(upstream, phoneNumber);
+  const login = { requestId: sent.requestId as string, otpCode, tokenDelivery: 'cookie' };
+  const origin = { origin: 'http://localhost:3000' };
+  const page = await call('POST', `${url}/auth/verify-otp`, login, origin);
+  const cookie = page.headers
+    .getSetCookie()
+    .find((each) => each.includes('refresh='))!
+    .split(';')[0]!;
+  const verifier = 'v'.repeat(43);
+  const client = { client_id: 'app', redirect_uri: BACK };
+  const code = await call(
+    'POST',
+    `${url}/oauth/authorize`,
+    {
+      ...client,
+      response_type: 'code',
+      scope: 'openid offline_access',
+      code_challenge: createHash('sha256').update(verifier).digest('base64url'),
+      code_challenge_method: 'S256',
+    },
+    { ...origin, cookie },
+  );
+  const token = (fields: Record<string, string>): Promise<Answer> =>
+    call('POST', `${url}/oauth/token`, new URLSearchParams(fields).toString(), {
+      'content-type': 'application/x-www-form-urlencoded',
+    });
+  const exchanged = await token({
+    ...client,
+    grant_type: 'authorization_code',
+    code: new URL(code.body.location as string).searchParams.get('code')!,
+    code_verifier: verifier,
+  });
+  expect(exchanged.status).toBe(200);
+  const refresh = { client_id: 'app', refresh_token: exchanged.body.refresh_token as string };
+  expect((await token({ ...refresh, grant_type: 'refresh_token' })).status).toBe(200);
+  await call('GET', `${url}/auth/sessions`, undefined, bearer(page.body.accessToken as string));
 }
 
 test('every key that a script uses is declared', async () => {

@@ -84,8 +84,13 @@ function lookNow(instances: readonly Instance[] = world?.instances ?? []): void 
 async function published(url: string): Promise<string[]> {
   const { status, body } = await call('GET', `${url}/.well-known/jwks.json`);
   expect(status).toBe(200);
-  for (const key of body.keys as object[])
-    expect(Object.keys(key).sort()).toEqual(['alg', 'crv', 'kid', 'kty', 'use', 'x', 'y']);
+  for (const key of body.keys as Record<string, string>[]) {
+    const parts =
+      key.kty === 'RSA'
+        ? ['alg', 'e', 'kid', 'kty', 'n', 'use']
+        : ['alg', 'crv', 'kid', 'kty', 'use', 'x', 'y'];
+    expect(Object.keys(key).sort()).toEqual(parts);
+  }
   return (body.keys as { kid: string }[]).map(({ kid }) => kid);
 }
 /** Every instance publishes exactly these. */
@@ -261,21 +266,26 @@ describe('npm run keys', () => {
     return Date.parse(`${year}-${month}-${day}T${hour}:${minute}:00Z`);
   };
 
-  it('npm run keys makes a first key that signs now and a second one that signs in 15 minutes, readable by their owner only', async () => {
+  it('npm run keys makes first keys that sign now and second ones that sign in 15 minutes, readable by their owner only', async () => {
     const path = join(folder, 'made', 'keys');
     const started = Date.now();
     const one = await runScript(path);
-    const [first = ''] = namesIn(path);
+    // For access tokens, and for ID tokens.
+    const firsts = namesIn(path);
+    expect(firsts.map((name) => name.includes('Z-rsa-'))).toEqual([false, true]);
+    const [first = ''] = firsts;
     const two = await runScript(path);
     await runScript(path);
     const names = namesIn(path);
-    expect(names).toHaveLength(3);
-    expect(names[0]).toBe(first);
+    expect(names).toHaveLength(6);
+    expect(names.slice(0, 2)).toEqual(firsts);
 
-    expect(activation(first)).toBeLessThanOrEqual(Date.now());
-    expect(activation(first)).toBeGreaterThan(started - MINUTE);
+    for (const name of firsts) {
+      expect(activation(name)).toBeLessThanOrEqual(Date.now());
+      expect(activation(name)).toBeGreaterThan(started - MINUTE);
+    }
     // Names hold minutes.
-    for (const name of names.slice(1)) {
+    for (const name of names.slice(2)) {
       expect(activation(name)).toBeGreaterThanOrEqual(started + 15 * MINUTE);
       expect(activation(name)).toBeLessThanOrEqual(Date.now() + 16 * MINUTE);
     }

@@ -59,5 +59,6 @@ test('each stage of the image stands on the base of the build argument', () => {
   const dockerfile = read('Dockerfile');
   expect(dockerfile).toMatch(/^ARG BASE_IMAGE=node:[\w.-]+(@sha256:[0-9a-f]{64})?$/m);
   const bases = [...dockerfile.matchAll(/^FROM (\S+)/gm)].map((match) => match[1]);
-  expect(bases).toEqual(['${BASE_IMAGE}', '${BASE_IMAGE}', '${BASE_IMAGE}']);
+  expect(bases.length).toBeGreaterThan(2);
+  expect(new Set(bases)).toEqual(new Set(['${BASE_IMAGE}']));
 });

@@ -152,15 +152,23 @@ describe('a folder is refused', () => {
     [
       'another curve',
       () => pem(generateKeyPairSync('ec', { namedCurve: 'P-384' }).privateKey),
-      'not a P-256 key',
+      'neither a P-256 key nor an RSA key of 2048 bits or more',
     ],
     [
       'the curve of Bitcoin',
       () => pem(generateKeyPairSync('ec', { namedCurve: 'secp256k1' }).privateKey),
-      'not a P-256 key',
+      'neither a P-256 key nor an RSA key of 2048 bits or more',
     ],
-    ['RSA', () => pem(generateKeyPairSync('rsa', { modulusLength: 1_024 }).privateKey), 'not a P-256 key'],
-    ['Ed25519', () => pem(generateKeyPairSync('ed25519').privateKey), 'not a P-256 key'],
+    [
+      'RSA',
+      () => pem(generateKeyPairSync('rsa', { modulusLength: 1_024 }).privateKey),
+      'neither a P-256 key nor an RSA key of 2048 bits or more',
+    ],
+    [
+      'Ed25519',
+      () => pem(generateKeyPairSync('ed25519').privateKey),
+      'neither a P-256 key nor an RSA key of 2048 bits or more',
+    ],
     [
       'a public key',
       () => createPublicKey(p256()).export({ format: 'pem', type: 'spki' }).toString(),
