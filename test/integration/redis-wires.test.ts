@@ -83,7 +83,7 @@ beforeEach(() => {
   timers = StepTimers.hold();
 });
 afterEach(() => {
-  jest.restoreAllMocks();
+  timers.release();
 });
 
 describe.each(['standalone', 'sentinel', 'cluster'] as const)('a bad wire to Redis, %s', (kind) => {

@@ -59,7 +59,7 @@ beforeEach(async () => {
 afterEach(async () => {
   redis.resume();
   for (const close of closing.splice(0).reverse()) await close();
-  jest.restoreAllMocks();
+  timers.release();
 });
 afterAll(async () => {
   raw.disconnect();

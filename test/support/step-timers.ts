@@ -4,11 +4,12 @@ import { refusal } from './outcomes';
 
 /** All steps over Redis share one timer at a time; a step is given up after five of them. */
 const STEP_PART_MS = 150;
+const STEP_PARTS = 5;
 /** A connection that stays silent under a command is left after this one. */
 const SOCKET_MS = 3_000;
 
 /**
- * The timers of steps over Redis and of its connections, held until `jest.restoreAllMocks()`: no step is given up, and no
+ * The timers of steps over Redis and of its connections, held until {@link release}: no step is given up, and no
  * connection left, before the test says so.
  */
 export class StepTimers {
@@ -16,6 +17,12 @@ export class StepTimers {
 
   static hold(): StepTimers {
     return new StepTimers(holdTimers((ms) => ms === STEP_PART_MS || ms === SOCKET_MS));
+  }
+
+  /** Ends the shared timer, which a store would wait for in the next test, and then holds no timer any more. */
+  release(): void {
+    for (let part = 0; part < STEP_PARTS; part++) this.held.fire(STEP_PART_MS);
+    jest.restoreAllMocks();
   }
 
   /** How many milliseconds the shared timer has run so far, or runs now. */
