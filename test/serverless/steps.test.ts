@@ -304,7 +304,7 @@ it('the steps of sessions answer as the scripts of the service do', async () => 
       case 3: {
         const counter = pick(4);
         const key = ['', 'k1', 'k2'][pick(3)]!;
-        const args = [counter, 60_000, idleMs, maxMs, key, 'network'];
+        const args = [counter, 60_000, idleMs, maxMs, key, 'network', '', '{u}:session:'];
         const answer = (await lua(REFRESH, [session], args)) as (string | number)[];
         const refreshed = step('u', 'refresh', { id, counter, graceMs: 60_000, idleMs, maxMs, tellMs, key });
         if (refreshed.kind !== 'live') {
