@@ -62,7 +62,8 @@ export class Edition {
     this.refreshTokens = new RefreshTokens(settings);
     this.accessTokens = new AccessTokens(settings);
     this.upstream = new StartMessaging(settings);
-    this.responses = new OtpResponses(settings);
+    // Magic numbers are for the demo of the service.
+    this.responses = new OtpResponses({ ...settings, magicNumbers: false });
     this.phoneKeys = new Keyring(settings, 'phone encryption');
     this.codeKeys = new Keyring(settings, 'code');
     this.addressKey = this.key('client address');

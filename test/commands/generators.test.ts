@@ -8,7 +8,8 @@ import { call, freshNumber, startWorld, textedCode, type World } from '../suppor
 // Clients that are generated from the OpenAPI document compile under strict settings, and log in at the running service.
 
 const ROOT = join(__dirname, '../..');
-const BIN = join(ROOT, 'node_modules', '.bin');
+// By their packages: Redocly's command has the name `openapi`, too.
+const MODULES = join(ROOT, 'node_modules');
 const APP = 'https://app.example';
 
 let world: World;
@@ -30,7 +31,7 @@ afterAll(async () => {
 /** In a process that is waited for without a pause of this one: the service runs here, and would call itself overloaded. */
 async function run(program: string, ...args: string[]): Promise<void> {
   try {
-    await promisify(execFile)(process.execPath, [join(BIN, program), ...args], { cwd: folder });
+    await promisify(execFile)(process.execPath, [join(MODULES, program), ...args], { cwd: folder });
   } catch (error) {
     const { stdout, stderr } = error as { stdout: string; stderr: string };
     throw new Error(`${program}\n${stdout}\n${stderr}`, { cause: error });
@@ -43,8 +44,8 @@ async function compile(name: string, source: string): Promise<{ login: Login }> 
   const settings = '--strict --exactOptionalPropertyTypes --noUncheckedIndexedAccess --skipLibCheck false';
   const target =
     '--target es2022 --module commonjs --moduleResolution node10 --ignoreDeprecations 6.0 --ignoreConfig';
-  const types = `--typeRoots ${join(ROOT, 'node_modules', '@types')} --lib es2023,dom,dom.iterable --types node`;
-  await run('tsc', ...`${settings} ${target} ${types} --outDir out`.split(' '), `${name}.ts`);
+  const types = `--typeRoots ${join(MODULES, '@types')} --lib es2023,dom,dom.iterable --types node`;
+  await run('typescript/bin/tsc', ...`${settings} ${target} ${types} --outDir out`.split(' '), `${name}.ts`);
   // eslint-disable-next-line @typescript-eslint/no-require-imports
   return require(join(folder, 'out', `${name}.js`)) as { login: Login };
 }
@@ -63,7 +64,7 @@ async function expectLogin(login: Login): Promise<void> {
 }
 
 test('a client that is typed by openapi-typescript compiles and logs in', async () => {
-  await run('openapi-typescript', 'openapi.json', '-o', 'api.d.ts');
+  await run('openapi-typescript/bin/cli.js', 'openapi.json', '-o', 'api.d.ts');
   const { login } = await compile(
     'typed',
     `import type { operations } from './api';
@@ -105,7 +106,15 @@ export async function login(url: string, phoneNumber: string, codeOf: (phoneNumb
 });
 
 test('a client that openapi-typescript-codegen generates compiles and logs in', async () => {
-  await run('openapi', '--input', 'openapi.json', '--output', 'client', '--client', 'fetch');
+  await run(
+    'openapi-typescript-codegen/bin/index.js',
+    '--input',
+    'openapi.json',
+    '--output',
+    'client',
+    '--client',
+    'fetch',
+  );
   const { login } = await compile(
     'generated',
     `import { LogInService, OpenAPI, StayLoggedInService } from './client';
