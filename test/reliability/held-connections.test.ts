@@ -64,7 +64,12 @@ async function hold(url: string, count: number, bytes = ''): Promise<void> {
 
 async function expectLogin(url: string): Promise<void> {
   const phoneNumber = freshNumber();
-  const sent = await sendOtp(url, phoneNumber);
+  let sent = await sendOtp(url, phoneNumber);
+  // The attackers share the event loop of the service here: on a busy machine they stall it for two seconds, and it sheds load.
+  await until(async () => {
+    if (sent.body.code === 'overloaded') sent = await sendOtp(url, phoneNumber);
+    return sent.body.code !== 'overloaded';
+  }, 'the event loop');
   expect(sent.status).toBe(200);
   const code = textedCode(upstream, phoneNumber);
   expect((await verifyOtp(url, sent.body.requestId, code)).status).toBe(200);
