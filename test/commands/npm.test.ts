@@ -17,7 +17,7 @@ import { API_KEY, call, type Variables } from '../support/world';
 // Every npm script, run as a person runs it, in a copy of the checkout and with small numbers.
 
 const FOLDERS = ['unit', 'integration', 'e2e', 'reliability', 'browser', 'commands', 'serverless'];
-/** The first needs root, Debian's packages and ten minutes. test/serverless runs the last two: it has the packages of the edition. */
+/** The first needs root, Debian's packages and ten minutes. The last two need the packages of the edition: a person runs them. */
 const NOT_RUN = ['image', 'client:types', 'demo:worker', 'demo:lambda'];
 const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
   scripts: Record<string, string>;
